@@ -60,12 +60,10 @@ class Monitoring:
         if self._tracing is not None:
             notices.subscribe(self._tracing.on_notice)
 
-    async def run(self, server: Server, archive: Archive) -> None:
-        """Answer until cancelled."""
-        metrics, settings = self.metrics, self._settings
-        metrics.server, metrics.archive = server, archive
-        storage = settings.storage
-        health = Health(
+    def health_of(self, server: Server, archive: Archive) -> Health:
+        """Looks at how they are."""
+        settings, storage = self._settings, self._settings.storage
+        return Health(
             archive,
             server,
             folder=None if storage.is_in_memory else Path(storage.data_dir),
@@ -73,6 +71,11 @@ class Monitoring:
             warning=settings.monitoring.disk_warning,
             critical=settings.monitoring.disk_critical,
         )
+
+    async def run(self, server: Server, archive: Archive, health: Health) -> None:
+        """Answer until cancelled."""
+        metrics = self.metrics
+        metrics.server, metrics.archive = server, archive
         pages = monitoring_application(
             health, metrics, lambda: not server.is_stopping, token=self._token
         )

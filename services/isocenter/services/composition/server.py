@@ -39,6 +39,7 @@ from isocenter.services.composition.web import listen_for_web, web_server
 from isocenter.services.diagnostics.capture import CaptureFolder
 from isocenter.services.errors import text_of
 from isocenter.services.monitoring.figures_access import read_token
+from isocenter.services.monitoring.health import Health
 from isocenter.services.net.listeners import (
     ListenAddress,
     Listening,
@@ -57,6 +58,7 @@ from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
+from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.workflow.events.targets import check_target
 
 T = TypeVar("T")
@@ -273,7 +275,8 @@ async def serve_archive(
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(run_background_tasks, settings, opened, notices)
-        nursery.start_soon(monitoring.run, server, archive)
+        health = monitoring.health_of(server, archive)
+        nursery.start_soon(monitoring.run, server, archive, health)
         if taking is not None:
             nursery.start_soon(taking.run, listeners.orders)
         web = web_server(
@@ -283,9 +286,11 @@ async def serve_archive(
             workflow,
             parts.access,
             stores.tokens,
+            listeners.dicom,
             version=version,
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
+            state=partial(_state, health),
         )
         if listeners.web:
             nursery.start_soon(web.run, listeners.web)
@@ -304,6 +309,11 @@ async def serve_archive(
         await server.stopped.wait()
         web.stop()
         nursery.cancel_scope.cancel()
+
+
+async def _state(health: Health) -> ServerState:
+    report = await health.report()
+    return ServerState(level=report.level.value, messages=report.messages, details=report.details)
 
 
 class _Faults(list[Exception]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 from isocenter.services.composition.archive import ArchiveParts
@@ -16,6 +16,7 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.limits import HttpLimits
+from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, Listening, open_listener
@@ -29,8 +30,11 @@ from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
-from isocenter.services.web.dicomweb.urls import PublicUrls
+from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.principal import caller_of
+from isocenter.services.web.ui.service import Pages
+from isocenter.services.web.ui.status_page import ServerState
+from isocenter.services.web.ui.study_list import Receiver
 
 log = logging.getLogger("isocenter.server")
 
@@ -125,26 +129,56 @@ def web_server(
     workflow: Workflow,
     access: PolicyAccessControl,
     tokens: ApiTokens,
+    dicom: Listening,
     *,
     version: str,
     transcoder: Transcoder | None,
     pool: CodecPool | None,
+    state: Callable[[], Awaitable[ServerState]],
 ) -> HttpServer:
     """The server of all web services; it takes its listeners when it runs.
 
     Args:
         workflow: that of the services over DIMSE.
+        dicom: the sockets that take DICOM.
         version: of this program, for descriptions.
+        state: how the server is, for its page.
     """
     web = settings.web
     routes = web_routes(settings, parts, notices, workflow, transcoder=transcoder, pool=pool)
     urls = PublicUrls(public_root=web.public_root)
-    table, options = described(routes, version=version, urls=urls)
+    pages = None
+    if web.pages:
+        title = settings.server.ae_title
+        receiver = _receiver(settings, dicom)
+        pages = Pages(parts.archive, title=title, receiver=receiver, state=state)
+    table, options = described(
+        routes, version=version, urls=urls, pages=pages.routes() if pages else ()
+    )
     authorize = WebAccess(access, notices, ApiTokenVerifier(tokens))
-    application = RoutedApplication(table, authorize=authorize, options=options)
+    application = RoutedApplication(
+        table, authorize=authorize, options=options, error_page=partial(_error_page, pages)
+    )
     limits = HttpLimits(
         connections=web.max_connections,
         connections_per_address=web.max_connections_per_address,
         grace_seconds=settings.deadlines.shutdown,
     )
     return HttpServer(application, limits)
+
+
+def _error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:
+    """A page for people who look at pages; programs get JSON."""
+    is_for_people = "text/html" in (request.header("accept") or "")
+    if pages is None or not is_for_people or request.raw_path.startswith(ROOT.encode() + b"/"):
+        return None
+    return pages.layout.error(request, error)
+
+
+def _receiver(settings: Settings, dicom: Listening) -> Receiver | None:
+    """Where DICOM in the clear is sent to."""
+    for sock, bind in dicom:
+        if bind.tls is None:
+            port = sock.getsockname()[1]
+            return Receiver(ae_title=settings.server.ae_title, host=bind.host, port=port)
+    return None

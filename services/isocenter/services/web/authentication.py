@@ -36,7 +36,13 @@ from isocenter.services.security.access.permissions import (
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
 from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
-from isocenter.services.web.principal import Principal, caller_of, permissions_for, scopes_for
+from isocenter.services.web.principal import (
+    PUBLIC,
+    Principal,
+    caller_of,
+    permissions_for,
+    scopes_for,
+)
 
 log = logging.getLogger("isocenter.access")
 
@@ -73,6 +79,8 @@ class WebAccess:
         Raises:
             HttpError: nobody knows who it is (401), or it may not do that (403).
         """
+        if route.needs == PUBLIC:
+            return
         principal = await self._principal(request)
         request.caller = principal
         lacking = without(permissions_for(route), principal.permissions)

@@ -12,12 +12,16 @@ from isocenter.services.notices import Caller
 from isocenter.services.security.access import scopes
 from isocenter.services.security.access.permissions import Action, Permissions, Resource
 
+#: What a route needs that everybody may use, also who is not known.
+PUBLIC: Final = "public"
 #: What a route needs → what its caller must be allowed.
 NEEDS: Final[Mapping[str, Permissions]] = {
     "search": {Resource.METADATA: Action.READ},
     "read": {Resource.STUDY: Action.READ},
     "write": {Resource.STUDY: Action.WRITE},
     "commit": {Resource.STUDY: Action.EXECUTE},
+    "state": {Resource.SYSTEM: Action.READ},
+    PUBLIC: {},
 }
 #: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
 SCOPES: Final[Mapping[str, frozenset[str]]] = {
@@ -25,6 +29,8 @@ SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "read": frozenset({scopes.READ}),
     "write": frozenset({scopes.WRITE}),
     "commit": frozenset({scopes.WRITE}),
+    "state": frozenset({scopes.ADMIN}),
+    PUBLIC: frozenset(),
 }
 
 

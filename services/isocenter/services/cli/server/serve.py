@@ -230,7 +230,10 @@ def _summary(
         f"  metrics and health           http://{name[0]}:{name[1]}/metrics, /health"
         for name in pages
     ]
-    lines += [f"  DICOMweb                     {url}" for url in web]
+    for url in web:
+        lines.append(f"  DICOMweb                     {url}")
+        if settings.web.pages:
+            lines.append(f"  in a browser                 {url.removesuffix(ROOT)}/")
     lines += [f"  plug-in                      {plugin.title}" for plugin in plugins]
     plain = [address for address in addresses if not address[2]]
     if plain:

@@ -67,6 +67,10 @@ def _nothing(answered: Answered) -> None:
     pass
 
 
+def _no_page(request: Request, error: HttpError) -> Response | None:
+    return None
+
+
 class RoutedApplication:
     """An application that serves a route table.
 
@@ -76,6 +80,7 @@ class RoutedApplication:
         options: answers OPTIONS for a path that is there, or that leads to one; None: by `Allow`
             alone.
         on_answered: called for each request when it is over.
+        error_page: what a person gets in the place of an error in JSON; None: the same.
         log_level: of the access log.
     """
 
@@ -87,6 +92,7 @@ class RoutedApplication:
         origins: Sequence[str] = (),
         options: Route[Handler] | None = None,
         on_answered: Callable[[Answered], None] = _nothing,
+        error_page: Callable[[Request, HttpError], Response | None] = _no_page,
         log_level: int = logging.INFO,
     ) -> None:
         self.table = table
@@ -94,6 +100,7 @@ class RoutedApplication:
         self._origins = frozenset(origins)
         self._options = options
         self._on_answered = on_answered
+        self._error_page = error_page
         self._log_level = log_level
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,13 +119,14 @@ class RoutedApplication:
                 path = route.path if route is not None else ""
                 response = await self._answer(request, route)
             except HttpError as error:
-                response = _error_response(error, name)
+                response = self._error(request, error)
             except BodyTimeoutError as error:
-                response = _error_response(HttpError(408, "TIMEOUT", str(error)), name)
+                response = self._error(request, HttpError(408, "TIMEOUT", str(error)))
             except Exception:
                 log.exception("request %s failed: %s %s", name, request.method, path)
-                response = _error_response(
-                    HttpError(500, "INTERNAL", "a fault of this server; its log knows more"), name
+                response = self._error(
+                    request,
+                    HttpError(500, "INTERNAL", "a fault of this server; its log knows more"),
                 )
             status = response.status
             try:
@@ -182,6 +190,14 @@ class RoutedApplication:
         response = await self._options.handler(request)
         return replace(response, headers=[allow, *response.headers])
 
+    def _error(self, request: Request, error: HttpError) -> Response:
+        page = self._error_page(request, error)
+        if page is not None:
+            return page
+        said = {"code": error.code, "message": error.message, "request": request.name}
+        headers = (("cache-control", "no-store"), *error.headers)
+        return json_response({"error": said}, error.status, headers)
+
     def _preflight(self, request: Request, allowed: Sequence[str]) -> Headers:
         if request.header("origin") not in self._origins:
             return ()
@@ -203,11 +219,6 @@ class RoutedApplication:
                     ("access-control-expose-headers", _CORS_EXPOSE),
                 ]
         return headers
-
-
-def _error_response(error: HttpError, name: str) -> Response:
-    said = {"error": {"code": error.code, "message": error.message, "request": name}}
-    return json_response(said, error.status, (("cache-control", "no-store"), *error.headers))
 
 
 class _Sender:

@@ -31,6 +31,9 @@ class WebSettings:
         off_flag="--no-http",
         off_help="offer no DICOMweb",
     )
+    pages: bool = setting(
+        True, kinds.Boolean(), "offer pages for people there: studies, images, upload, status"
+    )
     host: str = setting(
         "127.0.0.1",
         kinds.HOST,

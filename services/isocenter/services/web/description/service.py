@@ -37,9 +37,17 @@ _ANSWERS: Final = (ok("The description."),)
 
 
 def described(
-    routes: Sequence[Route[Handler]], *, version: str, urls: PublicUrls | None = None
+    routes: Sequence[Route[Handler]],
+    *,
+    version: str,
+    urls: PublicUrls | None = None,
+    pages: Sequence[Route[Handler]] = (),
 ) -> tuple[RouteTable[Handler], Route[Handler]]:
-    """The table of some routes and of those that describe them, and the route of OPTIONS."""
+    """The table of some routes and of those that describe them, and the route of OPTIONS.
+
+    Args:
+        pages: more routes, for people; they are not described.
+    """
     urls = urls or PublicUrls()
     whole: list[Route[Handler]] = []
 
@@ -67,7 +75,7 @@ def described(
             text="All operations, as a page for people.", produces=(_HTML,), answers=_ANSWERS,
         ),
     ]  # fmt: skip
-    table = RouteTable(whole)
+    table = RouteTable([*whole, *pages])
 
     async def capabilities(request: Request) -> Response:
         media_type = _accepted(request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from isocenter.engine.uid import is_uid
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import Index, StoredInstance
@@ -20,15 +19,9 @@ PLACES: Final[Mapping[str, Level]] = {
 
 
 def parents_of(request: Request) -> dict[Level, str]:
-    """The UIDs in the path of a request.
-
-    Raises:
-        HttpError: one is no UID, so nothing has it (404).
-    """
-    found = {PLACES[name]: uid for name, uid in request.arguments.items() if name in PLACES}
-    if not all(map(is_uid, found.values())):
-        raise HttpError(404, "NOT_FOUND", "the path names what is no UID")
-    return found
+    """The UIDs in the path of a request, also such as break the rules for UIDs: the archive may
+    have been told to keep those."""
+    return {PLACES[name]: uid for name, uid in request.arguments.items() if name in PLACES}
 
 
 async def instances_of(index: Index, request: Request) -> list[StoredInstance]:

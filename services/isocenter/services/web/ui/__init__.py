@@ -1,0 +1,1 @@
+"""Web pages: the archive in a browser."""

@@ -1,0 +1,82 @@
+"""Pages as HTML: templates, what they are given, and the headers that guard them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
+from isocenter.services.web.ui import texts
+from isocenter.services.web.ui.assets import Assets
+
+#: Nothing comes from elsewhere, nothing in a page runs, and nobody puts it into a frame.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+_HEADERS: Final = (
+    ("content-type", "text/html; charset=utf-8"),
+    ("content-security-policy", _POLICY),
+    ("cache-control", "private, no-store"),
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("x-frame-options", "DENY"),
+)
+#: What an error means to whoever looks at a page.
+_TITLES: Final = {
+    400: "That cannot be answered",
+    401: "Who are you?",
+    403: "This is not for you",
+    404: "There is nothing here",
+    410: "It is gone",
+    500: "Something went wrong",
+    503: "Not now",
+}
+
+
+class Layout:
+    """Makes pages of templates.
+
+    Args:
+        title: the name of the archive, over each page.
+    """
+
+    def __init__(self, assets: Assets, *, title: str) -> None:
+        self._environment = Environment(
+            loader=PackageLoader(__package__),
+            autoescape=select_autoescape(default=True, default_for_string=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals |= {"asset": assets.url, "archive": title}
+        self._environment.filters |= {
+            "person": texts.person_name,
+            "date": texts.date_text,
+            "time": texts.time_text,
+            "values": texts.list_text,
+            "size": texts.size_text,
+        }
+
+    def page(
+        self, template: str, *, status: int = 200, headers: Headers = (), **values: Any
+    ) -> Response:
+        """A page."""
+        text = self._environment.get_template(template).render(values)
+        return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())
+
+    def error(self, request: Request, error: HttpError) -> Response:
+        """A page that says what is wrong."""
+        return self.page(
+            "error.html",
+            status=error.status,
+            headers=error.headers,
+            section="",
+            title=_TITLES.get(error.status, "That did not work"),
+            message=error.message,
+            code=error.code,
+            name=request.name,
+        )

@@ -1,0 +1,49 @@
+"""Page of the state of the server: health, disk, counts, associations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.web.ui.layout import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """How a server is.
+
+    Attributes:
+        level: ``healthy``, ``degraded`` or ``unhealthy``.
+        messages: why it is not healthy, in words.
+        details: figures, as the page ``/health`` of the monitoring has them.
+    """
+
+    level: str
+    messages: Sequence[str]
+    details: Mapping[str, Any]
+
+
+class StatusPage:
+    """Answers with the state."""
+
+    def __init__(self, state: Callable[[], Awaitable[ServerState]], layout: Layout) -> None:
+        self._state = state
+        self._layout = layout
+
+    async def __call__(self, request: Request) -> Response:
+        state = await self._state()
+        details = state.details
+        return self._layout.page(
+            "status.html",
+            section="status",
+            state=state.level,
+            messages=state.messages,
+            stored=details.get("stored"),
+            disk=details.get("storage", {}),
+            associations=details["associations"],
+            version=details["version"],
+            uptime=timedelta(seconds=int(details["uptime_seconds"])),
+        )

@@ -1,0 +1,112 @@
+"""The list of studies, as a page and as comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime
+from typing import Final
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.ui.catalogue import Catalogue, Row
+from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.study_filter import StudyFilter
+from isocenter.services.web.ui.texts import date_text, list_text, person_name, time_text
+
+_ROWS: Final = 50
+#: Rows of a table that a program takes away.
+MOST_CSV_ROWS: Final = 10_000
+#: What a spreadsheet would take for the beginning of a formula.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_COLUMNS: Final = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
+    "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "StudyInstanceUID",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Where objects are sent to, for whoever meets an archive that is empty."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+class StudyList:
+    """Answers with studies, the newest first.
+
+    Args:
+        receiver: None: no port takes DICOM in the clear.
+    """
+
+    def __init__(self, catalogue: Catalogue, layout: Layout, receiver: Receiver | None) -> None:
+        self._catalogue = catalogue
+        self._layout = layout
+        self._receiver = receiver
+
+    async def page(self, request: Request) -> Response:
+        """The handler of the page."""
+        asked = StudyFilter.of(request)
+        fault = ""
+        found: list[Row] = []
+        try:
+            parameters = asked.parameters()
+            offset = (asked.page - 1) * _ROWS
+            found = await self._catalogue.studies(parameters, limit=_ROWS + 1, offset=offset)
+        except ValueError as error:
+            fault = str(error)
+        except HttpError as error:
+            if error.status != 400:
+                raise
+            fault = error.message
+        return self._layout.page(
+            "studies.html",
+            status=400 if fault else 200,
+            section="studies",
+            filter=asked,
+            fault=fault,
+            studies=found[:_ROWS],
+            has_more=len(found) > _ROWS,
+            first_row=(asked.page - 1) * _ROWS + 1,
+            presets=asked.presets(datetime.now().astimezone().date()),
+            receiver=self._receiver,
+        )
+
+    async def table(self, request: Request) -> Response:
+        """The handler of the same as comma-separated values (RFC 4180)."""
+        try:
+            parameters = StudyFilter.of(request).parameters()
+        except ValueError as error:
+            raise HttpError(400, "BAD_QUERY", str(error)) from None
+        found = await self._catalogue.studies(parameters, limit=MOST_CSV_ROWS)
+        sheet = io.StringIO()
+        writer = csv.writer(sheet)
+        writer.writerow(_COLUMNS)
+        for row in found:
+            writer.writerow([_cell(_shown(row, name)) for name in _COLUMNS])
+        headers = [
+            ("content-type", "text/csv; charset=utf-8; header=present"),
+            ("content-disposition", 'attachment; filename="studies.csv"'),
+            ("cache-control", "private, no-store"),
+        ]
+        # The mark makes spreadsheets read it as UTF-8.
+        return Response(headers=headers, body=("\ufeff" + sheet.getvalue()).encode())
+
+
+def _shown(row: Row, keyword: str) -> str:
+    text = row[keyword]
+    if keyword.endswith("Name"):
+        return person_name(text)
+    if keyword.endswith("Date"):
+        return date_text(text)
+    if keyword.endswith("Time"):
+        return time_text(text)
+    return list_text(text)
+
+
+def _cell(text: str) -> str:
+    """A cell that no spreadsheet computes."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,99 @@
+"""Pages of one study, one series (its images) and one instance (its attributes)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from isocenter.services.archive.archive import Archive
+from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.dicomweb.urls import ROOT, instance_url
+from isocenter.services.web.ui.attribute_rows import attribute_rows
+from isocenter.services.web.ui.catalogue import MOST_ROWS, Catalogue, Row
+from isocenter.services.web.ui.layout import Layout
+
+#: What has no picture: Structured Reports, key objects, presentation states, documents …
+_WITHOUT_PICTURE: Final = frozenset(
+    {"SR", "KO", "PR", "DOC", "RTSTRUCT", "RTPLAN", "RTRECORD", "REG", "FID", "ECG", "HD", "AU"}
+)
+
+
+class StudyPages:
+    """Answers with what is below the list of studies."""
+
+    def __init__(self, archive: Archive, catalogue: Catalogue, layout: Layout) -> None:
+        self._archive = archive
+        self._catalogue = catalogue
+        self._layout = layout
+
+    async def study(self, request: Request) -> Response:
+        """The handler of a study's page."""
+        study_uid = request.arguments["study"]
+        study = await self._catalogue.study(study_uid)
+        series = await self._catalogue.series(study_uid)
+        return self._layout.page(
+            "study.html",
+            section="studies",
+            study=study,
+            series=series,
+            web=instance_url(ROOT, study_uid),
+            without_picture=_WITHOUT_PICTURE,
+            is_cut=len(series) == MOST_ROWS,
+        )
+
+    async def series(self, request: Request) -> Response:
+        """The handler of a series' page: its images, one at a time."""
+        study_uid, series_uid = request.arguments["study"], request.arguments["series"]
+        study = await self._catalogue.study(study_uid)
+        series = await self._catalogue.one_series(study_uid, series_uid)
+        instances = await self._catalogue.instances(study_uid, series_uid)
+        at = _place(request, len(instances))
+        return self._layout.page(
+            "series.html",
+            section="studies",
+            study=study,
+            series=series,
+            instances=instances,
+            at=at,
+            web=instance_url(ROOT, study_uid, series_uid),
+            images=orjson.dumps([_image(row) for row in instances]).decode(),
+            has_pictures=series["Modality"] not in _WITHOUT_PICTURE,
+            is_cut=len(instances) == MOST_ROWS,
+        )
+
+    async def instance(self, request: Request) -> Response:
+        """The handler of an instance's page: its attributes."""
+        study_uid, series_uid = request.arguments["study"], request.arguments["series"]
+        uid = request.arguments["instance"]
+        stored = (await self._archive.index.get([uid])).get(uid)
+        if stored is None or (stored.study_instance_uid, stored.series_instance_uid) != (
+            study_uid,
+            series_uid,
+        ):
+            raise HttpError(404, "NOT_FOUND", "the archive has no such instance")
+        study = await self._catalogue.study(study_uid)
+        series = await self._catalogue.one_series(study_uid, series_uid)
+        return self._layout.page(
+            "instance.html",
+            section="studies",
+            study=study,
+            series=series,
+            stored=stored,
+            sop_class=name_of(stored.sop_class_uid),
+            transfer_syntax=name_of(stored.transfer_syntax_uid),
+            rows=await attribute_rows(self._archive, stored),
+            web=instance_url(ROOT, study_uid, series_uid, uid),
+        )
+
+
+def _place(request: Request, count: int) -> int:
+    """The image to begin with, from 1 on: the one in the middle, if none is named."""
+    said = request.parameter("image") or ""
+    at = int(said) if said.isdecimal() and len(said) < 8 else count // 2 + 1
+    return max(1, min(at, count))
+
+
+def _image(row: Row) -> tuple[str, int]:
+    return row["SOPInstanceUID"], max(row.number("NumberOfFrames"), 1)
