@@ -11,6 +11,7 @@ from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE
 from isocenter.services.archive.rules.conditions import FIELDS as RULE_FIELDS
 from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.composition.reloading import RELOADED
+from isocenter.services.monitoring.metric_table import METRICS
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.security.access.permissions import (
@@ -47,12 +48,7 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
         for family in Metrics(version="1").registry.collect()
         if family.name.startswith("isocenter_")
     }
-    metrics = vars(Metrics(version="1")).values()
-    labels = {
-        each._name.removeprefix("isocenter_"): set(each._labelnames)
-        for each in metrics
-        if hasattr(each, "_labelnames")
-    }
+    labels = {metric.name: set(metric.labels) for metric in METRICS}
     page = text_of("docs/reference/metrics.md")
     named: set[str] = set()
     for names, shown, _ in rows_of(page, "| name | labels |"):
@@ -61,9 +57,8 @@ def test_every_metric_has_its_row_with_its_labels() -> None:
             assert stem in families, name
             assert name.endswith("_total") == (families[stem].type == "counter"), name
         named |= set(stems)
-        union = set().union(*(labels.get(stem, set()) for stem in stems))
-        if set(stems) <= labels.keys():
-            assert union == set(re.findall(r"`(\w+)`", shown)), names
+        union = set().union(*(labels[stem] for stem in stems))
+        assert union == set(re.findall(r"`(\w+)`", shown)), names
     assert named == families.keys() - {"build_info"}
     for page_path in PAGES:
         for name in re.findall(r"isocenter_([a-z_]+)", page_path.read_text("utf-8")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import socket
@@ -20,6 +21,7 @@ from pydicom import dcmread
 from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.pdu import encode_associate_request
 from isocenter.services.monitoring.figures_access import may_see_figures
+from isocenter.services.monitoring.metric_table import KEPT, METRICS, Counter
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.http.exchange import Message
@@ -360,6 +362,14 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
         assert "/metrics" not in archive.log.read_text("utf-8")
 
 
+def test_each_metric_of_the_table_is_counted_and_no_other() -> None:
+    counted = re.findall(r'_(?:of|metrics)[(\[]\s*"(\w+)"', inspect.getsource(Metrics))
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    # Those of what is kept are named by whoever measures it.
+    assert {*counted, *(metric.name for metric in KEPT)} == set(names)
+
+
 def test_the_alerts_use_only_what_there_is() -> None:
     metrics = Metrics(version="1")
     samples = {
@@ -367,9 +377,8 @@ def test_the_alerts_use_only_what_there_is() -> None:
         for family in metrics.registry.collect()
     }
     labels = {
-        each._name + ("_total" if each._type == "counter" else ""): set(each._labelnames)
-        for each in [*vars(metrics).values(), *metrics._kept.values()]
-        if hasattr(each, "_labelnames")
+        f"isocenter_{each.name}" + ("_total" if isinstance(each, Counter) else ""): set(each.labels)
+        for each in METRICS
     }
     (group,) = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
     names = [rule["alert"] for rule in group["rules"]]

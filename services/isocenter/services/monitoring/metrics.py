@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.monitoring.metric_table import METRICS, register
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -49,11 +50,6 @@ if TYPE_CHECKING:
 
 #: Where prometheus_client looks for the files of all processes, when it is imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-#: Seconds: from an answer without any waiting to a retrieval of a large study.
-_DURATIONS: Final = (
-    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
-)  # fmt: skip
-_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CHILDREN: Final = 512
 
 
@@ -73,9 +69,11 @@ class Metrics:
     """A listener that counts, and the page that shows the numbers.
 
     Args:
-        server, archive: what they hold now is looked at when somebody asks; None: nothing.
         expiries: when certificates end.
         limits: bounds in force, by name.
+
+    Attributes:
+        server, archive: what they hold now is looked at when somebody asks; None: nothing.
     """
 
     def __init__(
@@ -93,142 +91,22 @@ class Metrics:
         self.server: Server | None = None
         self.archive: Archive | None = None
         self._seen_bytes = (0, 0)
-
-        def counter(name: str, text: str, *labels: str) -> Any:
-            return client.Counter(f"isocenter_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str, mode: Any = "livesum") -> Any:
-            return client.Gauge(
-                f"isocenter_{name}", text, labels, registry=registry, multiprocess_mode=mode
-            )
-
-        def histogram(name: str, text: str, *labels: str, buckets: Any = _DURATIONS) -> Any:
-            return client.Histogram(
-                f"isocenter_{name}", text, labels, registry=registry, buckets=buckets
-            )
-
-        self._established = counter("associations_established", "A-ASSOCIATE-AC sent")
-        self._rejected = counter(
-            "associations_rejected", "A-ASSOCIATE-RJ sent (PS3.8 Table 9-21)", "source", "reason"
-        )
-        self._ended = counter("associations_ended", "associations that are over", "ending")
-        self._association_seconds = histogram(
-            "association_duration_seconds", "from A-ASSOCIATE to the end"
-        )
-        self._active = gauge("associations_active", "associations now")
-        self._peak = gauge(
-            "associations_active_peak", "most at once in one worker since the start", mode="max"
-        )
-        self._connections = gauge("connections_active", "transport connections now")
-        self._handshakes = gauge("handshakes_active", "TLS handshakes under way now")
-        self._refused = counter(
-            "connections_refused", "connections that never became an association", "refusal"
-        )
-        self._operations = counter(
-            "operations", "DIMSE operations that have ended", "command", "role", "status"
-        )
-        self._operation_seconds = histogram(
-            "operation_duration_seconds", "from the command set to the end",
-            "command", "role", "status",
-        )  # fmt: skip
-        self._received = counter("received_bytes", "bytes of DICOM received")
-        self._sent = counter("sent_bytes", "bytes of DICOM sent")
-        self._stored = counter(
-            "instances_stored", "objects kept, by what became of them", "outcome"
-        )
-        self._of_other_patients = counter(
-            "instances_of_other_patients",
-            "objects that name another patient than their study came with",
-            "outcome",
-        )
-        self._deleted = counter("instances_deleted", "objects that have left the archive", "cause")
-        self._stored_bytes = counter("stored_bytes", "bytes of data sets kept")
-        self._matches = counter("query_matches", "matches of C-FIND answered")
-        self._suboperations = counter(
-            "suboperations", "C-STORE sub-operations of C-MOVE and C-GET", "command", "outcome"
-        )
-        self._denied = counter("operations_denied", "operations answered with 0124H", "command")
-        self._deliveries = counter(
-            "event_deliveries", "attempts to deliver an event", "consumer", "outcome"
-        )
-        self._events_waiting = gauge(
-            "events_waiting", "events that a consumer has yet to get", "consumer"
-        )
-        self._receiving = gauge("studies_receiving", "studies that are not complete")
-        self._damaged = counter("objects_damaged", "objects found that are not what was stored")
-        self._orders = counter(
-            "order_messages", "HL7 order messages answered", "message_type", "acknowledgement"
-        )
-        self._reloads = counter(
-            "configuration_reloads", "attempts to read something again", "what", "outcome"
-        )
-        self._forwarded = counter(
-            "forwards", "attempts to send objects on by rule", "destination", "outcome"
-        )
-        self._transcoded = counter(
-            "transcoded_objects",
-            "objects that were made in a transfer syntax that a peer takes",
-            "target",
-            "outcome",
-        )
-        self._compressed = counter(
-            "compressed_objects", "objects that rules had compressed, or were to", "target",
-            "outcome",
-        )  # fmt: skip
-        self._compressed_bytes = counter(
-            "compressed_bytes", "bytes of their files, before and after", "form"
-        )
-        self._queued = gauge(
-            "forward_queue", "objects to be forwarded, of all processes", "destination", "state",
-            mode="mostrecent",
-        )  # fmt: skip
-        #: Gauges, also of what only grows: commands delete, too, and have no page of their own.
-        self._trash = {
-            name: gauge(name, text, mode="mostrecent")
-            for name, text in (
-                ("trash_instances", "deleted objects that can be restored"),
-                ("trash_bytes", "bytes of their files"),
-                ("deleted_instances", "objects that were ever deleted"),
-                ("deleted_bytes", "bytes of their files"),
-            )
-        }
-        #: What is kept, and where: for all processes together.
-        self._kept = {
-            name: gauge(name, text, mode="mostrecent")
-            for name, text in (
-                ("patients", "patients in the archive"),
-                ("studies", "studies in the archive"),
-                ("series", "series in the archive"),
-                ("instances", "instances in the archive"),
-                ("instances_bytes", "bytes of their files"),
-                ("disk_total_bytes", "size of the file system of the data directory"),
-                ("disk_free_bytes", "what of it is free for the server"),
-                ("audit_trail_bytes", "bytes of the files of the audit trail"),
-            )
-        }
+        self._most_associations = 0
         self._queued_before: set[tuple[str, str]] = set()
-        self._budget = gauge("memory_budget_taken_bytes", "bytes of objects on their way in")
-        self._budget_limit = gauge("memory_budget_limit_bytes", "the most of them")
-        self._waiting = gauge("commits_waiting", "objects that wait to be made durable")
-        self._unsettled = gauge(
-            "commits_unsettled", "acknowledged objects whose files are yet to be synced"
-        )
-        self._batch = histogram(
-            "commit_batch_objects", "objects made durable in one round", buckets=_BATCHES
-        )
-        self._batch_seconds = histogram("commit_duration_seconds", "of one round")
-        self._ends = gauge(
-            "certificate_expiry_timestamp_seconds", "when it ends", "what", "name", mode="max"
-        )
-        gauge("build_info", "which version this is", "version", mode="max").labels(version).set(1)
-        bounds = gauge("limit", "bounds in force", "name", mode="max")
+        self._metrics = {metric.name: register(metric, registry) for metric in METRICS}
+        self._metrics["build_info"].labels(version).set(1)
         for name, value in (limits or {}).items():
-            bounds.labels(name).set(value)
+            self._metrics["limit"].labels(name).set(value)
         if not self._is_shared:
             client.ProcessCollector(registry=registry)
             client.PlatformCollector(registry=registry)
-        #: `labels` costs more than counting.
+        #: Looking one up by its labels costs more than counting.
+        self._of = lru_cache(_CHILDREN)(self._child)
         self._operation = lru_cache(_CHILDREN)(self._children_of_operation)
+
+    def _child(self, name: str, *labels: object) -> Any:
+        metric = self._metrics[name]
+        return metric.labels(*labels) if labels else metric
 
     def _children_of_operation(
         self, command: str, as_scp: bool, status: int | None
@@ -236,8 +114,8 @@ class Metrics:
         role = "scp" if as_scp else "scu"
         kind = "none" if status is None else _STATUS_NAMES[classify(status)]
         return (
-            self._operations.labels(command, role, kind),
-            self._operation_seconds.labels(command, role, kind),
+            self._of("operations", command, role, kind),
+            self._of("operation_duration_seconds", command, role, kind),
         )
 
     # -- Counting ---------------------------------------------------------------------
@@ -250,100 +128,106 @@ class Metrics:
                 count.inc()
                 seconds.observe(notice.seconds)
             case InstanceStored():
-                self._stored.labels(notice.outcome).inc()
-                self._stored_bytes.inc(notice.size)
+                self._of("instances_stored", notice.outcome).inc()
+                self._of("stored_bytes").inc(notice.size)
             case AssociationEstablished():
-                self._established.inc()
+                self._of("associations_established").inc()
                 self._refresh_associations()
             case AssociationEnded():
-                self._ended.labels(notice.ending.value).inc()
-                self._association_seconds.observe(notice.seconds)
+                self._of("associations_ended", notice.ending.value).inc()
+                self._of("association_duration_seconds").observe(notice.seconds)
             case AssociationRejected():
-                self._rejected.labels(notice.source, notice.reason).inc()
+                self._of("associations_rejected", notice.source, notice.reason).inc()
             case ConnectionRefused():
-                self._refused.labels(notice.refusal.value).inc()
+                self._of("connections_refused", notice.refusal.value).inc()
             case QueryAnswered():
-                self._matches.inc(notice.matches)
+                self._of("query_matches").inc(notice.matches)
             case InstancesSent() if notice.command != "C-STORE":
                 for outcome in ("completed", "failed", "warning"):
-                    count = self._suboperations.labels(notice.command, outcome)
+                    count = self._of("suboperations", notice.command, outcome)
                     count.inc(getattr(notice, outcome))
             case AccessDenied():
-                self._denied.labels(notice.command).inc()
+                self._of("operations_denied", notice.command).inc()
             case EventDelivery():
-                self._deliveries.labels(notice.consumer, notice.outcome.replace(" ", "_")).inc()
+                self._of(
+                    "event_deliveries", notice.consumer, notice.outcome.replace(" ", "_")
+                ).inc()
             case EventBacklogMeasured():
                 for name, number in notice.waiting.items():
-                    self._events_waiting.labels(name).set(number)
-                self._receiving.set(notice.receiving)
+                    self._of("events_waiting", name).set(number)
+                self._of("studies_receiving").set(notice.receiving)
             case ObjectDamaged():
-                self._damaged.inc()
+                self._of("objects_damaged").inc()
             case OrderMessageAnswered():
-                self._orders.labels(notice.message_type, notice.acknowledgement).inc()
+                self._of("order_messages", notice.message_type, notice.acknowledgement).inc()
             case ForwardAttempted():
-                self._forwarded.labels(notice.destination, notice.outcome).inc(notice.objects)
+                self._of("forwards", notice.destination, notice.outcome).inc(notice.objects)
             case ObjectTranscoded():
-                self._transcoded.labels(name_of(notice.target), notice.outcome).inc()
+                self._of("transcoded_objects", name_of(notice.target), notice.outcome).inc()
             case InstancesCompressed():
-                count = self._compressed.labels(name_of(notice.target), notice.outcome)
+                count = self._of("compressed_objects", name_of(notice.target), notice.outcome)
                 count.inc(notice.instances)
-                self._compressed_bytes.labels("before").inc(notice.size_before)
-                self._compressed_bytes.labels("after").inc(notice.size)
+                self._of("compressed_bytes", "before").inc(notice.size_before)
+                self._of("compressed_bytes", "after").inc(notice.size)
             case InstancesDeleted():
                 cause = notice.cause.value.replace(" ", "_")
-                self._deleted.labels(cause).inc(notice.study.instances)
+                self._of("instances_deleted", cause).inc(notice.study.instances)
             case ForwardQueueMeasured():
                 for names in self._queued_before | notice.counts.keys():
-                    self._queued.labels(*names).set(notice.counts.get(names, 0))
+                    self._of("forward_queue", *names).set(notice.counts.get(names, 0))
                 self._queued_before |= notice.counts.keys()
             case TrashMeasured():
-                self._trash["trash_instances"].set(notice.instances)
-                self._trash["trash_bytes"].set(notice.size)
-                self._trash["deleted_instances"].set(notice.deleted)
-                self._trash["deleted_bytes"].set(notice.deleted_size)
+                self._of("trash_instances").set(notice.instances)
+                self._of("trash_bytes").set(notice.size)
+                self._of("deleted_instances").set(notice.deleted)
+                self._of("deleted_bytes").set(notice.deleted_size)
             case ConfigurationReloaded():
-                self._reloads.labels(notice.what, "failed" if notice.fault else "done").inc()
+                self._of(
+                    "configuration_reloads", notice.what, "failed" if notice.fault else "done"
+                ).inc()
             case _:
                 pass  # nothing to count
 
     def keeps(self, figures: Mapping[str, int]) -> None:
         """What the archive and its disk hold now, by name of the metric."""
         for name, value in figures.items():
-            self._kept[name].set(value)
+            self._of(name).set(value)
 
     def committed(self, objects: int, seconds: float) -> None:
         """A round of the committer is over (`Committer`, *on_round*)."""
-        self._batch.observe(objects)
-        self._batch_seconds.observe(seconds)
+        self._of("commit_batch_objects").observe(objects)
+        self._of("commit_duration_seconds").observe(seconds)
 
     def met_other_patient(self, kept: bool) -> None:
         """An object names another patient than its study (`Committer`, *on_other_patient*)."""
-        self._of_other_patients.labels("kept" if kept else "refused").inc()
+        self._of("instances_of_other_patients", "kept" if kept else "refused").inc()
 
     def _refresh_associations(self) -> None:
         if self.server is not None:
             now = self.server.associations
-            self._active.set(now)
-            self._most = max(getattr(self, "_most", 0), now)
-            self._peak.set(self._most)
+            self._of("associations_active").set(now)
+            self._most_associations = max(self._most_associations, now)
+            self._of("associations_active_peak").set(self._most_associations)
 
     def refresh(self) -> None:
         """Take up what is not told but can be seen; now and then, and before a page is made."""
         self._refresh_associations()
         if self.server is not None:
-            self._connections.set(self.server.connections)
-            self._handshakes.set(self.server.handshakes)
+            self._of("connections_active").set(self.server.connections)
+            self._of("handshakes_active").set(self.server.handshakes)
             received, sent = self.server.traffic()
-            self._received.inc(received - self._seen_bytes[0])
-            self._sent.inc(sent - self._seen_bytes[1])
+            self._of("received_bytes").inc(received - self._seen_bytes[0])
+            self._of("sent_bytes").inc(sent - self._seen_bytes[1])
             self._seen_bytes = (received, sent)
         if self.archive is not None:
-            self._budget.set(self.archive.budget.taken)
-            self._budget_limit.set(self.archive.budget.limit)
-            self._waiting.set(self.archive.committer.waiting)
-            self._unsettled.set(self.archive.committer.unsettled)
+            self._of("memory_budget_taken_bytes").set(self.archive.budget.taken)
+            self._of("memory_budget_limit_bytes").set(self.archive.budget.limit)
+            self._of("commits_waiting").set(self.archive.committer.waiting)
+            self._of("commits_unsettled").set(self.archive.committer.unsettled)
         for expiry in self._expiries():
-            self._ends.labels(expiry.what, expiry.name).set(expiry.ends.timestamp())
+            self._of("certificate_expiry_timestamp_seconds", expiry.what, expiry.name).set(
+                expiry.ends.timestamp()
+            )
 
     # -- Showing ----------------------------------------------------------------------
 
