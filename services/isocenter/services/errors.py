@@ -8,7 +8,8 @@ from isocenter.engine.errors import AssociationError, IsocenterError
 
 def text_of(error: BaseException) -> str:
     """The message, without the number that OSError puts in front of it."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__
 
 
 class OperationError(IsocenterError):

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 
 log = logging.getLogger("isocenter.storage")
 
@@ -100,7 +100,7 @@ class Room:
             try:
                 usage = shutil.disk_usage(self._folder)
             except OSError as error:
-                raise StorageError(f"the disk cannot be looked at: {error.strerror}") from error
+                raise StorageError(f"the disk cannot be looked at: {text_of(error)}") from error
             self._free = usage.free
             self._kept_free = reserve_of(self._reserve, usage.total)
             self._looked_at = self._now()

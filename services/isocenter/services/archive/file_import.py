@@ -39,6 +39,7 @@ from isocenter.services.dicom.file_recognition import (
     NotDicomFileError,
     identify,
 )
+from isocenter.services.errors import text_of
 
 log = logging.getLogger("isocenter.storage")
 
@@ -204,7 +205,7 @@ def _files(paths: Sequence[str]) -> Generator[list[_Found], None, None]:
             elif given:
                 block.append((path, None))
         except OSError as error:
-            block.append((path, error.strerror or "cannot be read"))
+            block.append((path, text_of(error)))
     if block:
         yield block
 
@@ -217,7 +218,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
     try:
         descriptor, head = await trio.to_thread.run_sync(_open, path)
     except OSError as error:
-        return ImportedFile(path, ImportOutcome.FAILED, error.strerror or "cannot be opened")
+        return ImportedFile(path, ImportOutcome.FAILED, text_of(error))
     try:
         identity = identify(head, archive.limits)
         try:
@@ -238,7 +239,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
     except StoreError as error:
         return _refused(path, error)
     except OSError as error:
-        return ImportedFile(path, ImportOutcome.FAILED, error.strerror or "cannot be read")
+        return ImportedFile(path, ImportOutcome.FAILED, text_of(error))
     finally:
         os.close(descriptor)
 

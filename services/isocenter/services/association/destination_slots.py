@@ -18,6 +18,7 @@ from urllib.parse import quote
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 from isocenter.services.system.file_lock import HAS_FILE_LOCKS, open_lock_file, try_lock
 
 log = logging.getLogger("isocenter.server")
@@ -105,7 +106,7 @@ class Places:
                         "workers cannot share their associations with %r (%s): the bound is for "
                         "each of them now",
                         ae_title,
-                        error.strerror,
+                        text_of(error),
                     )
         here.taken.add(name)
         return Place(here, name, descriptor)

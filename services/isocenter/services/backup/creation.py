@@ -215,7 +215,7 @@ class _Backup:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                fault = f"cannot be read: {error.strerror}"
+                fault = f"cannot be read: {text_of(error)}"
                 continue
             if content.size != row.size:
                 fault = f"{content.size} bytes instead of {row.size}"
@@ -404,7 +404,7 @@ def _check_places(source: Source, root: Path) -> None:
     try:
         data_dir, target = source.data_dir.resolve(strict=True), root.resolve(strict=True)
     except OSError as error:
-        raise BackupError(f"{error.filename}: {error.strerror}") from error
+        raise BackupError(f"{error.filename}: {text_of(error)}") from error
     for what, place in (
         (f"the data directory {source.data_dir}", data_dir),
         (f"the folder of the audit trail {source.audit}", source.audit.resolve()),

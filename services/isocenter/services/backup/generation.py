@@ -18,6 +18,7 @@ from isocenter.services.backup.manifest import (
     read_list,
     read_manifest,
 )
+from isocenter.services.errors import text_of
 
 _SUMS: Final = "SHA256SUMS"
 _SUM: Final = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -88,7 +89,7 @@ class Generation:
                     if digest_of(present[name]) != wanted[name]:
                         faults.append(f"{self.name}/{name}: was changed")
                 except OSError as error:
-                    faults.append(f"{self.name}/{name}: {error.strerror}")
+                    faults.append(f"{self.name}/{name}: {text_of(error)}")
         return faults
 
     def _own_files(self) -> Iterator[tuple[str, Path]]:

@@ -18,6 +18,7 @@ import orjson
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import PRIVATE_FILE
 
 #: Written by this program; a larger number is of a later one.
@@ -86,7 +87,7 @@ def read_list(path: Path, *, is_unfinished: bool = False) -> Iterator[Entry]:
                 yield entry
     except OSError as error:
         if not is_unfinished:
-            raise BackupError(f"{path}: {error.strerror}") from error
+            raise BackupError(f"{path}: {text_of(error)}") from error
 
 
 def _entry(members: Mapping[str, Any]) -> Entry:
@@ -220,6 +221,6 @@ def read_manifest(path: Path) -> Manifest:
         members["keys"] = tuple(KeptKey(**key) for key in members["keys"])
         return Manifest(**members)
     except OSError as error:
-        raise BackupError(f"{path}: {error.strerror}") from error
+        raise BackupError(f"{path}: {text_of(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BackupError(f"{path}: damaged; it is no manifest of a backup") from error

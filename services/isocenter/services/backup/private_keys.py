@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from isocenter.services.backup.manifest import BackupError, KeptKey
+from isocenter.services.errors import text_of
 
 #: A key file is smaller; a larger file is none.
 MOST_KEY_BYTES: Final = 64 << 10
@@ -47,7 +48,7 @@ def read_passphrase(path: Path) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_LONGEST_PASSPHRASE + 3).rstrip(b"\r\n")
     except OSError as error:
-        raise BackupError(f"the passphrase file {path}: {error.strerror}") from error
+        raise BackupError(f"the passphrase file {path}: {text_of(error)}") from error
     if os.name == "posix" and mode & 0o077:
         raise BackupError(f"the passphrase file {path} is open to others; chmod 600 {path}")
     if not SHORTEST_PASSPHRASE <= len(text) <= _LONGEST_PASSPHRASE:

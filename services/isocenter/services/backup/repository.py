@@ -50,6 +50,7 @@ from isocenter.services.backup.manifest import (
     Entry,
     is_sha256,
 )
+from isocenter.services.errors import text_of
 from isocenter.services.system.file_lock import try_lock
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY, sync_directory
 
@@ -101,7 +102,7 @@ class BackupFolder:
                 f"{root}: no backup is there ({MARKER} is missing); isocenter backup DIR makes one"
             ) from None
         except OSError as error:
-            raise BackupError(f"{root / MARKER}: {error.strerror}") from error
+            raise BackupError(f"{root / MARKER}: {text_of(error)}") from error
         try:
             written_in = orjson.loads(text)["format"]
         except (ValueError, KeyError, TypeError) as error:

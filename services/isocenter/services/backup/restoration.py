@@ -36,6 +36,7 @@ from isocenter.services.backup.ports import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.restore_mark import RESTORING
 from isocenter.services.backup.source import AUDIT
+from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
@@ -174,7 +175,7 @@ class Restoring:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise BackupError(f"{place}: {error.strerror}") from error
+                raise BackupError(f"{place}: {text_of(error)}") from error
             if names:
                 raise BackupError(
                     f"{place} is not empty ({min(names)!r}); restore into a new folder, or have "
@@ -290,7 +291,7 @@ class Restoring:
             self._make_folder(target.parent)
             staged.replace(target)
         except OSError as error:
-            what = "no room" if error.errno == errno.ENOSPC else error.strerror
+            what = "no room" if error.errno == errno.ENOSPC else text_of(error)
             raise BackupError(
                 f"{self._place.data_dir}: {what}; the same command goes on where it stopped"
             ) from error
@@ -353,7 +354,7 @@ def move_aside(place: Path, suffix: str) -> Path | None:
             os.chown(place, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise BackupError(
-            f"{place} cannot be moved to {aside} ({error.strerror}); where it is a file system of "
+            f"{place} cannot be moved to {aside} ({text_of(error)}); where it is a file system of "
             "its own, move what is in it yourself"
         ) from error
     return aside

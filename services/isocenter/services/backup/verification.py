@@ -17,7 +17,7 @@ from isocenter.services.backup.manifest import Entry, Known, read_list
 from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import IndexFile
 from isocenter.services.backup.repository import BackupFolder
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ async def _read(
         except FileNotFoundError:
             return "is gone"
         except OSError as error:
-            return f"cannot be read: {error.strerror}"
+            return f"cannot be read: {text_of(error)}"
         if size != entry.size:
             return f"{size} bytes instead of {entry.size}"
         if bad is not None:
@@ -149,4 +149,4 @@ def _look(path: Path) -> tuple[int, str]:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return file.tell(), "" if digest == path.name else "was changed"
     except OSError as error:
-        return 0, f"cannot be read: {error.strerror}"
+        return 0, f"cannot be read: {text_of(error)}"

@@ -18,6 +18,7 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.archive.ports import Index
 from isocenter.services.concurrency import Broadcast
+from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.alert_messages import restricted_function_used
@@ -164,7 +165,7 @@ async def open_audit(
     except OSError as error:
         if audit.on_failure is OnAuditFailure.STOP:
             raise TrailError(
-                f"the audit trail in {trail.folder} cannot be written: {error.strerror}; make it "
+                f"the audit trail in {trail.folder} cannot be written: {text_of(error)}; make it "
                 "writable and make room, or set audit.on_failure to continue"
             ) from error
     written = Broadcast()

@@ -11,6 +11,7 @@ from isocenter.services.backup.manifest import BackupError
 from isocenter.services.backup.restoration import Place
 from isocenter.services.backup.source import Source
 from isocenter.services.composition.audit import audit_folder
+from isocenter.services.errors import text_of
 from isocenter.services.settings.settings import SETTINGS, Settings
 from isocenter.services.settings.toml_text import show
 from isocenter.storage.objects.files.removal_hold import RemovalHold
@@ -40,7 +41,7 @@ def backup_source_of(settings: Settings, config_file: Path | None, program: str)
         try:
             texts.append(("isocenter.toml", config_file.read_bytes()))
         except OSError as error:
-            raise BackupError(f"{config_file}: {error.strerror}") from error
+            raise BackupError(f"{config_file}: {text_of(error)}") from error
     paths = dict(_paths(settings))
     return Source(
         data_dir=data_dir,

@@ -47,6 +47,7 @@ from isocenter.services.diagnostics.dissect.capture_events import (
     ConnectionClosed,
     ConnectionOpened,
 )
+from isocenter.services.errors import text_of
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.transport import Transport
 from isocenter.services.system.private_files import PRIVATE_FILE, make_private_directory
@@ -95,7 +96,7 @@ class CaptureFolder:
             make_private_directory(path)
             mode = path.stat().st_mode
         except OSError as error:
-            raise CaptureError(f"cannot capture into {path}: {error.strerror}") from error
+            raise CaptureError(f"cannot capture into {path}: {text_of(error)}") from error
         if os.name == "posix" and mode & _OTHERS:
             raise CaptureError(
                 f"cannot capture into {path}: captures hold PHI, and this folder is open to "
@@ -114,7 +115,7 @@ class CaptureFolder:
             file = os.fdopen(os.open(path, flags, PRIVATE_FILE), "wb")
         except OSError as error:
             log.error(
-                "%s: cannot capture into %s: %s", transport.peer_address, path, error.strerror
+                "%s: cannot capture into %s: %s", transport.peer_address, path, text_of(error)
             )
             return transport
         return RecordingTransport(transport, Recorder(file, path, role, transport.peer_address))
@@ -174,7 +175,7 @@ class Recorder:
                 self._unlooked = 0
                 _look_for_room(self._path.parent)
         except OSError as error:
-            log.error("the capture %s ends here: %s", self._path, error.strerror)
+            log.error("the capture %s ends here: %s", self._path, text_of(error))
             self._file = None
             try:
                 file.write(_RECORD.pack(_STOPPED, 0, time.monotonic_ns() - self._began))

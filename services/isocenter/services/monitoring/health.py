@@ -18,7 +18,7 @@ import trio
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.server import Server
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 
 #: The same answer serves everybody who asks within so many seconds.
 CACHE_SECONDS: Final = 5.0
@@ -137,8 +137,8 @@ class Health:
             try:
                 usage = await trio.to_thread.run_sync(_probe, self._folder, abandon_on_cancel=True)
             except OSError as error:
-                details["error"] = error.strerror
-                report.unhealthy(f"the data directory cannot be used: {error.strerror}")
+                details["error"] = text_of(error)
+                report.unhealthy(f"the data directory cannot be used: {text_of(error)}")
                 return
             total, used, free = usage
             percent = round(100 * used / total, 1) if total else 0.0

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 
 _BACKLOG: Final = 1024
 #: How long accepting rests when the process or the machine has no descriptor or memory left.
@@ -70,7 +71,7 @@ class AcceptBackoff:
                 "cannot accept %s: %s; raise the limit of open files or lower the limit of "
                 "connections",
                 self._what,
-                error.strerror,
+                text_of(error),
             )
         self._pauses += 1
         await trio.sleep(_PAUSE_SECONDS)
@@ -131,7 +132,7 @@ def open_listener(bind: ListenAddress) -> list[socket.socket]:
             bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        raise OSError(f"cannot listen on {bind.host}:{bind.port}: {error.strerror}") from error
+        raise OSError(f"cannot listen on {bind.host}:{bind.port}: {text_of(error)}") from error
     listeners: list[socket.socket] = []
     port = bind.port
     for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -165,4 +166,4 @@ def _bind_fault(bind: ListenAddress, error: OSError) -> str:
         case errno.EADDRNOTAVAIL:
             return f"{where}: this machine has no such address"
         case _:
-            return f"{where}: {error.strerror}"
+            return f"{where}: {text_of(error)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.errors import text_of
 
 PRIVATE_FILE: Final = 0o600
 PUBLIC_FILE: Final = 0o644
@@ -33,7 +34,7 @@ def read_secret(path: Path) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             secret = file.read(_MOST_SECRET_BYTES).strip()
     except OSError as error:
-        raise SecretFileError(f"cannot read {path}: {error.strerror}") from error
+        raise SecretFileError(f"cannot read {path}: {text_of(error)}") from error
     if os.name == "posix" and mode & 0o077:
         raise SecretFileError(f"{path} is open to others; chmod 600 {path}")
     if not secret:

@@ -41,6 +41,7 @@ from isocenter.services.composition.backup import (
     restore_place_of,
 )
 from isocenter.services.diagnostics.doctor.check import size_text
+from isocenter.services.errors import text_of
 from isocenter.services.security.audit.alert_messages import restricted_function_used
 from isocenter.services.security.audit.trail import TrailError, read_key
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
@@ -166,7 +167,7 @@ def _move_aside(place: Place, terminal: Terminal) -> None:
     try:
         pid = pid_of_server(place.data_dir)
     except OSError as error:
-        raise BackupError(f"{place.data_dir}: {error.strerror}") from error
+        raise BackupError(f"{place.data_dir}: {text_of(error)}") from error
     if pid is not None:
         raise BackupError(
             f"a server (process {pid}) uses {place.data_dir}; stop it before what it uses is moved"
@@ -213,7 +214,7 @@ def _verify_trail(settings: Settings, place: Place, terminal: Terminal) -> bool:
         terminal.note(f"the audit trail was not verified: {error}")
         return True
     except OSError as error:
-        terminal.error(f"{place.audit}: {error.strerror}")
+        terminal.error(f"{place.audit}: {text_of(error)}")
         return False
     for fault in verdict.faults[:20]:
         terminal.note(f"audit trail: {fault}")

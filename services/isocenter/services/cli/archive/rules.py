@@ -22,7 +22,7 @@ from isocenter.services.cli.support.options import UsageError, ae_title
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
-from isocenter.services.errors import OperationError
+from isocenter.services.errors import OperationError, text_of
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.rules import table_of_edit
@@ -151,7 +151,7 @@ def _fault(path: Path, error: Exception) -> str:
         case NotDicomFileError():
             return str(error)
         case OSError():
-            return f"{path}: {error.strerror or 'cannot be read'}"
+            return f"{path}: {text_of(error)}"
         case _:
             return f"{path}: would be refused with {error}"
 

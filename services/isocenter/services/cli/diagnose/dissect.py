@@ -20,6 +20,7 @@ from isocenter.services.diagnostics.dissect.lines import Kind, Line
 from isocenter.services.diagnostics.dissect.pcap import MAGICS, read_segments
 from isocenter.services.diagnostics.dissect.tcp_reassembly import Reassembler
 from isocenter.services.diagnostics.findings import Severity
+from isocenter.services.errors import text_of
 from isocenter.services.system.log_format import escape
 
 DESCRIPTION: Final = """\
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     except CaptureError as error:
         failure = str(error)
     except OSError as error:
-        failure = f"cannot read {arguments.file}: {error.strerror}"
+        failure = f"cannot read {arguments.file}: {text_of(error)}"
     tally = dissector.tally
     if tally.associations or tally.tls or tally.beheaded:
         writer.summary(tally)

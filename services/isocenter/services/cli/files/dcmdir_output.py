@@ -19,7 +19,7 @@ from isocenter.services.dicom.element_texts import numbers_of
 from isocenter.services.dicom.element_values import character_set_of, decode_text
 from isocenter.services.dicom.file_set.directory import DirectoryRecord
 from isocenter.services.dicom.file_set.directory_reader import ReadDirectory, read_directory
-from isocenter.services.dicom.file_set.file_ids import text_of
+from isocenter.services.dicom.file_set.file_ids import file_id_text
 from isocenter.services.dicom.file_set.profiles import PROFILES
 from isocenter.services.dicom.file_set.record_types import PATIENT, SERIES, STUDY
 from isocenter.services.dicom.file_set.verification import (
@@ -88,7 +88,7 @@ def _print_tree(read: ReadDirectory, *, is_long: bool) -> None:
 
 def _line(record: DirectoryRecord, *, is_long: bool) -> str:
     number = text(record, _INSTANCE_NUMBER)
-    line = f"{text_of(record.file_id)}  {record.type}{f' {number}' if number else ''}"
+    line = f"{file_id_text(record.file_id)}  {record.type}{f' {number}' if number else ''}"
     if is_long:
         line += (
             f"  {record.sop_instance_uid}  {name_of(record.sop_class_uid)}  "

@@ -149,7 +149,7 @@ def input_files(paths: Sequence[str], *, recursive: bool) -> Iterator[InputFile]
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
-            yield InputFile(path, path, error.strerror or "cannot be read")
+            yield InputFile(path, path, text_of(error))
             continue
         if not stat.S_ISDIR(mode):
             name = os.path.basename(path)
@@ -176,7 +176,7 @@ def _files_below(folder: str) -> Iterator[InputFile]:
                     elif entry.is_file(follow_symlinks=False):
                         files.append(entry.path)
         except OSError as error:
-            yield InputFile(at, os.path.relpath(at, folder), error.strerror or "cannot be read")
+            yield InputFile(at, os.path.relpath(at, folder), text_of(error))
         for path in sorted(files):
             yield InputFile(path, os.path.relpath(path, folder), is_found=True)
         todo.extendleft(sorted(below, reverse=True))

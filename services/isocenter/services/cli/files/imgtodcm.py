@@ -59,6 +59,7 @@ from isocenter.services.dicom.creation.source_attributes import Taken, attribute
 from isocenter.services.dicom.creation.video import is_video, read_video
 from isocenter.services.dicom.data_set import NoSuchValueError, put_in_model
 from isocenter.services.dicom.data_set_file import open_data_set
+from isocenter.services.errors import text_of
 
 DESCRIPTION: Final = """\
 Make DICOM files of pictures (JPEG, JPEG 2000, PNG, TIFF, BMP, GIF, WebP), documents (PDF, CDA),
@@ -218,7 +219,7 @@ def _source(path: str, taken: Taken) -> tuple[dict[str, Any], int]:
     except NotDicomError:
         raise UsageError(f"{path}: not DICOM; its {taken.value} cannot be taken") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"{path}: {text_of(error)}") from error
 
 
 @dataclass(slots=True)

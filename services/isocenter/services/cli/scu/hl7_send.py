@@ -22,6 +22,7 @@ from isocenter.services.cli.support.options import (
     whole_number,
 )
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.errors import text_of
 from isocenter.services.integration.hl7.sender import open_sender
 from isocenter.services.system.log_format import escape
 
@@ -91,7 +92,7 @@ def _messages_of(name: str) -> Sequence[bytes]:
             with Path(name).open("rb") as file:
                 content = file.read(_MOST_FILE_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+        raise UsageError(f"cannot read {name}: {text_of(error)}") from error
     if len(content) > _MOST_FILE_BYTES:
         raise UsageError(f"{name} is larger than {_MOST_FILE_BYTES} bytes")
     messages: list[list[bytes]] = []

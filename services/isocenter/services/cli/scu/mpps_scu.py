@@ -35,7 +35,7 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.dicom.uids import new_uid
-from isocenter.services.errors import NoPresentationContextError
+from isocenter.services.errors import NoPresentationContextError, text_of
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.scu import (
@@ -327,7 +327,7 @@ def read_attributes(path: Path) -> Dataset:
     try:
         content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or 'cannot be read'}") from error
+        raise UsageError(f"{path}: {text_of(error)}") from error
     try:
         if content.lstrip()[:1] in (b"{", b"["):
             model = orjson.loads(content)

@@ -47,6 +47,7 @@ from isocenter.services.errors import (
     OperationError,
     StorageError,
     has_failed,
+    text_of,
 )
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
@@ -185,7 +186,7 @@ def files_below(paths: Sequence[str], pattern: str) -> Iterator[FoundFile]:
                             yield FoundFile(entry.path)
                 todo.extendleft(sorted(below, reverse=True))
             except OSError as error:
-                yield FoundFile(at, error.strerror or "cannot be read")
+                yield FoundFile(at, text_of(error))
 
 
 class _Report:
@@ -205,7 +206,7 @@ class _Report:
         try:
             self._file = self._path.open("wb")
         except OSError as error:
-            raise UsageError(f"--report-file {self._path}: {error.strerror}") from error
+            raise UsageError(f"--report-file {self._path}: {text_of(error)}") from error
         self._own = True
         return self
 
@@ -322,7 +323,7 @@ class _Sender:
                 self._name_not_dicom(error)
             except OSError as error:
                 self.counts.unreadable += 1
-                reason = error.strerror or "cannot be read"
+                reason = text_of(error)
                 self.report.write(found.path, "unreadable", reason=reason)
                 self.client.terminal.error(f"{found.path}: {reason}")
                 if self.stop_on_error:
@@ -408,7 +409,7 @@ class _Sender:
         except (StorageError, DataSetError, PixelError) as error:
             reason = f"cannot be sent: {error}"
         except OSError as error:
-            reason = f"cannot be read: {error.strerror or 'it changed'}"
+            reason = f"cannot be read: {text_of(error)}"
         self._take_down(item, status, reason, started)
 
     def _take_down(

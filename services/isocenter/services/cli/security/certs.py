@@ -9,6 +9,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import Final
 
+from isocenter.services.errors import text_of
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.issued import CA_FOLDER, CertificateError, Issued
 from isocenter.services.security.certificates.keys import (
@@ -225,7 +226,7 @@ def _passphrase(arguments: argparse.Namespace, *, twice: bool) -> bytes | None:
             with path.open("rb") as file:
                 passphrase = file.read(_MOST_PASSPHRASE_BYTES).rstrip(b"\r\n")
         except OSError as error:
-            raise CertificateError(f"{path}: {error.strerror}") from error
+            raise CertificateError(f"{path}: {text_of(error)}") from error
     elif sys.stdin.isatty():
         passphrase = getpass("Passphrase: ").encode()
         if twice and getpass("Once more: ").encode() != passphrase:

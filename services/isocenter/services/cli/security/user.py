@@ -12,6 +12,7 @@ from typing import Final
 
 from isocenter.services.cli import EXIT_OK
 from isocenter.services.composition.access import access_folder
+from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.passwords import MOST_BYTES, hash_passcode
 from isocenter.services.security.access.policy import Policy, User
@@ -168,7 +169,7 @@ def _passcode(path: Path | None) -> str:
                 content = file.read(MOST_BYTES + 3)
             return content.decode().removesuffix("\n").removesuffix("\r")
         except OSError as error:
-            raise PolicyError(f"{path}: {error.strerror}") from error
+            raise PolicyError(f"{path}: {text_of(error)}") from error
         except UnicodeDecodeError as error:
             raise PolicyError(f"{path}: not UTF-8 text") from error
     if not sys.stdin.isatty():

@@ -9,6 +9,7 @@ import sys
 from typing import Final
 
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.errors import text_of
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.system.pid_file import pid_of_server
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         pid = None
     except OSError as error:
         print(
-            f"isocenter reload: {storage.data_dir}: {error.strerror}; "
+            f"isocenter reload: {storage.data_dir}: {text_of(error)}; "
             "be the user who runs the server",
             file=sys.stderr,
         )

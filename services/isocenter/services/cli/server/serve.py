@@ -107,7 +107,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         # A check makes no file.
         configure_log(replace(settings.log, file=None) if only_check else settings.log)
     except OSError as error:
-        print(f"isocenter serve: log.file {settings.log.file}: {error.strerror}", file=sys.stderr)
+        print(f"isocenter serve: log.file {settings.log.file}: {text_of(error)}", file=sys.stderr)
         return EXIT_START
     if hasattr(signal, "SIGHUP"):
         # Until it can be obeyed; it would end the process.

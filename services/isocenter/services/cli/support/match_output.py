@@ -27,6 +27,7 @@ from isocenter.services.dicom.json_writer import json_of
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.dicom.uids import new_uid
 from isocenter.services.dicom.xml_writer import xml_of
+from isocenter.services.errors import text_of
 
 if TYPE_CHECKING:
     import pydicom
@@ -320,7 +321,7 @@ def output_to(path: str, output_format: str) -> Iterator[TextIO]:
     try:
         file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
     except OSError as error:
-        raise UsageError(f"--output-file {path}: {error.strerror}") from error
+        raise UsageError(f"--output-file {path}: {text_of(error)}") from error
     with file:
         yield file
 

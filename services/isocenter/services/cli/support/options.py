@@ -20,6 +20,7 @@ from isocenter.engine.items import UserIdentity
 from isocenter.services.association.peer import Peer
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.dicom.uids import UidRule
+from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import (
     DEFAULT_PROFILE,
     PROFILES,
@@ -275,7 +276,7 @@ def _secret(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(_MOST_SECRET_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"{path}: {text_of(error)}") from error
     if len(content) > _MOST_SECRET_BYTES:
         raise UsageError(f"{path}: more than {_MOST_SECRET_BYTES} bytes do not fit into the item")
     return content.removesuffix(b"\n").removesuffix(b"\r")

@@ -18,6 +18,7 @@ from isocenter.services.cli.support.options import UsageError
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path, parse_key
 from isocenter.services.dicom.pydicom_datasets import read_identifier
+from isocenter.services.errors import text_of
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 
@@ -267,7 +268,7 @@ def read_query_file(path: Path) -> list[tuple[str, str]]:
         with path.open("rb") as file:
             content = file.read(bound + 1)
     except OSError as error:
-        raise UsageError(f"query file {path}: {error.strerror}") from error
+        raise UsageError(f"query file {path}: {text_of(error)}") from error
     if len(content) > bound:
         raise UsageError(f"query file {path}: longer than {bound} bytes")
     dataset = _as_data_set(content, path)

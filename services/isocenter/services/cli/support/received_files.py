@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.cli.support.options import UsageError
+from isocenter.services.errors import text_of
 from isocenter.services.service_classes.storage.object_folder import (
     FLAT,
     HIERARCHICAL,
@@ -77,4 +78,4 @@ def folder_of(
             on_progress=on_progress,
         )
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror}; choose another folder with -od") from error
+        raise UsageError(f"{folder}: {text_of(error)}; choose another folder with -od") from error

@@ -12,6 +12,7 @@ from isocenter.services.archive.verification import VerifyReport
 from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.doctor.lock_holders import is_locked, lock_holders
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
+from isocenter.services.errors import text_of
 from isocenter.services.settings.settings import Settings
 
 _SHOWN: Final = 3
@@ -28,7 +29,7 @@ def check_lock(settings: Settings) -> CheckResult:
     try:
         taken = is_locked(lock)
     except OSError as fault:
-        return CheckResult(what, f"{lock}: {fault.strerror}")
+        return CheckResult(what, f"{lock}: {text_of(fault)}")
     if not taken:
         return CheckResult(what, "no server has the data directory now", facts={"pids": []})
     holders = lock_holders(lock)

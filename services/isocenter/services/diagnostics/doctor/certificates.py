@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
+from isocenter.services.errors import text_of
 from isocenter.services.net.peer_identity import owns_ae_title
 from isocenter.services.net.tls.certificates import identity_of
 from isocenter.services.net.tls.contexts import (
@@ -66,7 +67,7 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> list[
         authority = CertificateAuthority(folder)
         issued = authority.issued()
     except (CertificateError, OSError) as fault:
-        return [CheckResult("private CA", str(folder), (error(_text(fault), side=Side.HERE),))]
+        return [CheckResult("private CA", str(folder), (error(text_of(fault), side=Side.HERE),))]
     files = TlsFiles(
         certificate=folder / f"{SERVER_NAME}.crt",
         key=folder / f"{SERVER_NAME}.key",
@@ -251,7 +252,7 @@ def _crl_findings(
         crl = x509.load_pem_x509_crl(path.read_bytes())
     except (OSError, ValueError) as fault:
         yield error(
-            f"{path}: {_text(fault)}", cure="give the list as PEM (X509 CRL)", side=Side.HERE
+            f"{path}: {text_of(fault)}", cure="give the list as PEM (X509 CRL)", side=Side.HERE
         )
         return
     end = crl.next_update_utc
@@ -311,7 +312,3 @@ def _subject(certificate: x509.Certificate) -> str:
 
 def _days(left: timedelta) -> str:
     return count(left.days, "day")
-
-
-def _text(fault: Exception) -> str:
-    return (fault.strerror if isinstance(fault, OSError) else None) or str(fault)

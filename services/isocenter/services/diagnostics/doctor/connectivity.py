@@ -29,7 +29,7 @@ from isocenter.services.diagnostics.doctor.tls_probe import (
     probe_tls,
 )
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
-from isocenter.services.errors import ConnectError
+from isocenter.services.errors import ConnectError, text_of
 from isocenter.services.net.connect import connect
 from isocenter.services.net.peer_identity import owns_ae_title
 from isocenter.services.net.tls.certificates import identity_of
@@ -108,7 +108,7 @@ async def _check_name(way: PeerTarget, tell: Tell) -> bool:
     try:
         found = await trio.socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as fault:
-        text = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+        text = text_of(fault)
         finding = error(
             f"the name {peer.host} stands for no address: {text}",
             meaning="there is nobody to connect to",

@@ -18,6 +18,7 @@ from typing import Final
 
 from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
+from isocenter.services.errors import text_of
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.users import user_name
 
@@ -129,7 +130,7 @@ def _open_files(folder: Path) -> Iterator[Finding]:
 
 def _unreadable(path: Path, fault: OSError) -> Finding:
     return error(
-        f"{path}: {fault.strerror}",
+        f"{path}: {text_of(fault)}",
         cure="run doctor as the user of the server, or give that user the right to read it",
         side=Side.HERE,
     )

@@ -10,6 +10,7 @@ import orjson
 
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
+from isocenter.services.errors import text_of
 from isocenter.services.net.transport import format_address
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.pid_file import pid_of_server
@@ -91,7 +92,7 @@ def _by_process(settings: Settings) -> CheckResult:
     try:
         pid = pid_of_server(Path(settings.storage.data_dir))
     except OSError as fault:
-        text = f"{settings.storage.data_dir}: {fault.strerror}"
+        text = f"{settings.storage.data_dir}: {text_of(fault)}"
         return CheckResult(_WHAT, text, (error(text, side=Side.HERE),))
     if pid is None:
         text = f"no server runs on {settings.storage.data_dir}"

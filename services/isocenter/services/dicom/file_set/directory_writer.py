@@ -11,7 +11,7 @@ from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set, write_file
 from isocenter.engine.dataset.writer import WritableElement
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.file_set.directory import Directory, DirectoryRecord, FileSetError
-from isocenter.services.dicom.file_set.file_ids import text_of
+from isocenter.services.dicom.file_set.file_ids import file_id_text
 from isocenter.services.dicom.uid_registry import MEDIA_STORAGE_DIRECTORY
 
 FILE_SET_ID: Final = 0x00041130
@@ -82,7 +82,7 @@ def encode_directory(directory: Directory) -> bytes:
 def _header(directory: Directory, first: int, last: int) -> bytes:
     elements: list[WritableElement] = [(FILE_SET_ID, "CS", directory.file_set_id.encode("ascii"))]
     if directory.descriptor:
-        name = text_of(directory.descriptor).encode("ascii")
+        name = file_id_text(directory.descriptor).encode("ascii")
         elements.append((DESCRIPTOR_FILE_ID, "CS", name))
         if directory.descriptor_character_set:
             term = directory.descriptor_character_set.encode("ascii")
@@ -118,7 +118,7 @@ def _payload(record: DirectoryRecord, following: int, lower: int) -> bytes:
     }
     if record.file_id:
         for tag, vr, text in (
-            (FILE_ID, "CS", text_of(record.file_id)),
+            (FILE_ID, "CS", file_id_text(record.file_id)),
             (SOP_CLASS_IN_FILE, "UI", record.sop_class_uid),
             (SOP_INSTANCE_IN_FILE, "UI", record.sop_instance_uid),
             (TRANSFER_SYNTAX_IN_FILE, "UI", record.transfer_syntax_uid),

@@ -47,7 +47,7 @@ def numbered(letters: str, number: int) -> str:
     return f"{letters}{number:0{_DIGITS}d}"
 
 
-def text_of(file_id: FileId) -> str:
+def file_id_text(file_id: FileId) -> str:
     """As Referenced File ID (0004,1500) has it."""
     return "\\".join(file_id)
 

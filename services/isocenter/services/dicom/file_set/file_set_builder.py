@@ -12,7 +12,7 @@ from isocenter.services.dicom.file_set.directory import (
     DirectoryRecord,
     FileSetError,
 )
-from isocenter.services.dicom.file_set.file_ids import FileId, fault_of, numbered, text_of
+from isocenter.services.dicom.file_set.file_ids import FileId, fault_of, file_id_text, numbered
 from isocenter.services.dicom.file_set.record_building import (
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
@@ -90,9 +90,9 @@ class DirectoryBuilder:
         """
         fault = fault_of(file_id) if file_id else ""
         if fault:
-            raise FileSetError(f"its File ID {text_of(file_id)} {fault} (PS3.10 8.5)")
+            raise FileSetError(f"its File ID {file_id_text(file_id)} {fault} (PS3.10 8.5)")
         if file_id in self._file_ids:
-            raise FileSetError(f"the directory has a file {text_of(file_id)} already")
+            raise FileSetError(f"the directory has a file {file_id_text(file_id)} already")
         sop_instance = scan.uid(SOP_INSTANCE_UID)
         sop_class = scan.uid(SOP_CLASS_UID)
         if not is_safe_uid(sop_class) or not sop_instance.isascii() or not sop_instance:

@@ -19,9 +19,9 @@ from isocenter.services.dicom.file_set.directory import (
 from isocenter.services.dicom.file_set.file_ids import (
     DICOMDIR,
     fault_of,
+    file_id_text,
     found_file,
     is_file_set_id,
-    text_of,
 )
 from isocenter.services.dicom.file_set.file_scan import scan_file
 from isocenter.services.dicom.file_set.profiles import Profile
@@ -39,6 +39,7 @@ from isocenter.services.dicom.file_set.record_types import (
     record_type_of,
 )
 from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.errors import text_of
 
 _ROWS: Final = 0x00280010
 _ABOVE: Final = {PATIENT: "", STUDY: PATIENT, SERIES: STUDY}
@@ -84,7 +85,7 @@ def check_directory(directory: Directory, find: Find) -> None:
                 find(f"{who} is there twice")
             seen.add(key)
         if record.file_id:
-            name = text_of(record.file_id)
+            name = file_id_text(record.file_id)
             fault = fault_of(record.file_id)
             if fault:
                 find(f"the File ID {name} {fault} (PS3.10 8.5)")
@@ -127,7 +128,7 @@ def check_files(
 ) -> None:
     """Look at each file that is referenced."""
     for done, (above, record) in enumerate(directory.references(), 1):
-        name = text_of(record.file_id)
+        name = file_id_text(record.file_id)
         profile = checks.profile
         if profile and record.transfer_syntax_uid not in profile.transfer_syntaxes:
             find(f"{name} is in {name_of(record.transfer_syntax_uid)}: not in {profile.name}")
@@ -139,7 +140,7 @@ def check_files(
                 try:
                     scanned = scan_file(path)
                 except (DataSetError, OSError) as error:
-                    text = error.strerror if isinstance(error, OSError) else str(error)
+                    text = text_of(error)
                     find(f"{name} cannot be read: {text}")
                 else:
                     if not scanned.has_meta:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.integration.hl7.acknowledgement import Outcome, acknowledgement
 from isocenter.services.integration.hl7.errors import (
     APPLICATION_INTERNAL_ERROR,
@@ -143,7 +143,7 @@ class OrderService:
         try:
             await trio.to_thread.run_sync(self._rejected.save, data, fault)
         except OSError as error:
-            log.error("a refused message is not kept: %s", error.strerror)
+            log.error("a refused message is not kept: %s", text_of(error))
 
     # -- In the worklist --------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from isocenter.services.errors import text_of
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.tls.errors import TlsFileError
 
@@ -66,7 +67,7 @@ def files_in(path: Path) -> tuple[Path, ...]:
         )
     except OSError as error:
         raise TlsFileError(
-            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
+            path, f"cannot be read ({text_of(error)})", "let the user who serves read it"
         ) from error
 
 
@@ -83,7 +84,7 @@ def check_readable(path: Path) -> None:
         raise TlsFileError(path, "no such file", "check the path") from error
     except OSError as error:
         raise TlsFileError(
-            path, f"cannot be read ({error.strerror})", "let the user who serves read it"
+            path, f"cannot be read ({text_of(error)})", "let the user who serves read it"
         ) from error
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.policy import Policy, from_text, to_text
 from isocenter.services.system.file_lock import directory_lock
@@ -54,7 +55,7 @@ class PolicyFile:
             return Policy()
         except OSError as error:
             raise PolicyError(
-                f"{self.path}: {error.strerror}; let the user who runs isocenter read it"
+                f"{self.path}: {text_of(error)}; let the user who runs isocenter read it"
             ) from error
         if len(text) > _MOST_BYTES:
             raise PolicyError(f"{self.path}: larger than {_MOST_BYTES} bytes")
@@ -77,7 +78,7 @@ class PolicyFile:
                 write_file(self.path, to_text(policy), PRIVATE_FILE, replace=True)
         except OSError as error:
             raise PolicyError(
-                f"{error.filename or self.path}: {error.strerror}; "
+                f"{error.filename or self.path}: {text_of(error)}; "
                 "let the user who runs isocenter write it"
             ) from error
         return policy

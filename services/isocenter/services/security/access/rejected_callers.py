@@ -19,6 +19,7 @@ import orjson
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 from isocenter.services.notices import AssociationRejected, ConnectionRefused, Notice, RefusalReason
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.system.file_lock import directory_lock
@@ -122,7 +123,7 @@ class RejectedFile:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise PolicyError(f"{self.path}: {error.strerror}") from error
+            raise PolicyError(f"{self.path}: {text_of(error)}") from error
         except (ValueError, TypeError) as error:
             raise PolicyError(f"{self.path}: cannot be read; remove it") from error
 

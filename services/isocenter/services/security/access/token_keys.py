@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class FileKeys:
                 content = file.read(_MOST_BYTES)
         except OSError as error:
             raise PolicyError(
-                f"{path}: {error.strerror}; set identity.jwt_keys to the issuer's public keys"
+                f"{path}: {text_of(error)}; set identity.jwt_keys to the issuer's public keys"
             ) from error
         try:
             if content.lstrip().startswith(b"{"):

@@ -26,6 +26,7 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.concurrency import Broadcast
+from isocenter.services.errors import text_of
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -391,7 +392,7 @@ class AuditRecorder:
                 self._trail.append(entries)
             except (OSError, IsocenterError) as error:
                 self._failing_since = self._failing_since or datetime.now(UTC)
-                self._failure = _text(error)
+                self._failure = text_of(error)
                 return
             self.statistics.recorded += len(entries)
             self._taken = []
@@ -445,7 +446,3 @@ async def run_recorder(auditor: AuditRecorder) -> AsyncIterator[None]:
         sending.cancel_scope.deadline = trio.current_time() + FINISH_SECONDS
         for delivery in auditor.deliveries:
             delivery.finish()
-
-
-def _text(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -204,7 +204,7 @@ class Delivery:
             await sock.send(message[:LONGEST_DATAGRAM])
         except OSError as error:
             raise RepositoryUnreachableError(
-                f"the collector {self.collector}: {error.strerror}"
+                f"the collector {self.collector}: {text_of(error)}"
             ) from error
 
     @asynccontextmanager
@@ -377,7 +377,7 @@ class Delivery:
         try:
             write_file(self._place, content, PRIVATE_FILE, replace=True)
         except OSError as error:  # then some are sent twice after a restart
-            log.error("cannot write %s: %s", self._place, error.strerror)
+            log.error("cannot write %s: %s", self._place, text_of(error))
 
     def _load(self) -> Cursor:
         return delivered_to(self.collector, self._folder)

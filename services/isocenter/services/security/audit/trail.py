@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.errors import text_of
 from isocenter.services.security.audit.hash_chain import (
     LONGEST_LINE,
     Entry,
@@ -81,7 +82,7 @@ def read_key(path: Path) -> bytes:
         with path.open("rb") as file:
             key = file.read(LONGEST_KEY + 1).rstrip(b"\r\n")
     except OSError as error:
-        raise TrailError(f"the key file {path} cannot be read: {error.strerror}") from error
+        raise TrailError(f"the key file {path} cannot be read: {text_of(error)}") from error
     if os.name == "posix" and mode & 0o077:
         raise TrailError(f"the key file {path} is open to others; chmod 600 {path}")
     if not SHORTEST_KEY <= len(key) <= LONGEST_KEY:

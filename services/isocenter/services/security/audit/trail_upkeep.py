@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.errors import text_of
 from isocenter.services.security.audit.repository import SyslogRepository
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_removal import RemovalPlan, plan_removal, remove
@@ -76,7 +77,7 @@ class _Fault:
         try:
             await trio.to_thread.run_sync(work, *arguments)
         except (OSError, IsocenterError) as error:
-            text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            text = text_of(error)
             if text != self._told:
                 log.error("%s: %s", self._what, text)
             self._told = text

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from isocenter.services.errors import text_of
 from isocenter.services.security.certificates.issued import CertificateError
 
 #: What TLS profiles of PS3.15 Annex B can use.
@@ -130,7 +131,7 @@ def open_pkcs12(path: Path, passphrase: bytes) -> PrivateKey:
     try:
         key = pkcs12.load_pkcs12(path.read_bytes(), passphrase).key
     except OSError as error:
-        raise CertificateError(f"{path}: {error.strerror}") from error
+        raise CertificateError(f"{path}: {text_of(error)}") from error
     except ValueError as error:
         raise CertificateError(f"{path} does not open; is the passphrase right?") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):

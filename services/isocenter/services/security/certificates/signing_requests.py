@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import text_of
 from isocenter.services.security.certificates.issued import CertificateError
 from isocenter.services.security.certificates.keys import PublicKey, weakness_of
 
@@ -46,7 +47,7 @@ def read_request(path: Path) -> Request:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise CertificateError(f"{path}: {error.strerror}") from error
+        raise CertificateError(f"{path}: {text_of(error)}") from error
     if len(content) > _MOST_BYTES:
         raise CertificateError(f"{path}: too large for a certificate signing request")
     if b"PRIVATE KEY-----" in content:

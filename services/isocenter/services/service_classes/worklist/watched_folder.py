@@ -19,7 +19,7 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.service_classes.worklist.entry import (
     Entry,
     EntryKey,
@@ -136,7 +136,7 @@ class WatchedFolder:
             self._complain(file, str(fault))
             return
         except OSError as error:
-            self._complain(file, f"{name}: {error.strerror or 'cannot be read'}")
+            self._complain(file, f"{name}: {text_of(error)}")
             return
         try:
             done = await self._worklist.put(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.services.errors import text_of
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.system.environment import environment_of_programs
 from isocenter.services.system.private_files import SecretFileError, read_secret
@@ -244,7 +245,7 @@ async def _run(argv: tuple[str, ...], event: StoredEvent, _attempt: int) -> None
             start_new_session=True,
         )
     except OSError as error:
-        raise DeliveryError(f"cannot run {argv[0]}: {error.strerror}") from error
+        raise DeliveryError(f"cannot run {argv[0]}: {text_of(error)}") from error
     said = bytearray()
     try:
         async with trio.open_nursery() as nursery:

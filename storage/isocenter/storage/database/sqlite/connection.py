@@ -21,7 +21,7 @@ import aiosqlite
 import trio
 import trio_asyncio
 
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.system.private_files import sync_directory
 from isocenter.storage.database.sqlite.planner_statistics import write_statistics
 from isocenter.storage.database.sqlite.schema import (
@@ -68,7 +68,7 @@ def storage_error(error: Exception, name: str) -> StorageError:
         return StorageError(f"cannot use {name} as index: {error}")
     if isinstance(error, OSError):
         return StorageError(
-            f"cannot open the index {name}: {error.strerror}",
+            f"cannot open the index {name}: {text_of(error)}",
             out_of_resources=error.errno in _NO_SPACE,
         )
     code = getattr(error, "sqlite_errorcode", None)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.system.private_files import sync_directory
 from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, NewerIndexError
@@ -63,7 +63,7 @@ def copy_before_migration(
     except (OSError, StorageError) as error:
         with suppress(OSError):
             folder.rmdir()  # if it is empty
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        why = text_of(error)
         raise StorageError(
             f"the index {index} is of an earlier version, and before it is migrated it is copied "
             f"to {folder}, which failed ({why}; {size} bytes are needed); make room, or set "

@@ -8,7 +8,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.files.file_system import (
     FOLDER_MODE,
@@ -62,7 +62,7 @@ def prepare_folder(path: str) -> tuple[str, bool]:
     except OSError as error:
         user = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
         raise StorageError(
-            f"cannot write in the data directory {root}: {error.strerror}; give {user} "
+            f"cannot write in the data directory {root}: {text_of(error)}; give {user} "
             "the right to write there (chown, chmod), make room, or choose another "
             "directory with --data-dir",
             out_of_resources=error.errno in OUT_OF_RESOURCES,

@@ -11,7 +11,7 @@ from typing import Final, Self
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.storage.objects.files.buffers import BUFFER_BYTES, SMALL_BYTES, BufferPool
 
 #: Linux: take only what is in the page cache, never wait for the disk.
@@ -56,7 +56,7 @@ class FileReader:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError("no such object") from error
         except OSError as error:
-            raise StorageError(f"cannot open an object: {error.strerror}") from error
+            raise StorageError(f"cannot open an object: {text_of(error)}") from error
         return cls(descriptor, size, limiter, pool)
 
     @property
@@ -140,7 +140,7 @@ class FileReader:
                 _read_from_disk, descriptor, buffer[cached:], offset + cached, limiter=self._limiter
             )
         except OSError as error:
-            raise StorageError(f"cannot read an object: {error.strerror}") from error
+            raise StorageError(f"cannot read an object: {text_of(error)}") from error
 
     async def __aenter__(self) -> Self:
         return self

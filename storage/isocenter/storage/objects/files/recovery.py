@@ -23,6 +23,7 @@ from typing import Final, Protocol, TypeVar
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.errors import text_of
 from isocenter.storage.objects.files.file_system import FileSystem
 from isocenter.storage.objects.files.journal import (
     DAMAGED,
@@ -331,7 +332,7 @@ def _damage(path: str) -> str:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return f"it cannot be read ({error.strerror})"
+            return f"it cannot be read ({text_of(error)})"
         if not damage:
             return ""
     return damage

@@ -19,7 +19,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Latch
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.storage.objects.files.buffers import (
     BLOCK_BYTES,
     SMALL_BYTES,
@@ -405,6 +405,6 @@ def storage_error(what: str, error: OSError) -> StorageError:
     It names no file: with some naming schemes a path holds a date of the patient's.
     """
     return StorageError(
-        f"cannot {what}: {error.strerror or error}",
+        f"cannot {what}: {text_of(error)}",
         out_of_resources=error.errno in OUT_OF_RESOURCES,
     )

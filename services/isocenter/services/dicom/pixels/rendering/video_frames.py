@@ -14,6 +14,7 @@ import numpy as np
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.image import ImageDescription
 from isocenter.services.dicom.pixels.rendering.stored_values import StoredValues
+from isocenter.services.errors import text_of
 
 #: What a stream may be packed in: bare, or as PS3.5 A.4.5 to A.4.10 have it.  Others would name
 #: further files, such as playlists.
@@ -45,7 +46,7 @@ def decode_video_frame(
         with av.open(BytesIO(stream), options=_OPTIONS) as container:
             pixels = _frame(container, image, number)
     except av.FFmpegError as error:
-        raise ImageError(f"the video stream cannot be decoded: {error.strerror}") from error
+        raise ImageError(f"the video stream cannot be decoded: {text_of(error)}") from error
     except (ValueError, IndexError) as error:
         raise ImageError("the video stream cannot be decoded") from error
     if pixels is None:
