@@ -1,4 +1,4 @@
-"""Regions of files on their way to a socket: without a copy where the kernel can."""
+"""Regions of files on their way to a socket, without a copy."""
 
 from __future__ import annotations
 
