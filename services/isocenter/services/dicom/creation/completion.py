@@ -1,4 +1,4 @@
-"""Metadata of an object made whole by the payload that came with it (PS3.18 10.5.2).
+"""Completion of metadata by the payload that came with it (PS3.18 10.5.2).
 
 What the bytes decide is put right, what is usual stands in for what is missing, attributes of type
 2 that nobody gave are empty, and those of type 1 that nobody can know are missed.

@@ -1,4 +1,4 @@
-"""Attributes of a picture, document or video that follow from its bytes (PS3.3 C.7.6, C.24)."""
+"""Attributes of a payload that follow from its bytes (PS3.3 C.7.6, C.24)."""
 
 from __future__ import annotations
 

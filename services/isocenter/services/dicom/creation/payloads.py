@@ -1,4 +1,4 @@
-"""Pixel data and documents that come in a media type of their own (PS3.18 8.7.3, 8.7.4)."""
+"""Pixel data and documents in media types of their own (PS3.18 8.7.3, 8.7.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk data of one store request, kept in a temporary file until its objects are made."""
+"""Bulk data of one store request, in a temporary file."""
 
 from __future__ import annotations
 

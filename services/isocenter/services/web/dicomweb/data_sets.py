@@ -1,4 +1,4 @@
-"""Data sets that fit into memory, of requests and answers, as JSON or XML (PS3.18 8.7.3.2)."""
+"""Data sets in memory, as JSON or XML (PS3.18 8.7.3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outcomes of objects that were to be stored, and the response of them (PS3.18 10.5.3, Annex I)."""
+"""Outcomes of objects to be stored, and the response (PS3.18 10.5.3, Annex I)."""
 
 from __future__ import annotations
 
