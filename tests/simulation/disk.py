@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from unittest.mock import patch
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.index.query import Page, Query
 from isocenter.services.archive.ports import (
     AddResult,
     Index,
@@ -352,10 +352,12 @@ class _Index:
         return self._inner.rebuilding()
 
     @asynccontextmanager
-    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+    async def find(
+        self, query: Query, page: Page | None = None
+    ) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
         await self._step("index finds")
         async with (
-            self._inner.find(query) as blocks,
+            self._inner.find(query, page) as blocks,
             aclosing(self._pieces(blocks)) as pieces,
         ):
             yield pieces

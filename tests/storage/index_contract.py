@@ -36,6 +36,7 @@ from isocenter.services.archive.index.query import (
     Criterion,
     EmptyValue,
     Match,
+    Page,
     Query,
     Range,
     SequenceMatch,
@@ -128,6 +129,12 @@ async def find(index: Index, asked: Query) -> list[Answer]:
                 assert unique <= match.keys() <= allowed
                 answers.append({key: text for key, text in match.items() if text})
     return answers
+
+
+async def found_page(index: Index, asked: Query, limit: int, offset: int = 0) -> list[str]:
+    """The unique keys of a page."""
+    async with index.find(asked, Page(limit=limit, offset=offset)) as blocks:
+        return [match[UNIQUE_KEY[asked.level]] async for block in blocks for match in block]
 
 
 async def found(index: Index, asked: Query) -> list[str]:
@@ -978,6 +985,78 @@ class IndexContract:
             await index.add([make_record("3.1", PatientID="P1", StudyDescription="a" * 1000)])
             asked = query(Level.STUDY, StudyDescription=WildCard("a*" * 16 + "b"))
             assert await found(index, asked) == []
+
+    # --- pages ---------------------------------------------------------------------------
+
+    async def test_studies_stand_in_pages_by_date_and_time(self, open_index: IndexFactory) -> None:
+        async with open_index() as index:
+            await index.add(
+                [
+                    make_record("1", study="1.1", StudyDate="20240101", StudyTime="10"),
+                    make_record("2", study="1.2", StudyDate="20240102"),
+                    make_record("3", study="1.3", StudyDate="2023.12.31", StudyTime="12"),
+                    make_record("4", study="1.4"),
+                    make_record("5", study="1.5", StudyDate="20240101", StudyTime="113000"),
+                    make_record("6", study="1.6", StudyDate="20240101", StudyTime="10"),
+                ]
+            )
+            everything = query(Level.STUDY)
+            whole = ["1.2", "1.5", "1.6", "1.1", "1.3", "1.4"]
+            assert await found_page(index, everything, 100) == whole
+            for size in (1, 4, 6):
+                pages = [await found_page(index, everything, size, at) for at in range(0, 8, size)]
+                assert [uid for one in pages for uid in one] == whole
+            assert await found_page(index, everything, 0) == []
+            assert await found_page(index, everything, 5, 10**9) == []
+            dates = query(Level.STUDY, StudyDate=Range("20231231", "20240101"))
+            assert await found_page(index, dates, 3, 1) == ["1.6", "1.1", "1.3"]
+
+    async def test_a_study_with_two_dates_stands_once(self, open_index: IndexFactory) -> None:
+        async with open_index() as index:
+            await index.add(
+                [
+                    make_record("1", study="1.1", StudyDate="20240101"),
+                    make_record("2", study="1.2", StudyDate="20240201"),
+                    make_record("3", study="1.1", StudyDate="20240301"),
+                ]
+            )
+            assert await found_page(index, query(Level.STUDY), 9) == ["1.1", "1.2"]
+            # By the date that matches.
+            early = query(Level.STUDY, StudyDate=Range(None, "20240215"))
+            assert await found_page(index, early, 9) == ["1.2", "1.1"]
+            assert await found_page(index, early, 9, 1) == ["1.1"]
+
+    async def test_series_and_instances_stand_in_pages_by_number(
+        self, open_index: IndexFactory
+    ) -> None:
+        async with open_index() as index:
+            await index.add(
+                [
+                    make_record("1", "2.1", SeriesNumber="10", InstanceNumber="2"),
+                    make_record("2", "2.2", SeriesNumber="9", InstanceNumber="10"),
+                    make_record("3", "2.3", InstanceNumber="1"),
+                    make_record("4", "2.2", SeriesNumber="9", InstanceNumber="9"),
+                    make_record("5", "2.0", "1.0", SeriesNumber="11", InstanceNumber="9"),
+                ]
+            )
+            assert await found_page(index, query(Level.SERIES), 9) == ["2.0", "2.3", "2.2", "2.1"]
+            of_study = query(Level.SERIES, StudyInstanceUID=SingleValue("1.1"))
+            assert await found_page(index, of_study, 1, 1) == ["2.2"]
+            whole = ["5", "1", "4", "2", "3"]
+            assert await found_page(index, query(Level.IMAGE), 9) == whole
+            assert await found_page(index, query(Level.IMAGE), 2, 2) == whole[2:4]
+
+    @_PROPERTY
+    @given(archive=archives(), asked=_QUERY, size=st.integers(1, 3))
+    async def test_pages_make_up_all_matches(
+        self, open_index: IndexFactory, archive: list[InstanceRecord], asked: Query, size: int
+    ) -> None:
+        async with open_index() as index:
+            await index.add(archive)
+            in_pages: list[str] = []
+            while one := await found_page(index, asked, size, len(in_pages)):
+                in_pages += one
+            assert sorted(in_pages) == sorted(await found(index, asked))
 
     @_PROPERTY
     @given(

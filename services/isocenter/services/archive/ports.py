@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.index.query import Page, Query
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 
@@ -238,6 +238,11 @@ class Index(Protocol):
     * What matches is what `isocenter.services.archive.index.matching` says.  Criteria below the
       query's level have to be satisfied along one path of entities.
     * Matches come in no order that means anything: those that are found first come first.
+    * A page has an order.  Studies: by date and time as they stand, the latest first; where
+      objects say different ones, by the latest of what matches; then the study that came last
+      first.  Series and instances: by Study Instance UID, then number (a series that has several
+      stands at the lowest of what matches), then UID; an instance by that of its series first.
+      Patients: by ID and issuer.
     """
 
     async def add(
@@ -273,9 +278,10 @@ class Index(Protocol):
         ...
 
     def find(
-        self, query: Query
+        self, query: Query, page: Page | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        """Matches of *query* in blocks, as they come from the database.
+        """Matches of *query* in blocks, as they come from the database; or those of *page*, in
+        order and as they are at one moment.
 
         Each match maps the tags that were asked for, and the unique keys down to the query's
         level, to decoded text (several values joined by a backslash); numbers are decimal.

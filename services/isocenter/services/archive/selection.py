@@ -1,14 +1,14 @@
-"""Selection of objects of the archive: instances below the matches of a query."""
+"""Selection from the archive: matches of a query, and the instances below them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.archive.index.query import Criterion, Query, ValueList
+from isocenter.services.archive.index.query import Criterion, Page, Query, ValueList
 from isocenter.services.archive.ports import Index, StoredInstance
 
 #: Studies in one question to the index.
@@ -44,6 +44,12 @@ class Selection:
     def size(self) -> int:
         """Bytes of Part 10 files."""
         return sum(each.size for study in self.studies for each in study)
+
+
+async def matches_of(index: Index, query: Query, page: Page) -> list[Mapping[int, str]]:
+    """The matches of a page of *query*, in order."""
+    async with index.find(query, page) as blocks:
+        return [match async for block in blocks for match in block]
 
 
 async def select(index: Index, query: Query) -> Selection:

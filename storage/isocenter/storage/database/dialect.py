@@ -13,6 +13,7 @@ each by its text and puts its own in the place (a statement is a constant: once 
 | `smaller`, `larger` | ``min(a, b)``, ``max(a, b)`` | ``least``, ``greatest`` |
 | `joined` | ``group_concat(a, char(92))`` | ``string_agg(a, chr(92))`` |
 | `index_hint` | ``INDEXED BY name`` | nothing |
+| `unique_index` | ``sqlite_autoindex_table_1`` | ``table_column_key`` |
 | `last_number` | ``sqlite_sequence`` | the sequence of the column |
 """
 
@@ -64,6 +65,11 @@ def joined(column: str) -> str:
 def index_hint(name: str) -> str:
     """After a table: the index to find its rows by."""
     return f"INDEXED BY {name}"
+
+
+def unique_index(table: str) -> str:
+    """The name of the index that the first UNIQUE column of *table* has, for `index_hint`."""
+    return f"sqlite_autoindex_{table}_1"
 
 
 def last_number(table: str) -> str:

@@ -16,6 +16,7 @@ from isocenter.services.archive.index.query import (
     Criterion,
     EmptyValue,
     Match,
+    Page,
     Query,
     Range,
     SequenceMatch,
@@ -24,16 +25,14 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.services.archive.ports import AddResult, Index, InstanceRecord
-from isocenter.storage.database.database import Question
+from isocenter.storage.database.database import Connection, Question
 from isocenter.storage.database.index.answers import Answers
 from isocenter.storage.database.index.columns import MULTIPLE_GROUPS_PREFIX, is_irregular, key_text
+from isocenter.storage.database.index.comparison import MAX_GLOB_STARS
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.index.memory import MemoryIndex
-from isocenter.storage.database.index.query import (
-    MAX_GLOB_STARS,
-    compile_instance_keys,
-    compile_keys,
-)
+from isocenter.storage.database.index.pages import find_page, gathered, page_in_order
+from isocenter.storage.database.index.query import compile_instance_keys, compile_keys
 from isocenter.storage.database.sqlite.connection import connect
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.database.sqlite.functions import MatchingConnection
@@ -298,6 +297,18 @@ async def answers(index: Index, asked: Query) -> tuple[list[object], list[object
     return sorted(found, key=repr), instances
 
 
+async def page(index: Index, asked: Query, wanted: Page) -> list[object]:
+    async with index.find(asked, wanted) as blocks:
+        return [sorted(match.items()) async for block in blocks for match in block]
+
+
+def same_by_every_way(connection: Connection, asked: Query, wanted: Page) -> None:
+    found = page_in_order(connection, asked, wanted)
+    assert gathered(connection, asked, wanted, 1_000) == found
+    for sample in (0, 1, 2, 1_000):
+        assert find_page(connection, asked, wanted, sample) == found
+
+
 def outline(added: AddResult) -> tuple[object, ...]:
     """Which other object is named may differ: any of that patient will do."""
     other = added.other_patient
@@ -319,6 +330,10 @@ async def test_the_same_answers_as_the_reference(
         assert await index.statistics() == await reference.statistics()
         for one in asked:
             assert await answers(index, one) == await answers(reference, one)
+            for wanted in (Page(limit=9), Page(limit=1, offset=1)):
+                expected_page = await page(reference, one, wanted)
+                assert await page(index, one, wanted) == expected_page
+                await database.read(same_by_every_way, one, wanted)
         gone = [record.sop_instance_uid for record in batches[0][::2]]
         await index.remove(gone)
         await reference.remove(gone)

@@ -22,6 +22,8 @@ from isocenter.services.archive.index.query import (
 from isocenter.storage.database.index.query import (
     compile_instance_keys,
     compile_keys,
+    compile_places,
+    compile_places_in_order,
 )
 from isocenter.storage.database.sqlite.connection import connect, create_database
 from isocenter.storage.database.sqlite.functions import MatchingConnection
@@ -95,6 +97,37 @@ def test_without_criteria_rows_come_in_the_order_of_an_index(
         statement = compile_keys(Query(level=level))
         steps = plan(connection, statement.text, statement.parameters)
         assert not [step for step in steps if step.startswith("USE TEMP B-TREE FOR ORDER")], steps
+
+
+@pytest.mark.parametrize("asked", [one for one in ASKED if "UID" not in one])
+@pytest.mark.parametrize("level", [STUDY, SERIES, IMAGE])
+def test_pages_are_looked_at_in_order(
+    connection: sqlite3.Connection, asked: str, level: Level
+) -> None:
+    tag, match, _ = ASKED[asked]
+    query = Query(level=level, criteria=(Criterion(tag, match),))
+    statement = compile_places_in_order(query)
+    steps = plan(connection, statement.text, statement.parameters)
+    index = "study_statement_in_order" if level is STUDY else "sqlite_autoindex_study_1"
+    assert any(index in step for step in steps), steps
+    # Nothing is sorted before the first comes, but for irregular rows and the parts of a study.
+    outer = steps[: steps.index("RIGHT")] if "RIGHT" in steps else steps
+    assert not [step for step in outer if step == "USE TEMP B-TREE FOR ORDER BY"], steps
+    assert not [step for step in steps if "BLOOM" in step], steps
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("level", [STUDY, SERIES, IMAGE])
+def test_what_is_gathered_for_a_page_is_found_by_index(
+    connection: sqlite3.Connection, asked: str, level: Level
+) -> None:
+    tag, match, of = ASKED[asked]
+    if of.depth > level.depth:
+        return
+    statement = compile_places(Query(level=level, criteria=(Criterion(tag, match),)))
+    steps = plan(connection, statement.text, statement.parameters)
+    assert not [step for step in steps if step.startswith(("SCAN instance", "SCAN series"))], steps
+    assert not [step for step in steps if "TEMP B-TREE" in step], steps
 
 
 def test_statistics_are_written_once(tmp_path: Path) -> None:

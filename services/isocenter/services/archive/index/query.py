@@ -92,3 +92,15 @@ class Query:
     return_tags: tuple[int, ...] = ()
     #: Where objects say different things, an answer shows what was said first, not last.
     shows_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """So many matches of a query at most, behind the first *offset* of them in their order.
+
+    The order is a total one (`isocenter.services.archive.ports.Index.find`), so pages neither
+    overlap nor leave anything out as long as nothing comes or goes.
+    """
+
+    limit: int
+    offset: int = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -12,8 +11,9 @@ from isocenter.engine.dataset.vr import EXPLICIT_LITTLE
 from isocenter.engine.dataset.writer import write_data_set
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.index.query import Page
 from isocenter.services.archive.ports import Index
+from isocenter.services.archive.selection import matches_of
 from isocenter.services.dicom.json_reader import read_json
 from isocenter.services.dicom.model_file import writable_item
 from isocenter.services.dicom.model_reader import encode_texts, read_model
@@ -36,15 +36,6 @@ FORMS: Final = (
     Offer(media_type=DICOM_XML, is_multipart=True),
 )
 _STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
-_STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
-_SERIES_NUMBER, _INSTANCE_NUMBER = 0x00200011, 0x00200013
-#: What the order of answers is made of, and so is asked of the index.
-_ORDER: Final = {
-    Level.STUDY: (_STUDY_DATE, _STUDY_TIME),
-    Level.SERIES: (_SERIES_NUMBER,),
-    Level.IMAGE: (_INSTANCE_NUMBER,),
-}
-_LATEST: Final = 99_999_999_999_999
 
 Match = Mapping[int, str]
 
@@ -86,7 +77,9 @@ class Search:
             raise HttpError(
                 413, "TOO_MANY", f"ask for at most {self._limits.most:,} at once, and use offset"
             )
-        found = await ordered_page(self._index, search.query, limit + 1, search.offset)
+        # One more tells whether there are more.
+        page = Page(limit=limit + 1, offset=search.offset)
+        found = await matches_of(self._index, search.query, page)
         warnings = list(search.warnings)
         if len(found) > limit:
             warnings.append("there are more results: ask for them with limit and offset")
@@ -120,55 +113,3 @@ def xml_of_answer(answer: dict[str, Any]) -> bytes:
     encode_texts(model)
     data = write_data_set(writable_item(model.elements), EXPLICIT_LITTLE)
     return xml_of(data, EXPLICIT_LITTLE)
-
-
-async def ordered_page(index: Index, query: Query, limit: int, offset: int) -> list[Match]:
-    """So many matches in a total order, behind the first *offset* of them.
-
-    Studies are in order of their date, the newest first; series and instances in that of their
-    numbers; then in that of their UIDs.  So pages neither overlap nor leave anything out, as
-    long as nothing comes or goes.
-    """
-    level = query.level
-    tags = tuple(sorted({*query.return_tags, *_ORDER[level]}))
-    asked = Query(
-        level=level,
-        criteria=query.criteria,
-        combined=query.combined,
-        return_tags=tags,
-        shows_first=query.shows_first,
-    )
-    key = _KEYS[level]
-    count = limit + offset
-    best: list[Match] = []
-    async with index.find(asked) as blocks:
-        async for block in blocks:
-            best = heapq.nsmallest(count, [*best, *block], key=key)
-    return best[offset:]
-
-
-def _study_key(match: Match) -> tuple[object, ...]:
-    digits = (match.get(_STUDY_DATE, "") + match.get(_STUDY_TIME, "")[:6]).ljust(14, "0")
-    newest_first = _LATEST - int(digits) if digits.isdecimal() else _LATEST
-    return newest_first, match[_STUDY]
-
-
-def _series_key(match: Match) -> tuple[object, ...]:
-    return match[_STUDY], _whole(match.get(_SERIES_NUMBER, "")), match[_SERIES]
-
-
-def _instance_key(match: Match) -> tuple[object, ...]:
-    number = _whole(match.get(_INSTANCE_NUMBER, ""))
-    return match[_STUDY], match[_SERIES], number, match[_INSTANCE]
-
-
-_KEYS: Final[Mapping[Level, Callable[[Match], tuple[object, ...]]]] = {
-    Level.STUDY: _study_key,
-    Level.SERIES: _series_key,
-    Level.IMAGE: _instance_key,
-}
-
-
-def _whole(text: str) -> int:
-    text = text.strip()
-    return int(text) if text.lstrip("+-").isdecimal() and len(text) < 12 else 0

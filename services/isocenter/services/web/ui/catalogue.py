@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
+from isocenter.services.archive.index.query import Page
 from isocenter.services.archive.ports import Index
+from isocenter.services.archive.selection import matches_of
 from isocenter.services.net.http.messages import HttpError
-from isocenter.services.web.dicomweb.search import ordered_page
 from isocenter.services.web.dicomweb.search_request import parse_search
 
 #: Of a study or series no more is shown on one page.
@@ -92,4 +93,5 @@ class Catalogue:
         offset: int = 0,
     ) -> list[Row]:
         search = parse_search(level, parents, parameters)
-        return [Row(one) for one in await ordered_page(self._index, search.query, limit, offset)]
+        page = Page(limit=limit, offset=offset)
+        return [Row(one) for one in await matches_of(self._index, search.query, page)]

@@ -18,7 +18,7 @@ from isocenter.services.archive.index.shown_values import Said, Statements
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import IN_ORDER
 from isocenter.storage.database.index.columns import TABLE
-from isocenter.storage.database.index.query import answer
+from isocenter.storage.database.index.joins import answer
 
 _LEVELS: Final = tuple(Level)
 

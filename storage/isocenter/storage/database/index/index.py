@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from itertools import islice
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
-from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.index.query import Page, Query
 from isocenter.services.archive.ports import (
     AddResult,
     Index,
@@ -36,6 +36,7 @@ from isocenter.storage.database.index.lookup import (
     read_statistics,
     stored_instance,
 )
+from isocenter.storage.database.index.pages import find_page
 from isocenter.storage.database.index.query import (
     ALL_INSTANCE_KEYS,
     compile_instance_keys,
@@ -120,9 +121,21 @@ class DatabaseIndex:
         return await self._database.read(get_whole_records, sop_instance_uids)
 
     @asynccontextmanager
-    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        """See `Index.find`."""
-        yield _BlockFetcher(self._database, compile_keys(query), Answers(query).fetch)
+    async def find(
+        self, query: Query, page: Page | None = None
+    ) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        """See `Index.find`; a page takes one hop."""
+        if page is None:
+            yield _BlockFetcher(self._database, compile_keys(query), Answers(query).fetch)
+            return
+        async with aclosing(self._page(query, page)) as blocks:
+            yield blocks
+
+    async def _page(
+        self, query: Query, page: Page
+    ) -> AsyncGenerator[Sequence[Mapping[int, str]], None]:
+        if block := await self._database.read(_fetch_page, query, page):
+            yield block
 
     @asynccontextmanager
     async def instances(
@@ -206,6 +219,11 @@ class _BlockFetcher(Generic[T]):
 
     def _rows(self, connection: Connection, keys: array[int]) -> Sequence[T]:
         return self._fetch(connection, json_list(keys)) if keys else ()
+
+
+def _fetch_page(connection: Connection, query: Query, page: Page) -> Sequence[Mapping[int, str]]:
+    keys = find_page(connection, query, page)
+    return Answers(query).fetch(connection, json_list(keys)) if keys else ()
 
 
 def _fetch_instances(connection: Connection, keys: str) -> Sequence[StoredInstance]:

@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 import trio
 
 from isocenter.services.archive.index.attributes import BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.index.query import Page, Query
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
@@ -36,6 +36,7 @@ from isocenter.services.archive.ports import (
 from isocenter.storage.database.index.memory_answers import (
     answer,
     instance_order,
+    place_in_order,
     satisfies_above,
     satisfies_below,
 )
@@ -226,13 +227,21 @@ class MemoryIndex:
         return found
 
     @asynccontextmanager
-    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+    async def find(
+        self, query: Query, page: Page | None = None
+    ) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
         tags = dict.fromkeys(
             [UNIQUE_KEY[level] for level in Level if level.depth <= query.level.depth]
             + [tag for tag in query.return_tags if BY_TAG[tag].level.depth <= query.level.depth]
         )
-        answers = [answer(query, tags, entity) for entity in self._matching(query)]
-        answers.sort(key=lambda answer: answer[UNIQUE_KEY[query.level]])
+        found = list(self._matching(query))
+        if page is not None:
+            arrived = {uid: number for number, uid in enumerate(self._studies)}
+            found.sort(key=lambda entity: place_in_order(query, entity, arrived))
+            found = found[page.offset : page.offset + page.limit]
+        answers = [answer(query, tags, entity) for entity in found]
+        if page is None:
+            answers.sort(key=lambda answer: answer[UNIQUE_KEY[query.level]])
         async with aclosing(_blocks(answers)) as blocks:
             yield blocks
 

@@ -26,6 +26,9 @@ from isocenter.storage.database.index.memory_entities import (
 _ONE: Final = {level: frozenset({level}) for level in Level}
 _PATIENT_AND_STUDY: Final = frozenset({Level.PATIENT, Level.STUDY})
 _INSTANCE_NUMBER: Final = 0x00200013
+_SERIES_NUMBER: Final = 0x00200011
+_STUDY_DATE: Final = 0x00080020
+_STUDY_TIME: Final = 0x00080030
 #: As `normalize` writes an IS; 12 characters are all that it may have (PS3.5 6.2).
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 
@@ -181,3 +184,41 @@ def instance_order(entity: Entity) -> tuple[str, str, int, str]:
         int(number) if _NUMBER.fullmatch(number) else 0,
         entity.key[0],
     )
+
+
+def place_in_order(
+    query: Query, entity: Entity, arrived: Mapping[str, int]
+) -> tuple[int | str, ...]:
+    """Where *entity*, which matches, stands in the pages of *query*.
+
+    Args:
+        arrived: Study Instance UID → how many studies came before.
+    """
+    if entity.level is Level.IMAGE:
+        return instance_order(entity)
+    if entity.level is Level.PATIENT:
+        patient_id, issuer = entity.key[:2]
+        return patient_id, issuer
+    study = entity.above(Level.STUDY)
+    if entity.level is Level.STUDY:
+        asked = _asked(query, _PATIENT_AND_STUDY)
+        said = [
+            (texts[_STUDY_DATE], texts[_STUDY_TIME])
+            for _, texts in _of_study(study)
+            if satisfies_all(texts, *asked)
+        ]
+        date, time = max(said)
+        return *map(_backwards, (date, time)), -arrived[study.key[0]]
+    asked = _asked(query, _ONE[Level.SERIES])
+    numbers = [
+        (len(number), number)
+        for _, texts in _of_part(entity)
+        if satisfies_all(texts, *asked)
+        for number in (texts[_SERIES_NUMBER],)
+    ]
+    return study.key[0], *min(numbers), entity.key[0]
+
+
+def _backwards(text: str) -> str:
+    """Sorts the other way round."""
+    return "".join(chr(0x10FFFF - ord(character)) for character in text) + chr(0x10FFFF)

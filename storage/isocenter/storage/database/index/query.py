@@ -23,10 +23,10 @@ they came here and have only the first half.  Values are bound, never part of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from enum import Enum
 from functools import partial
-from typing import Final, assert_never
+from typing import Final
 
 from isocenter.services.archive.index import matching
 from isocenter.services.archive.index.attributes import BY_TAG, Attribute, Level
@@ -37,32 +37,29 @@ from isocenter.services.archive.index.query import (
     Match,
     Query,
     Range,
-    SequenceMatch,
     SingleValue,
     ValueList,
     WildCard,
 )
 from isocenter.storage.database.database import Question
-from isocenter.storage.database.dialect import TEXTS, joined, json_list
+from isocenter.storage.database.dialect import index_hint, unique_index
 from isocenter.storage.database.index.columns import (
     AFTER_MULTIPLE_GROUPS,
-    EARLIEST_TIME,
-    ENTITY_TAGS,
     MULTIPLE_GROUPS_PREFIX,
     STORED_IN,
     TABLE,
-    has_fast_text,
-    key_column,
 )
+from isocenter.storage.database.index.comparison import between, compared, fast, slow
 from isocenter.storage.database.index.fragment import Sql, bound, join, reference
-from isocenter.storage.database.text import replace_surrogates
-
-#: GLOB backtracks: with n stars it may take length^n steps.  Up to here it is harmless and
-#: faster than calling Python; beyond, `matching.wildcard_match` answers in bounded time.
-MAX_GLOB_STARS: Final = 2
-
-#: The highest code point: no text with a prefix sorts after the prefix and this.
-_LAST_CHARACTER: Final = "\U0010ffff"
+from isocenter.storage.database.index.joins import (
+    COMPUTED_FROM,
+    STATEMENTS,
+    answer,
+    from_clause,
+    groups_of,
+    table_of,
+    tables_of,
+)
 
 _LEVELS: Final = tuple(Level)
 _DATE_LENGTH: Final = len("YYYYMMDD")
@@ -78,28 +75,7 @@ _INSTANCE_ORDER: Final = (
     "instance.instance_order, instance.sop_instance_uid"
 )
 
-#: Attributes of the study that its parts tell: where, and as which attribute.
-_COMPUTED_FROM: Final = {
-    0x00080061: ("series_statement", BY_TAG[0x00080060]),
-    0x00080062: ("study_sop_class", BY_TAG[0x00080016]),
-}
-
-#: The studies that the patient of a statement has.
-_STUDIES_OF_PATIENT: Final = (
-    "SELECT s.study_pk FROM study_statement AS s JOIN patient_statement AS p "
-    "ON p.patient_statement_pk = s.patient_statement_pk "
-    "WHERE p.patient_pk = patient_statement.patient_pk"
-)
-_SUM_OF_STUDIES: Final = (
-    "(SELECT sum({column}) FROM study AS of_patient "
-    f"WHERE of_patient.study_pk IN ({_STUDIES_OF_PATIENT}))"
-)
-#: Counts of a patient, which no row holds.
-_COUNTS_OF_PATIENT: Final = {
-    0x00201200: _SUM_OF_STUDIES.format(column="1"),
-    0x00201202: _SUM_OF_STUDIES.format(column="num_series"),
-    0x00201204: _SUM_OF_STUDIES.format(column="num_instances"),
-}
+_STUDY_DATE: Final = 0x00080020
 
 _INDEXED: Final = frozenset(
     {0x00100020, 0x00100010, 0x00100030, 0x0020000D, 0x00080020, 0x00080050, 0x0020000E, 0x00080018}
@@ -124,63 +100,116 @@ def _uses_index(criterion: Criterion) -> bool:
             return False
 
 
-def table_of(attribute: Attribute) -> str:
-    """The table that has the value of *attribute*, or leads to it."""
-    if attribute.level is Level.PATIENT:
-        return "patient_statement"
-    if attribute.computed or attribute.tag in ENTITY_TAGS:
-        return TABLE[attribute.level]
-    return STORED_IN[attribute.level]
-
-
-#: From the bottom to the top; each with the tables that it can be joined to, and by what.
-_JOINS: Final = {
-    "instance": {},
-    "series": {"instance": "series_pk"},
-    "series_statement": {"instance": "series_pk", "series": "series_pk"},
-    "study": {"series": "study_pk", "series_statement": "study_pk"},
-    "study_statement": {"study": "study_pk", "series": "study_pk", "series_statement": "study_pk"},
-    "patient_statement": {"study_statement": "patient_statement_pk"},
-    "patient": {"patient_statement": "patient_pk"},
-}
-_STATEMENTS: Final = frozenset(STORED_IN.values()) - {"instance"}
-
-
-def _source(tables: set[str]) -> str:
-    """FROM: all *tables*, and what it takes to join them."""
-    tables = set(tables)
-    if "patient_statement" in tables and tables - {"patient", "patient_statement"}:
-        tables.add("study_statement")
-    if "instance" in tables and tables & {"study", "study_statement"}:
-        tables.add("series")
-    source = ""
-    for table, links in _JOINS.items():
-        if table not in tables:
-            continue
-        if not source:
-            source = table
-            continue
-        other = next(other for other in links if other in tables)
-        source += f" JOIN {table} ON {table}.{links[other]} = {other}.{links[other]}"
-    return source
-
-
-def compared(table: str, attribute: Attribute) -> str:
-    """SQL for the value of *attribute* as it is compared, in a regular row."""
-    if attribute.vr == "PN":
-        return f"{table}.{key_column(attribute)}"
-    column = f'{table}."{attribute.column}"'
-    if attribute.vr == "TM":
-        # As `matching.normalize` completes a time; no value stays none.
-        missing = f"substr('{EARLIEST_TIME}', length({column}) + 1)"
-        return f"CASE {column} WHEN '' THEN '' ELSE {column} || {missing} END"
-    return column
-
-
 def compile_keys(query: Query) -> Question:
     """The row numbers of all matches of *query*, each once; of all there is, ordered by
     unique key."""
     return _Compiler(query).keys().question()
+
+
+#: Of a row of a page: what the order is made of, then the row number (`Index.find`).
+_PLACE: Final = {
+    Level.PATIENT: ("patient.patient_id", "patient.issuer_of_patient_id", "patient.patient_pk"),
+    Level.STUDY: (
+        "study_statement.study_date",
+        "study_statement.study_time",
+        "study_statement.study_pk",
+    ),
+    # Whole numbers as they stand are in the order of their length, then in that of texts.
+    Level.SERIES: (
+        "study.study_instance_uid",
+        "length(series_statement.series_number)",
+        "series_statement.series_number",
+        "series.series_instance_uid",
+        "series.series_pk",
+    ),
+    Level.IMAGE: (
+        "study.study_instance_uid",
+        "series.series_instance_uid",
+        "instance.instance_order",
+        "instance.sop_instance_uid",
+        "instance.instance_pk",
+    ),
+}
+#: The index by which rows come in the order of pages, of which table.
+_IN_ORDER: Final = {
+    Level.PATIENT: ("patient", "patient_by_id"),
+    Level.STUDY: ("study_statement", "study_statement_in_order"),
+    Level.SERIES: ("study", unique_index("study")),
+    Level.IMAGE: ("study", unique_index("study")),
+}
+
+
+def is_latest_first(level: Level) -> bool:
+    """Whether pages begin with the highest place."""
+    return level is Level.STUDY
+
+
+def compile_places(query: Query) -> Question:
+    """Places and row numbers of all matches of *query*, in no order; an entity may come again.
+
+    They are found by what is asked for: what takes time is how many there are.
+    """
+    return _Compiler(query, _Way.EACH).places().question()
+
+
+def compile_places_in_order(query: Query, since: str | None = None) -> Question:
+    """The same in the order of pages.
+
+    Rows are looked at in that order: what takes time is how many do not match before the last one
+    that is wanted.
+
+    Args:
+        since: of studies, no date before it.
+    """
+    if query.level is Level.STUDY and any(map(_is_of_order, _asked(query))):
+        # Apart, the regular rows are a range of the order; there are few others.
+        parts = [_Compiler(query, _Way.ORDER, only=only, since=since).places() for only in (0, 1)]
+        found = join(" UNION ALL ", parts)
+    else:
+        found = _Compiler(query, _Way.ORDER, since=since).places()
+    direction = " DESC" if is_latest_first(query.level) else ""
+    columns = range(1, len(_PLACE[query.level]) + 1)
+    return (found + " ORDER BY " + ", ".join(f"{n}{direction}" for n in columns)).question()
+
+
+def compile_date_in_order(query: Query, rows: int) -> Question:
+    """The date of the study that comes after so many *rows*, of what *query* asks of the order."""
+    of_order = Query(
+        level=query.level,
+        criteria=tuple(filter(_is_of_order, query.criteria)),
+        combined=tuple(filter(_is_of_order, query.combined)),
+    )
+    question = compile_places_in_order(of_order)
+    return Question(
+        f"{question.text} LIMIT 1 OFFSET {rows}", question.parameters, question.matchers
+    )
+
+
+def is_found_in_order(query: Query) -> bool:
+    """Whether nothing but a range of the order of pages is asked for, which may be all of it."""
+    return all(map(_is_of_order, _asked(query))) and (
+        query.level is Level.STUDY or not (query.criteria or query.combined)
+    )
+
+
+def _asked(query: Query) -> tuple[Criterion | CombinedRange, ...]:
+    return (*query.criteria, *query.combined)
+
+
+def is_of_few(query: Query) -> bool:
+    """Whether a value is asked for that few entities have."""
+    return any(
+        criterion.tag in _INDEXED
+        and criterion.tag != _STUDY_DATE
+        and isinstance(criterion.match, SingleValue | ValueList)
+        for criterion in query.criteria
+    )
+
+
+def _is_of_order(criterion: Criterion | CombinedRange) -> bool:
+    if isinstance(criterion, CombinedRange):
+        return criterion.date_tag == _STUDY_DATE
+    return criterion.tag == _STUDY_DATE and isinstance(criterion.match, SingleValue | Range)
 
 
 def compile_instance_keys(query: Query) -> Question:
@@ -196,47 +225,53 @@ ALL_INSTANCE_KEYS: Final = Question(
 )
 
 
-def answer(attribute: Attribute) -> str:
-    """SQL for the value of *attribute* in an answer."""
-    computed = _COMPUTED_FROM.get(attribute.tag)
-    if computed is not None:
-        table, source = computed
-        values = (
-            f"SELECT DISTINCT {source.column} FROM {table} WHERE {table}.study_pk = study.study_pk "
-            f"AND {source.column} <> '' ORDER BY {source.column}"
-        )
-        return f"coalesce((SELECT {joined(source.column)} FROM ({values})), '')"
-    count = _COUNTS_OF_PATIENT.get(attribute.tag)
-    column = count or f'{table_of(attribute)}."{attribute.column}"'
-    return f"CAST({column} AS TEXT)" if attribute.computed else column
+class _Way(Enum):
+    """How matches are come by."""
 
-
-def _tables(criteria: Sequence[Criterion], combined: Sequence[CombinedRange]) -> set[str]:
-    tags = {criterion.tag for criterion in criteria}
-    for both in combined:
-        tags |= {both.date_tag, both.time_tag}
-    return {table_of(BY_TAG[tag]) for tag in tags}
-
-
-def _groups(level: Level) -> tuple[frozenset[str], ...]:
-    """Tables of which one statement has to say all that is asked of them."""
-    if level is Level.PATIENT:
-        return (frozenset({"patient_statement"}),)
-    return frozenset({"patient_statement", "study_statement"}), frozenset({"series_statement"})
+    #: All of them, each once.
+    ALL = "all"
+    #: Some of them, as they are found; the same one may be found again.
+    EACH = "each"
+    #: Rows are looked at in the order of pages.
+    ORDER = "order"
 
 
 class _Compiler:
-    """Compiles one query."""
+    """Compiles one query.
 
-    def __init__(self, query: Query) -> None:
+    Args:
+        only: of the statements of studies, the regular (0) or the irregular ones (1).
+        since: of the statements of studies, none with an earlier date.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        way: _Way = _Way.ALL,
+        only: int | None = None,
+        since: str | None = None,
+    ) -> None:
         self._query = query
+        self._way = way
+        self._only = only
+        self._since = since
+        #: What subqueries are linked to.  A place has all that is needed of a study.
+        self._base = (
+            "study_statement"
+            if way is not _Way.ALL and query.level is Level.STUDY
+            else TABLE[query.level]
+        )
         depth = query.level.depth
         self._here = [c for c in query.criteria if _level(c).depth <= depth]
         self._below = [c for c in query.criteria if _level(c).depth > depth]
         self._combined_here = [c for c in query.combined if _level(c).depth <= depth]
         self._combined_below = [c for c in query.combined if _level(c).depth > depth]
-        #: An index leads to few rows, whatever the subqueries say.
-        self._is_narrow = bool(self._combined_here) or any(map(_uses_index, self._here))
+        #: Few rows are looked at, whatever the subqueries say.
+        self._is_narrow = (
+            way is _Way.ORDER or bool(self._combined_here) or any(map(_uses_index, self._here))
+        )
+        #: The table of a computed attribute that is joined, and not looked into for each row.
+        self._joined = self._table_to_join() if way is _Way.EACH else None
 
     def keys(self) -> Sql:
         base = TABLE[self._query.level]
@@ -245,6 +280,19 @@ class _Compiler:
         # The criteria choose the index, not the order: what is found first is answered first.
         ending = where if where.text else f" ORDER BY {order}"
         return Sql(f"SELECT {distinct}{base}.{base}_pk FROM {source}") + ending
+
+    def places(self) -> Sql:
+        level = self._query.level
+        source, where, _ = self._matches()
+        return Sql(f"SELECT {', '.join(_PLACE[level])} FROM {source}") + where
+
+    def _table_to_join(self) -> str | None:
+        """Only where nothing else leads to few rows, and nothing else is asked of that table."""
+        if self._is_narrow or self._below or self._combined_below:
+            return None
+        computed = [COMPUTED_FROM[c.tag] for c in self._here if c.tag in COMPUTED_FROM]
+        has_value = not any(isinstance(c.match, EmptyValue) for c in self._here)
+        return computed[0][0] if len(computed) == 1 and has_value else None
 
     def instance_keys(self) -> Sql:
         level = self._query.level
@@ -259,7 +307,9 @@ class _Compiler:
                 + matches
                 + ")"
             )
-        found = Sql(f"SELECT instance.instance_pk FROM {_source({'instance', 'series', 'study'})}")
+        found = Sql(
+            f"SELECT instance.instance_pk FROM {from_clause({'instance', 'series', 'study'})}"
+        )
         if where.text:
             found += f" WHERE {base}.{base}_pk IN (" + matches + ")"
         return found + f" ORDER BY {_INSTANCE_ORDER}"
@@ -267,34 +317,75 @@ class _Compiler:
     def _matches(self) -> tuple[str, Sql, str]:
         """FROM and WHERE of the query, and DISTINCT where one entity may come more than once."""
         base = TABLE[self._query.level]
-        tables = {base}
+        tables = {self._base}
         terms: list[Sql] = []
-        for group in _groups(self._query.level):
+        for group in groups_of(self._query.level):
             criteria = [c for c in self._here if table_of(BY_TAG[c.tag]) in group]
-            combined = [c for c in self._combined_here if _tables((), (c,)) <= group]
+            combined = [c for c in self._combined_here if tables_of((), (c,)) <= group]
             if not criteria and not combined:
                 continue
             if STORED_IN[self._query.level] in group:
-                tables |= _tables(criteria, combined)
-                terms += self._all(criteria, combined)
+                if self._way is _Way.ORDER and "study_statement" in group:
+                    terms += self._in_order(criteria, combined)
+                else:
+                    tables |= tables_of(criteria, combined)
+                    terms += self._all(criteria, combined)
             else:
                 terms.append(self._above(group, criteria, combined))
                 tables |= (
                     {base} if base != "instance" or "series_statement" in group else {"series"}
                 )
-        rest = [c for c in self._here if table_of(BY_TAG[c.tag]) not in _STATEMENTS]
-        tables |= _tables(rest, ())
+        rest = [c for c in self._here if table_of(BY_TAG[c.tag]) not in STATEMENTS]
+        tables |= tables_of(rest, ())
         terms += self._all(rest, ())
         for both in self._combined_here:
             # Of two groups, or of the base itself.
-            if not any(_tables((), (both,)) <= group for group in _groups(self._query.level)):
-                tables |= _tables((), (both,))
+            if not any(tables_of((), (both,)) <= group for group in groups_of(self._query.level)):
+                tables |= tables_of((), (both,))
                 terms.append(self._combined(both))
         if self._below or self._combined_below:
             terms.append(self._relational())
+        if self._way is not _Way.ALL:
+            tables |= {
+                column.split(".")[0]
+                for column in _PLACE[self._query.level][:-1]
+                if "(" not in column
+            }
+            tables |= {self._joined} if self._joined else set()
+            if self._only is not None:
+                terms.append(Sql(f"study_statement.irregular = {self._only}"))
+            if self._since is not None:
+                terms.append(bound("study_statement.study_date >= ?", self._since))
         where = " WHERE " + join(" AND ", terms) if terms else Sql("")
         # The plus is for SQLite: it would look at all entities in their order to find each once.
-        return _source(tables), where, "DISTINCT +" if tables & _STATEMENTS else ""
+        return self._from(tables), where, "DISTINCT +" if tables & STATEMENTS else ""
+
+    def _from(self, tables: set[str]) -> str:
+        if self._way is not _Way.ORDER:
+            return from_clause(tables)
+        table, index = _IN_ORDER[self._query.level]
+        if self._only == 1:
+            index = "study_statement_irregular"
+        return from_clause(tables, {table: index_hint(index)})
+
+    def _in_order(
+        self, criteria: Sequence[Criterion], combined: Sequence[CombinedRange]
+    ) -> list[Sql]:
+        """Patients are looked up one by one: to join them, SQLite would first look at them all."""
+        of_patient = [c for c in criteria if table_of(BY_TAG[c.tag]) == "patient_statement"]
+        both_of = [c for c in combined if "patient_statement" in tables_of((), (c,))]
+        terms = self._all(
+            [c for c in criteria if c not in of_patient], [c for c in combined if c not in both_of]
+        )
+        if of_patient or both_of:
+            condition = join(" AND ", self._all(of_patient, both_of))
+            terms.append(
+                "EXISTS (SELECT 1 FROM patient_statement WHERE "
+                "patient_statement.patient_statement_pk = study_statement.patient_statement_pk AND "
+                + condition
+                + ")"
+            )
+        return terms
 
     def _all(self, criteria: Sequence[Criterion], combined: Sequence[CombinedRange]) -> list[Sql]:
         return [self._criterion(c) for c in criteria] + [self._combined(c) for c in combined]
@@ -313,9 +404,10 @@ class _Compiler:
         )
         outer = "instance" if key == "series_pk" else "series"
         condition = join(" AND ", self._all(criteria, combined))
-        source = _source(_tables(criteria, combined) | {inner})
+        source = from_clause(tables_of(criteria, combined) | {inner})
         others = [c for c in self._here if c not in criteria]
-        if any(map(_uses_index, others)) and not any(map(_uses_index, criteria)):
+        is_few_rows = any(map(_uses_index, others)) and not any(map(_uses_index, criteria))
+        if is_few_rows or self._way is _Way.ORDER:
             return (
                 f"EXISTS (SELECT 1 FROM {source} WHERE {inner}.{key} = {outer}.{key} AND "
                 + condition
@@ -328,7 +420,7 @@ class _Compiler:
         terms = [self._criterion(c) for c in self._below]
         terms += [self._combined(c) for c in self._combined_below]
         level = self._query.level
-        tables = _tables(self._below, self._combined_below)
+        tables = tables_of(self._below, self._combined_below)
         if level is Level.PATIENT:
             inner = "patient_statement"
         elif level is Level.STUDY:
@@ -337,9 +429,9 @@ class _Compiler:
             inner = "instance"
         return self._exists(
             f"{TABLE[level]}_pk",
-            TABLE[level],
+            self._base,
             inner,
-            _source(tables | {inner}),
+            from_clause(tables | {inner}),
             join(" AND ", terms),
         )
 
@@ -356,102 +448,48 @@ class _Compiler:
 
     def _criterion(self, criterion: Criterion) -> Sql:
         attribute = BY_TAG[criterion.tag]
-        computed = _COMPUTED_FROM.get(attribute.tag)
+        computed = COMPUTED_FROM.get(attribute.tag)
         if computed is None:
             return self._value(table_of(attribute), attribute, criterion.match)
         table, source = computed
         if isinstance(criterion.match, EmptyValue):
-            return _slow(attribute, criterion.match, answer(attribute))
+            return slow(attribute, criterion.match, answer(attribute))
         condition = self._value(table, source, criterion.match)
-        return self._exists("study_pk", "study", table, table, condition)
+        if table == self._joined:
+            return condition
+        outer = self._base if self._query.level is Level.STUDY else "study"
+        return self._exists("study_pk", outer, table, table, condition)
 
     def _value(self, table: str, attribute: Attribute, match: Match) -> Sql:
         """*match* holds for the value of *attribute* in the row of *table*."""
         column = answer(attribute) if attribute.computed else f'{table}."{attribute.column}"'
-        fast = _fast(table, attribute, match)
-        if fast is not None and attribute.vr == "UI":
-            return fast
-        slow = _slow(attribute, match, column)
-        if fast is None:
-            return slow
+        quick = fast(table, attribute, match)
+        if quick is not None and attribute.vr == "UI":
+            return quick
+        exact = slow(attribute, match, column)
+        if quick is None:
+            return exact
         if attribute.vr == "PN":
             key = compared(table, attribute)
             marked = f"{key} >= '{MULTIPLE_GROUPS_PREFIX}' AND {key} < '{AFTER_MULTIPLE_GROUPS}'"
-            return "(" + fast + f" OR ({marked} AND " + slow + "))"
+            return "(" + quick + f" OR ({marked} AND " + exact + "))"
+        if self._only is not None and table == "study_statement":
+            return exact if self._only else quick
         regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
-        return f"(({regular} AND " + fast + f") OR ({irregular} AND " + slow + "))"
+        return f"(({regular} AND " + quick + f") OR ({irregular} AND " + exact + "))"
 
     def _combined(self, combined: CombinedRange) -> Sql:
         date, time = BY_TAG[combined.date_tag], BY_TAG[combined.time_tag]
         table = table_of(date)
         date_column = f'{table}."{date.column}"'
         time_column = f'{table_of(time)}."{time.column}"'
-        bounds = _between(
+        bounds = between(
             date_column,
             combined.low and combined.low[:_DATE_LENGTH],
             combined.high and combined.high[:_DATE_LENGTH],
         )
         exact = reference(partial(matching.matches_combined, combined), date_column, time_column)
+        if self._only is not None and table == "study_statement":
+            return exact if self._only else bounds + " AND " + exact
         regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
         return f"(({regular} AND " + bounds + f") OR {irregular}) AND " + exact
-
-
-def _slow(attribute: Attribute, match: Match, column: str) -> Sql:
-    return reference(partial(matching.matches_text, attribute.vr, match), column)
-
-
-def _fast(table: str, attribute: Attribute, match: Match) -> Sql | None:
-    """The same for a regular row, in SQL alone; None: only the reference matcher knows."""
-    vr = attribute.vr
-    if not has_fast_text(attribute):
-        return None
-    column = compared(table, attribute)
-    match match:
-        case EmptyValue():
-            return Sql(f"{column} = ''")
-        case SingleValue(value):
-            if vr == "PN" and "=" in value:
-                return None
-            key = matching.normalize(vr, value)
-            return bound(f"{column} = ?", key) if key else None
-        case ValueList(values):
-            keys = [key for value in values if (key := matching.normalize(vr, value))]
-            if vr == "PN" and any("=" in key for key in keys):
-                return None
-            return bound(
-                f"{column} IN {TEXTS}", json_list([replace_surrogates(key) for key in keys])
-            )
-        case WildCard(pattern):
-            if vr not in matching.WILD_CARD_VRS or (vr == "PN" and "=" in pattern):
-                return None
-            return _glob(attribute, column, matching.normalize(vr, pattern))
-        case Range():
-            if vr not in matching.RANGE_VRS:
-                return None
-            return _between(column, *matching.range_bounds(vr, match))
-        case SequenceMatch():
-            return None
-        case _:
-            assert_never(match)
-
-
-def _glob(attribute: Attribute, column: str, pattern: str) -> Sql | None:
-    if pattern.count("*") > MAX_GLOB_STARS or "\0" in pattern:
-        return None
-    prefix = re.split(r"[*?]", pattern, maxsplit=1)[0]
-    if prefix:
-        bounds = bound(f"{column} >= ? AND {column} < ?", prefix, prefix + _LAST_CHARACTER)
-    else:
-        # No value matches nothing, not even `**`.
-        bounds = Sql(f"{column} <> ''")
-        if attribute.vr == "PN":
-            bounds += f" AND {column} NOT GLOB '{MULTIPLE_GROUPS_PREFIX}*'"
-    return "(" + bounds + " AND " + bound(f"{column} GLOB ?", pattern.replace("[", "[[]")) + ")"
-
-
-def _between(column: str, low: str | None, high: str | None) -> Sql:
-    # No value is in no range, and '' sorts before every date and time.
-    terms = [bound(f"{column} >= ?", low) if low else Sql(f"{column} > ''")]
-    if high is not None:
-        terms.append(bound(f"{column} <= ?", high))
-    return "(" + join(" AND ", terms) + ")"

@@ -41,6 +41,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v9_compression,
     v10_api_tokens,
     v11_commitment_places,
+    v12_pages,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -59,6 +60,7 @@ MIGRATIONS: Final = (
     v9_compression.MIGRATION,
     v10_api_tokens.MIGRATION,
     v11_commitment_places.MIGRATION,
+    v12_pages.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
