@@ -77,30 +77,55 @@ def test_a_page_of_another_origin_changes_nothing(archive: ServedArchive) -> Non
 @pytest.mark.interop("curl")
 def test_the_lines_of_the_page(archive: ServedArchive, tmp_path: Path) -> None:
     """Each curl line of the how-to, with the address and the UIDs of this archive."""
-    page = text_of("docs/how-to/dicomweb.md")
+    page = text_of("docs/how-to/dicomweb.md").replace("\\\n", "")
     lines = [line.strip() for line in page.splitlines() if line.startswith("    curl ")]
-    assert len(lines) == 3
+    assert len(lines) >= 6
     (file,) = write_studies(tmp_path / "in", studies=1, series=1, instances=1)
     (tmp_path / "image.dcm").write_bytes(file.read_bytes())
     stored = pydicom.dcmread(file)
+    (tmp_path / "report.multipart").write_bytes(report(stored))
+    url = url_of(archive)
     names = {
-        "http://127.0.0.1:8080/dicomweb": url_of(archive),
+        "http://127.0.0.1:8080": url.removesuffix("/dicomweb"),
         "1.2.3/": f"{stored.StudyInstanceUID}/",
         "1.2.3.4/": f"{stored.SeriesInstanceUID}/",
         "/1.2.3.4.5": f"/{stored.SOPInstanceUID}",
         "Doe*": quote(str(stored.PatientName)),
         "StudyDate=20260101-": "StudyDate=19000101-",
     }
-    search, retrieve, store = lines
-    for line in (store, search, retrieve):
+    stores = [line for line in lines if "--data-binary" in line]
+    assert len(stores) == 2
+    for line in [*stores, *(line for line in lines if line not in stores)]:
         for old, new in names.items():
             line = line.replace(old, new)
         words = ["curl", "--fail", "--silent", "--show-error", *shlex.split(line)[1:]]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=60, check=True)
-        if line.startswith("curl 'http"):
+        if "?PatientName" in line:
             found = [one["0020000D"]["Value"] for one in json.loads(done.stdout)]
             assert [stored.StudyInstanceUID] in found
     assert pydicom.dcmread(tmp_path / "image.dcm") == stored
+
+
+def report(of: pydicom.Dataset) -> bytes:
+    """A multipart body: metadata of a document of the same study, and the document."""
+    values = {
+        "00080016": ("UI", "1.2.840.10008.5.1.4.1.1.104.1"),
+        "00080018": ("UI", f"{of.StudyInstanceUID}.7.1"),
+        "00080060": ("CS", "DOC"),
+        "0020000D": ("UI", of.StudyInstanceUID),
+        "0020000E": ("UI", f"{of.StudyInstanceUID}.7"),
+        "00200013": ("IS", 1),
+    }
+    model: dict[str, object] = {
+        tag: {"vr": vr, "Value": [value]} for tag, (vr, value) in values.items()
+    }
+    model["00420011"] = {"vr": "OB", "BulkDataURI": "report"}
+    return (
+        b"--part\r\nContent-Type: application/dicom+json\r\n\r\n"
+        + json.dumps([model]).encode()
+        + b"\r\n--part\r\nContent-Type: application/pdf\r\nContent-Location: report\r\n\r\n"
+        + b"%PDF-1.4 %%EOF\r\n--part--\r\n"
+    )
 
 
 @pytest.mark.interop("curl")
