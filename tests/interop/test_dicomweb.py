@@ -26,19 +26,11 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedArchive]
         yield served
 
 
-def url_of(archive: ServedArchive) -> str:
-    found = re.search(
-        r"^ready .*(http://\S+/dicomweb)$", archive.log.read_text("utf-8"), re.MULTILINE
-    )
-    assert found is not None
-    return found[1]
-
-
 @pytest.mark.interop("storescu", "findscu", "getscu")
 def test_there_and_back(archive: ServedArchive, tmp_path: Path) -> None:
     files = write_studies(tmp_path / "in", studies=2, series=2, instances=3)
     run("storescu", "-aec", archive.ae_title, "127.0.0.1", archive.port, *files[:6])
-    url = url_of(archive)
+    url = archive.web_url
     client = DICOMwebClient(url)
     (study,) = client.search_for_studies()
     uid = study["0020000D"]["Value"][0]
@@ -60,7 +52,7 @@ def test_there_and_back(archive: ServedArchive, tmp_path: Path) -> None:
 
 
 def test_a_page_of_another_origin_changes_nothing(archive: ServedArchive) -> None:
-    url = url_of(archive)
+    url = archive.web_url
     for headers in (
         {"origin": "http://evil.example"},
         {"host": "evil.example"},
@@ -84,7 +76,8 @@ def test_the_lines_of_the_page(archive: ServedArchive, tmp_path: Path) -> None:
     (tmp_path / "image.dcm").write_bytes(file.read_bytes())
     stored = pydicom.dcmread(file)
     (tmp_path / "report.multipart").write_bytes(report(stored))
-    url = url_of(archive)
+    (tmp_path / "request.json").write_text(json.dumps(commitment_request(stored)))
+    url = archive.web_url
     names = {
         "http://127.0.0.1:8080": url.removesuffix("/dicomweb"),
         "1.2.3/": f"{stored.StudyInstanceUID}/",
@@ -104,6 +97,14 @@ def test_the_lines_of_the_page(archive: ServedArchive, tmp_path: Path) -> None:
             found = [one["0020000D"]["Value"] for one in json.loads(done.stdout)]
             assert [stored.StudyInstanceUID] in found
     assert pydicom.dcmread(tmp_path / "image.dcm") == stored
+
+
+def commitment_request(of: pydicom.Dataset) -> dict[str, object]:
+    item = {
+        "00081150": {"vr": "UI", "Value": [of.SOPClassUID]},
+        "00081155": {"vr": "UI", "Value": [of.SOPInstanceUID]},
+    }
+    return {"00081199": {"vr": "SQ", "Value": [item]}}
 
 
 def report(of: pydicom.Dataset) -> bytes:

@@ -222,6 +222,15 @@ class ServedArchive:
             )  # fmt: skip
         return self.certificates[ae_title]
 
+    @property
+    def web_url(self) -> str:
+        """Where it offers DICOMweb in the clear, as its line `ready` says."""
+        found = re.search(
+            r"^ready .*(http://\S+/dicomweb)$", self.log.read_text("utf-8"), re.MULTILINE
+        )
+        assert found is not None
+        return found[1]
+
     def objects(self) -> list[Path]:
         """The Part 10 files that it keeps."""
         return sorted((self.data_dir / "objects").rglob("*.dcm"))
