@@ -28,6 +28,10 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.web.authentication import WebAccess
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
+from isocenter.services.web.dicomweb.performed_steps import (
+    WebPerformedSteps,
+    performed_step_routes,
+)
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
@@ -90,15 +94,28 @@ def web_routes(
     urls = PublicUrls(public_root=web.public_root)
     return [
         *_studies(settings, parts, notices, urls, transcoder, pool),
-        *_workflow(settings, workflow, urls),
+        *_workflow(settings, notices, workflow, urls),
     ]
 
 
-def _workflow(settings: Settings, workflow: Workflow, urls: PublicUrls) -> Iterator[Route[Handler]]:
+def _workflow(
+    settings: Settings, notices: Notices, workflow: Workflow, urls: PublicUrls
+) -> Iterator[Route[Handler]]:
     limits = settings.engine_limits()
     if workflow.commitment is not None:
         yield from commitment_routes(
             WebCommitment(workflow.commitment, urls, limits, caller_of=caller_of)
+        )
+    if workflow.steps is not None:
+        yield from performed_step_routes(
+            WebPerformedSteps(
+                workflow.steps,
+                urls,
+                notices,
+                limits,
+                ae_title=settings.server.ae_title,
+                caller_of=caller_of,
+            )
         )
 
 

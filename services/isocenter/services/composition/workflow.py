@@ -17,6 +17,7 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
 from isocenter.services.service_classes.commitment.scp import StorageCommitmentScp
+from isocenter.services.service_classes.mpps.manager import PerformedStepManager
 from isocenter.services.service_classes.mpps.scp import PerformedStepScp, retrieve_steps
 from isocenter.services.service_classes.normalized.report_delivery import (
     EventReportSender,
@@ -34,14 +35,13 @@ class Workflow:
     """Services, and what runs beside them.
 
     Attributes:
-        reporter: delivers event reports; None: there are none.
-        commitment: None: storage commitment is switched off.
+        commitment, steps: what the web offers, too; None: it is switched off.
     """
 
     services: list[Service] = field(default_factory=list)
     background_tasks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    reporter: EventReportSender | None = None
     commitment: StorageCommitmentScp | None = None
+    steps: PerformedStepManager | None = None
 
 
 def build_workflow(
@@ -67,9 +67,15 @@ def build_workflow(
             give_up_after_seconds=settings.commitment.give_up_after,
         ),
     )
-    workflow.reporter = reporter
     workflow.background_tasks.append(reporter.run)
-    workflow.services.extend(_steps_of(settings, stores, reporter))
+    if settings.mpps.enabled:
+        workflow.steps = PerformedStepManager(
+            stores.steps,
+            strict=settings.mpps.strict,
+            notify=settings.mpps.notify,
+            on_change=reporter.wake,
+        )
+    workflow.services.extend(_steps_of(settings, stores, workflow.steps))
     commitment: StorageCommitmentScp | None = None
     if settings.commitment.enabled:
         commitment = _commitment_of(settings, archive, stores, storage, reporter, notices)
@@ -87,7 +93,9 @@ def build_workflow(
     return workflow
 
 
-def _steps_of(settings: Settings, stores: Stores, reporter: EventReportSender) -> list[Service]:
+def _steps_of(
+    settings: Settings, stores: Stores, manager: PerformedStepManager | None
+) -> list[Service]:
     """What is scheduled, and what was performed of it."""
     services: list[Service] = []
     if settings.worklist.enabled:
@@ -99,16 +107,8 @@ def _steps_of(settings: Settings, stores: Stores, reporter: EventReportSender) -
                 undeclared=settings.storage.undeclared,
             )
         )
-    if settings.mpps.enabled:
-        services += [
-            PerformedStepScp(
-                stores.steps,
-                strict=settings.mpps.strict,
-                notify=settings.mpps.notify,
-                on_change=reporter.wake,
-            ),
-            retrieve_steps(stores.steps),
-        ]
+    if manager is not None:
+        services += [PerformedStepScp(manager), retrieve_steps(stores.steps)]
     return services
 
 

@@ -74,3 +74,8 @@ def caller_of(request: Request) -> Caller:
         certificate=principal.certificate if isinstance(principal, Principal) else "",
         user=principal.user if isinstance(principal, Principal) else "",
     )
+
+
+def caller_name(caller: Caller) -> str:
+    """Who it is, for lists of what was asked: its user, its certificate, or where it is."""
+    return caller.user or caller.certificate or caller.address

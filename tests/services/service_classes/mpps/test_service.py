@@ -32,6 +32,7 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.notices import Notice, Notices, PerformedStepChanged
 from isocenter.services.service_classes.client import ClientAssociation, open_association
+from isocenter.services.service_classes.mpps.manager import PerformedStepManager
 from isocenter.services.service_classes.mpps.performed_step import (
     MPPS,
     MPPS_RETRIEVE,
@@ -90,7 +91,7 @@ async def ris(
 ) -> AsyncIterator[Ris]:
     async with open_sqlite_database(path) as database:
         steps = DatabaseSteps(database)
-        services = [PerformedStepScp(steps, **options), retrieve_steps(steps)]
+        services = [PerformedStepScp(PerformedStepManager(steps, **options)), retrieve_steps(steps)]
         async with serving(*services, notices=notices, limits=limits) as server:
             peer = Peer("RIS", "127.0.0.1", port_of(server))
             contexts = [(uid, (syntax,)) for uid, _ in CONTEXTS]

@@ -1,14 +1,11 @@
 """Modality performed procedure step as SCP (PS3.4 F.7): N-CREATE and N-SET.
 
-The response leaves when the step is durable; notifications of it are queued in the same
-transaction (`isocenter.services.service_classes.normalized.report_delivery`).
+The response leaves when the step is durable.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from time import time
 from typing import Final
 
 from isocenter.engine.describe import describe
@@ -28,14 +25,12 @@ from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import OperationError
-from isocenter.services.notices import PerformedStepChanged
+from isocenter.services.service_classes.mpps.manager import PerformedStepManager, change_of
 from isocenter.services.service_classes.mpps.performed_step import (
     MPPS,
     MPPS_RETRIEVE,
     PerformedStep,
     StepError,
-    step_after_set,
-    step_of_create,
 )
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.operations import (
@@ -49,14 +44,7 @@ _OFFER: Final = Offer(transfer_syntaxes=IDENTIFIER_SYNTAXES)
 
 
 class PerformedStepScp:
-    """Performs N-CREATE and N-SET of modality performed procedure steps.
-
-    Args:
-        strict: refuse steps also for type 2 attributes that are missing.
-        notify: AE titles that get N-EVENT-REPORTs of the notification SOP class.
-        on_change: called when a notification is due.
-        now: seconds since 1970.
-    """
+    """Performs N-CREATE and N-SET of modality performed procedure steps."""
 
     name = "performed procedure steps"
     statuses: Final[Statuses] = {
@@ -73,20 +61,8 @@ class PerformedStepScp:
         Status.RESOURCE_LIMITATION: "the step, or the data set, is over a limit",
     }
 
-    def __init__(
-        self,
-        steps: Steps,
-        *,
-        strict: bool = False,
-        notify: Sequence[str] = (),
-        on_change: Callable[[], None] = lambda: None,
-        now: Callable[[], float] = time,
-    ) -> None:
-        self._steps = steps
-        self._strict = strict
-        self._notify = tuple(notify)
-        self._on_change = on_change
-        self._now = now
+    def __init__(self, manager: PerformedStepManager) -> None:
+        self._manager = manager
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         return _OFFER if abstract_syntax == MPPS else None
@@ -121,22 +97,15 @@ class PerformedStepScp:
         self, operation: Operation, request: NCreateRequest, attributes: AttributeList
     ) -> Response:
         uid = _checked(request.affected_sop_instance_uid or new_uid())
-        step = step_of_create(
+        negotiated = operation.association.negotiated
+        step = await self._manager.create(
             uid,
             attributes,
-            source_ae_title=operation.association.negotiated.calling_ae_title,
-            now=self._now(),
-            strict=self._strict,
+            source=negotiated.calling_ae_title,
+            as_ae_title=negotiated.called_ae_title,
             limits=operation.association.limits,
         )
-        is_new = await self._steps.create(
-            step,
-            notify=self._notify,
-            as_ae_title=operation.association.negotiated.called_ae_title,
-        )
-        if not is_new:
-            raise OperationError(Status.DUPLICATE_SOP_INSTANCE)
-        self._publish(operation, step)
+        _tell(operation, step)
         return NCreateResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.SUCCESS,
@@ -148,21 +117,13 @@ class PerformedStepScp:
         self, operation: Operation, request: NSetRequest, changes: AttributeList
     ) -> Response:
         uid = _checked(request.requested_sop_instance_uid)
-        limits, now = operation.association.limits, self._now()
-
-        def change(step: PerformedStep) -> PerformedStep:
-            return step_after_set(step, changes, now=now, strict=self._strict, limits=limits)
-
-        try:
-            step = await self._steps.change(
-                uid,
-                change,
-                notify=self._notify,
-                as_ae_title=operation.association.negotiated.called_ae_title,
-            )
-        except KeyError:
-            raise OperationError(Status.NO_SUCH_SOP_INSTANCE) from None
-        self._publish(operation, step)
+        step = await self._manager.change(
+            uid,
+            changes,
+            as_ae_title=operation.association.negotiated.called_ae_title,
+            limits=operation.association.limits,
+        )
+        _tell(operation, step)
         return NSetResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.SUCCESS,
@@ -170,19 +131,9 @@ class PerformedStepScp:
             affected_sop_instance_uid=uid,
         )
 
-    def _publish(self, operation: Operation, step: PerformedStep) -> None:
-        log.info("performed procedure step %s: %s", step.sop_instance_uid, step.state.value)
-        operation.completion_notice = lambda: PerformedStepChanged(
-            caller=operation.association.caller,
-            sop_instance_uid=step.sop_instance_uid,
-            state=step.state.value,
-            study_instance_uids=tuple(
-                dict.fromkeys(each.study_instance_uid for each in step.scheduled)
-            ),
-            series_instance_uids=tuple(each.series_instance_uid for each in step.series),
-        )
-        if self._notify:
-            self._on_change()
+
+def _tell(operation: Operation, step: PerformedStep) -> None:
+    operation.completion_notice = lambda: change_of(step, operation.association.caller)
 
 
 def _checked(sop_instance_uid: str) -> str:

@@ -26,6 +26,7 @@ PLACES: Final = {
     "instance": "SOP Instance UID",
     "frames": "numbers of frames, from 1 on, with commas",
     "transaction": "Transaction UID",
+    "step": "SOP Instance UID of a performed procedure step, its MPPS UID",
     "path": "tag of an attribute; of one in a sequence: tag/number of the item/tag",
 }
 _HTML: Final = "text/html"

@@ -27,6 +27,7 @@ from isocenter.services.web.dicomweb.data_sets import (
 )
 from isocenter.services.web.dicomweb.representations import Offer, choose
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+from isocenter.services.web.principal import caller_name
 
 PATH: Final = "/commitment-requests/{transaction}"
 #: What servers had before the standard had a path.
@@ -77,8 +78,7 @@ class WebCommitment:
             references = asked_references(uid, attributes)
         except OperationError as error:
             raise HttpError(400, "BAD_DATA_SET", error.comment) from error
-        caller = self._caller_of(request)
-        requester = caller.user or caller.certificate or caller.address
+        requester = caller_name(self._caller_of(request))
         with storing():
             if not await self._scp.take(uid, references, requester):
                 raise HttpError(
