@@ -17,6 +17,7 @@ from isocenter.services.association.server import ListenAddress, Server, serve
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.web import web_routes
 from isocenter.services.net.http.application import Handler, RoutedApplication
+from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Notice, Notices
@@ -118,7 +119,8 @@ async def web_side(
         )
         routes = web_routes(settings, parts, notices, workflow)
         table, capabilities = described(routes, version="1.2.3")
-        application = RoutedApplication(table, options=capabilities, origins=[ORIGIN], **options)
+        origins = AllowedOrigins(frozenset({ORIGIN}))
+        application = RoutedApplication(table, options=capabilities, origins=origins, **options)
         dimse: Server | None = None
         if listens:
             binds = [ListenAddress(host="127.0.0.1", port=0)]

@@ -13,6 +13,7 @@ import pytest
 from joserfc import jwk, jwt
 
 from isocenter.services.errors import StorageError
+from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
@@ -127,12 +128,32 @@ async def test_programs_on_this_machine(request_: Request, tmp_path: Path) -> No
         (request_of("POST", origin="http://localhost:9999"), 403),
         (request_of("DELETE", sec_fetch_site="cross-site"), 403),
         (request_of("POST", sec_fetch_site="same-site"), 403),
+        # A proxy on this machine, and nobody knows for whom.
+        (request_of(x_forwarded_for="127.0.0.1"), 401),
+        (request_of(forwarded="for=127.0.0.1"), 401),
+        (request_of(via="1.1 proxy"), 401),
     ],
 )
 async def test_not_served(request_: Request, status: int, tmp_path: Path) -> None:
     error = await refused(access_of(tmp_path), request_)
     assert error.status == status
     assert ("www-authenticate" in dict(error.headers)) is (status == 401)
+
+
+async def test_pages_of_an_allowed_origin_may_change_something(tmp_path: Path) -> None:
+    origins = AllowedOrigins(frozenset({"https://viewer.example"}))
+    access = WebAccess(
+        control(tmp_path), heard()[0], origins=origins, own_origin="https://archive.example"
+    )
+    for origin in ("https://viewer.example", "https://archive.example", "http://localhost:8080"):
+        await access(request_of("POST", origin=origin), ROUTE)
+    assert (await refused(access, request_of("POST", origin="https://x.example"))).status == 403
+
+
+async def test_the_certificate_of_a_proxy_is_not_the_callers(tmp_path: Path) -> None:
+    request = over_tls()
+    request.is_passed_on = True
+    assert (await refused(access_of(tmp_path), request)).status == 401
 
 
 # -- Certificates -------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import text_of
 from isocenter.services.net.http.application import Handler, RoutedApplication
+from isocenter.services.net.http.cross_origin import AllowedOrigins
+from isocenter.services.net.http.forwarded import TrustedProxies
 from isocenter.services.net.http.limits import HttpLimits
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
@@ -172,16 +174,29 @@ def web_server(
     table, options = described(
         routes, version=version, urls=urls, pages=pages.routes() if pages else ()
     )
-    authorize = WebAccess(access, notices, ApiTokenVerifier(tokens))
+    origins = AllowedOrigins(frozenset(web.cors_origins))
+    proxies = TrustedProxies(networks=web.trusted_proxies, header=web.forwarded_header.lower())
+    authorize = WebAccess(
+        access,
+        notices,
+        ApiTokenVerifier(tokens),
+        origins=origins,
+        own_origin=web.public_root.rstrip("/"),
+    )
     application = RoutedApplication(
-        table, authorize=authorize, options=options, error_page=partial(_error_page, pages)
+        table,
+        authorize=authorize,
+        options=options,
+        origins=origins,
+        proxies=proxies,
+        error_page=partial(_error_page, pages),
     )
     limits = HttpLimits(
         connections=web.max_connections,
         connections_per_address=web.max_connections_per_address,
         grace_seconds=settings.deadlines.shutdown,
     )
-    return HttpServer(application, limits)
+    return HttpServer(application, limits, proxies=proxies)
 
 
 def _error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:

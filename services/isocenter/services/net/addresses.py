@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
+from typing import Final
+
+#: A name, or an IPv6 address in brackets, and a port.
+_AUTHORITY: Final = re.compile(
+    r"([A-Za-z0-9._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?"
+)
+_MOST_PORT: Final = 65_535
 
 
 def is_host(text: str) -> bool:
     """Whether it can be the name or the address of a machine; nobody is asked whether it is."""
     return text != "" and text.isprintable() and not any(c.isspace() or c in "/@" for c in text)
+
+
+def is_authority(text: str) -> bool:
+    """Whether it is a name or an address, and a port behind it or not, as a URL has it."""
+    parts = _AUTHORITY.fullmatch(text)
+    if parts is None or int(parts[3] or 0) > _MOST_PORT:
+        return False
+    return parts[2] is None or _is_ipv6(parts[2])
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def without_brackets(host: str) -> str:
+    """An IPv6 address without the brackets that a URL has around it."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def is_network(text: str) -> bool:
@@ -46,10 +75,12 @@ def is_loopback_authority(authority: str | None) -> bool:
     such a request."""
     if authority is None:
         return True
+    if not is_authority(authority):
+        return False
     name = authority
     if not name.endswith("]"):
-        without_port, colon, port = name.rpartition(":")
-        name = without_port if colon and port.isdecimal() else name
+        without_port, colon, _ = name.rpartition(":")
+        name = without_port if colon else name
     return is_loopback(name)
 
 

@@ -43,6 +43,7 @@ def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
     yield from _of_serving(settings, given)
     yield from _of_limits(settings, given)
     yield from _of_identity(settings)
+    yield from _of_web(settings)
     yield from _of_audit(settings)
     yield from _of_events(settings)
     yield from _of_workflow(settings)
@@ -137,6 +138,16 @@ def _of_identity(settings: Settings) -> Iterator[Conflict]:
             "identity.jwt_keys_ca",
             "is for identity.jwt_keys_url, which is not set",
             ("identity.jwt_keys_url",),
+        )
+
+
+def _of_web(settings: Settings) -> Iterator[Conflict]:
+    if settings.web.trusted_proxies and not settings.web.public_root:
+        yield Conflict(
+            "web.trusted_proxies",
+            "needs web.public_root: behind a proxy the address that a request asked for is not the "
+            "one by which others reach the service",
+            ("web.public_root",),
         )
 
 

@@ -18,6 +18,7 @@ from isocenter.services.association.access import TEMPORARY_CONGESTION
 from isocenter.services.errors import StorageError
 from isocenter.services.net.addresses import is_loopback, is_loopback_authority
 from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.cross_origin import NO_ORIGINS, AllowedOrigins, may_change
 from isocenter.services.net.http.messages import HttpError, Request
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
@@ -46,8 +47,6 @@ from isocenter.services.web.principal import (
 
 log = logging.getLogger("isocenter.access")
 
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_OWN_SITES: Final = frozenset({"same-origin", "none"})
 _CHALLENGE: Final = (("www-authenticate", 'Bearer realm="DICOMweb"'),)
 
 
@@ -58,6 +57,8 @@ class WebAccess:
         access: the policy, and what tokens are believed.
         notices: told of what was refused.
         tokens: verifies API tokens; None: none is believed.
+        origins: pages of which other origins may use the services.
+        own_origin: of the address under which others reach us; empty: they ask for us as we are.
     """
 
     def __init__(
@@ -65,7 +66,12 @@ class WebAccess:
         access: PolicyAccessControl,
         notices: Notices,
         tokens: ApiTokenVerifier | None = None,
+        *,
+        origins: AllowedOrigins = NO_ORIGINS,
+        own_origin: str = "",
     ) -> None:
+        self._origins = origins
+        self._own_origin = own_origin
         self._access = access
         self._notices = notices
         self._tokens = tokens
@@ -98,11 +104,13 @@ class WebAccess:
         scheme, _, token = (request.header("authorization") or "").partition(" ")
         if token and scheme.lower() == "bearer":
             return await self._by_token(request, token.strip())
-        if request.identity is not None:
-            return self._by_certificate(request, request.identity)
-        if request.scheme == "http" and is_loopback(request.host):
-            _check_local(request)
-            return Principal(permissions=ALL_PERMISSIONS)
+        if not request.is_passed_on:
+            # What a proxy shows, or where it is, tells nothing of who has asked it.
+            if request.identity is not None:
+                return self._by_certificate(request, request.identity)
+            if request.scheme == "http" and is_loopback(request.peer):
+                self._check_local(request)
+                return Principal(permissions=ALL_PERMISSIONS)
         raise HttpError(
             401,
             "NOT_SIGNED_IN",
@@ -214,6 +222,20 @@ class WebAccess:
             )
         ]
 
+    def _check_local(self, request: Request) -> None:
+        """Whether a request on this machine is a program's, or that of a page of ours.
+
+        Raises:
+            HttpError: it is a page's of another origin (403).
+        """
+        if not is_loopback_authority(request.authority):
+            raise HttpError(
+                403, "WRONG_HOST", "ask for 127.0.0.1, [::1] or localhost: other names are not ours"
+            )
+        own = [f"{request.scheme}://{request.authority}", *filter(None, [self._own_origin])]
+        if not may_change(request.method, own, self._origins, request.header):
+            raise HttpError(403, "OTHER_ORIGIN", "a page of another origin may change nothing here")
+
     def _refuse(self, request: Request, route: Route[Handler], why: str) -> None:
         self._notices.publish(
             AccessDenied(
@@ -236,25 +258,3 @@ def _too_many_failures(seconds: int) -> HttpError:
 
 def _unavailable() -> HttpError:
     return HttpError(503, "UNAVAILABLE", "no token can be verified now", [("retry-after", "5")])
-
-
-def _check_local(request: Request) -> None:
-    """Whether a request on this machine is a program's.
-
-    Raises:
-        HttpError: it is a page's of another origin (403).
-    """
-    if not is_loopback_authority(request.authority):
-        raise HttpError(
-            403, "WRONG_HOST", "ask for 127.0.0.1, [::1] or localhost: other names are not ours"
-        )
-    if request.method not in _SAFE_METHODS and not _is_same_origin(request):
-        raise HttpError(403, "OTHER_ORIGIN", "a page of another origin may change nothing here")
-
-
-def _is_same_origin(request: Request) -> bool:
-    site = request.header("sec-fetch-site")
-    if site is not None and site not in _OWN_SITES:
-        return False
-    origin = request.header("origin")
-    return origin is None or origin == f"{request.scheme}://{request.authority}"

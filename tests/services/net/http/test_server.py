@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import logging
 import os
 import ssl
 import subprocess
@@ -20,6 +21,8 @@ import trio
 import trio.testing
 
 from isocenter.services.net.http.application import Handler, RoutedApplication
+from isocenter.services.net.http.cross_origin import AllowedOrigins
+from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
 from isocenter.services.net.http.limits import HttpLimits
 from isocenter.services.net.http.messages import HttpError, Request, Response, json_response
 from isocenter.services.net.http.protocol import FileRegion
@@ -87,10 +90,11 @@ async def serving(
     *,
     tls: Callable[[], ssl.SSLContext] | None = None,
     limits: HttpLimits = HttpLimits(),  # noqa: B008 - it is frozen
+    proxies: TrustedProxies = NO_PROXIES,
 ) -> AsyncIterator[tuple[str, int, HttpServer]]:
     bind = ListenAddress(host="127.0.0.1", port=0, tls=tls)
     listeners = open_listener(bind)
-    server = HttpServer(application, limits)
+    server = HttpServer(application, limits, proxies=proxies)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run, [(sock, bind) for sock in listeners])
@@ -204,7 +208,9 @@ async def test_what_is_not_there_and_what_fails(caplog: pytest.LogCaptureFixture
 
 
 async def test_other_origins() -> None:
-    application = RoutedApplication(table(), origins=["https://viewer.example"])
+    application = RoutedApplication(
+        table(), origins=AllowedOrigins(frozenset({"https://viewer.example"}))
+    )
     preflight = {"access-control-request-method": "GET"}
     async with serving(application) as (url, _, _server), httpx.AsyncClient() as client:
         for origin, is_allowed in (
@@ -230,6 +236,22 @@ async def test_a_new_connection_takes_the_place_of_an_idle_one() -> None:
                 assert (await client.get(f"{url}/hello/x")).status_code == 200
         assert server.connections <= 3
         for stream in idle:
+            await stream.aclose()
+
+
+async def test_many_callers_stand_behind_a_proxy(caplog: pytest.LogCaptureFixture) -> None:
+    limits = HttpLimits(connections=20, connections_per_address=1)
+    proxies = TrustedProxies(networks=("127.0.0.1",))
+    application = RoutedApplication(table(), proxies=proxies)
+    async with serving(application, limits=limits, proxies=proxies) as (url, port, server):
+        others = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
+        with caplog.at_level(logging.INFO, "isocenter.http"):
+            async with httpx.AsyncClient() as client:
+                said = {"x-forwarded-for": "10.9.9.9, 192.0.2.7"}
+                assert (await client.get(f"{url}/hello/x", headers=said)).status_code == 200
+        assert server.connections >= 10
+        assert "192.0.2.7 GET /hello/{name} 200" in caplog.text
+        for stream in others:
             await stream.aclose()
 
 

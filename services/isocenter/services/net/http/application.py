@@ -11,7 +11,9 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.cross_origin import NO_ORIGINS, AllowedOrigins
 from isocenter.services.net.http.exchange import BodyTimeoutError, Message, Receive, Scope, Send
+from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
 from isocenter.services.net.http.messages import (
     Headers,
     HttpError,
@@ -34,10 +36,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Says who calls, in `Request.caller`; raises `HttpError` for who may not.
 Authorize = Callable[[Request, Route[Handler]], Awaitable[None]]
 
-#: Headers that scripts of other origins may send and see, where these are allowed at all.
-_CORS_ALLOW: Final = "accept, authorization, content-type, if-match, if-none-match, if-range, range"
-_CORS_EXPOSE: Final = "content-length, content-location, content-range, etag, location, warning"
-_CORS_SECONDS: Final = 600
 #: Shorter pieces of a response leave together with what comes behind them.
 _HELD_BACK: Final = 16 << 10
 
@@ -76,7 +74,8 @@ class RoutedApplication:
 
     Args:
         authorize: called before each handler.
-        origins: pages of which other origins may use it (CORS), as ``https://host:port``.
+        origins: pages of which other origins may use it.
+        proxies: whose word is taken for where a request came from.
         options: answers OPTIONS for a path that is there, or that leads to one; None: by `Allow`
             alone.
         on_answered: called for each request when it is over.
@@ -89,7 +88,8 @@ class RoutedApplication:
         table: RouteTable[Handler],
         *,
         authorize: Authorize = anybody,
-        origins: Sequence[str] = (),
+        origins: AllowedOrigins = NO_ORIGINS,
+        proxies: TrustedProxies = NO_PROXIES,
         options: Route[Handler] | None = None,
         on_answered: Callable[[Answered], None] = _nothing,
         error_page: Callable[[Request, HttpError], Response | None] = _no_page,
@@ -97,7 +97,8 @@ class RoutedApplication:
     ) -> None:
         self.table = table
         self._authorize = authorize
-        self._origins = frozenset(origins)
+        self._origins = origins
+        self._proxies = proxies
         self._options = options
         self._on_answered = on_answered
         self._error_page = error_page
@@ -107,6 +108,9 @@ class RoutedApplication:
         if scope["type"] != "http":
             raise RuntimeError(f"this is no application for {scope['type']}")
         request = Request(scope, receive)
+        if self._proxies.trusts(request.peer):
+            request.is_passed_on = True
+            request.host = self._proxies.client(request.peer, request.header)
         name = request.name
         sender = _Sender(send)
         began = trio.current_time()
@@ -182,7 +186,8 @@ class RoutedApplication:
             return await route.handler(request)
         allowed = self._allowed(request.raw_path)
         if request.header("access-control-request-method") is not None:
-            return Response(status=204, headers=self._preflight(request, allowed))
+            preflight = self._origins.preflight(request.header("origin"), allowed)
+            return Response(status=204, headers=preflight)
         allow = ("allow", ", ".join(allowed))
         if self._options is None or request.raw_path == b"*":
             return Response(status=204, headers=[allow])
@@ -198,27 +203,13 @@ class RoutedApplication:
         headers = (("cache-control", "no-store"), *error.headers)
         return json_response({"error": said}, error.status, headers)
 
-    def _preflight(self, request: Request, allowed: Sequence[str]) -> Headers:
-        if request.header("origin") not in self._origins:
-            return ()
-        return (
-            ("access-control-allow-methods", ", ".join(allowed)),
-            ("access-control-allow-headers", _CORS_ALLOW),
-            ("access-control-max-age", str(_CORS_SECONDS)),
-        )
-
     def _common(self, request: Request, name: str) -> Headers:
         """What every response says."""
-        headers = [("x-content-type-options", "nosniff"), ("x-request-id", name)]
-        if self._origins:
-            headers.append(("vary", "Origin"))
-            origin = request.header("origin")
-            if origin is not None and origin in self._origins:
-                headers += [
-                    ("access-control-allow-origin", origin),
-                    ("access-control-expose-headers", _CORS_EXPOSE),
-                ]
-        return headers
+        return [
+            ("x-content-type-options", "nosniff"),
+            ("x-request-id", name),
+            *self._origins.headers(request.header("origin")),
+        ]
 
 
 class _Sender:

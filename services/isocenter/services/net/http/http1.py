@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import h11
 
 from isocenter.engine.buffers import Buffer
+from isocenter.services.net.addresses import is_authority
 from isocenter.services.net.http.protocol import (
     MOST_HEADER_BYTES,
     BodyReceived,
@@ -109,6 +110,8 @@ class Http1:
             if name not in _OF_THE_CONNECTION
         )
         target, authority = _split_target(bytes(request.target), headers)
+        if authority is not None and not is_authority(authority):
+            return self._violated(400, "a request for no possible host")
         head = RequestHead(
             method=request.method.decode("ascii"),
             target=target,

@@ -27,6 +27,7 @@ from h2.exceptions import (
 from h2.settings import SettingCodes, Settings
 
 from isocenter.engine.buffers import Buffer
+from isocenter.services.net.addresses import is_authority
 from isocenter.services.net.http.protocol import (
     MOST_HEADER_BYTES,
     BodyReceived,
@@ -147,6 +148,7 @@ class Http2:
         if (
             pseudo.get(b":scheme") != self._scheme.encode()
             or host != authority != b""
+            or not is_authority((authority or host).decode("latin-1"))
             or self._is_going
             or not all(0x21 <= byte <= 0x7E for byte in target)
             or (target[:1] != b"/" and target != b"*")

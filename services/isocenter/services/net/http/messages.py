@@ -12,6 +12,7 @@ import orjson
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.exchange import Receive, Scope
+from isocenter.services.net.http.forwarded import is_passed_on
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.net.peer_identity import PeerIdentity
 
@@ -43,6 +44,8 @@ class Request:
         name: of this request, in log, audit and answers.
         arguments: the values of the places of its route.
         caller: who it is, as whoever authenticated it says; None: nobody did.
+        host: the address that it came from, as far as that is known.
+        is_passed_on: whether a proxy has it from somebody else.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -54,6 +57,8 @@ class Request:
         self.raw_path: bytes = scope["raw_path"]
         self.arguments: Mapping[str, str] = {}
         self.caller: Any = None
+        self.host = self.peer
+        self.is_passed_on = is_passed_on(self.header)
 
     @property
     def scheme(self) -> str:
@@ -66,8 +71,8 @@ class Request:
         return found
 
     @property
-    def host(self) -> str:
-        """The address that it came from."""
+    def peer(self) -> str:
+        """The address at the other end of the connection."""
         client = self._scope.get("client")
         return str(client[0]) if client else ""
 

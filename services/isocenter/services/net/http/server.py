@@ -14,6 +14,7 @@ import trio
 from isocenter.services.concurrency import Broadcast, alone
 from isocenter.services.net.http.connection import HttpConnection, connection_scope
 from isocenter.services.net.http.exchange import Application
+from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
 from isocenter.services.net.http.limits import DEFAULT_HTTP_LIMITS, HttpLimits
 from isocenter.services.net.listeners import AcceptBackoff, ListenAddress
 from isocenter.services.net.tls.errors import describe_tls_error
@@ -49,10 +50,18 @@ class HttpServer:
 
     Args:
         application: ASGI 3; see `exchange` and `connection_scope` for what it gets beside.
+        proxies: for whom the bound of one address does not hold: many callers stand behind them.
     """
 
-    def __init__(self, application: Application, limits: HttpLimits = DEFAULT_HTTP_LIMITS) -> None:
+    def __init__(
+        self,
+        application: Application,
+        limits: HttpLimits = DEFAULT_HTTP_LIMITS,
+        *,
+        proxies: TrustedProxies = NO_PROXIES,
+    ) -> None:
         self._application = application
+        self._proxies = proxies
         self.limits = limits
         self._places: dict[_Place, None] = {}
         self._per_address: Counter[str] = Counter()
@@ -136,7 +145,8 @@ class HttpServer:
         """Whether one more is within bounds; the one that has been idle for the longest goes for
         it, those with a request under way stay."""
         limits = self.limits
-        if self._per_address[host] >= limits.connections_per_address:
+        is_of_many = self._proxies.trusts(host)
+        if self._per_address[host] >= limits.connections_per_address and not is_of_many:
             return self._close_idle(host)
         return len(self._places) < limits.connections or self._close_idle(None)
 

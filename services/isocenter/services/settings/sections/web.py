@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.addresses import is_host
+from isocenter.services.net.addresses import is_host, is_network
+from isocenter.services.net.http.cross_origin import is_origin
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, setting
 
@@ -61,6 +62,24 @@ class WebSettings:
         _ROOT,
         "address under which others reach the service, as https://archive.example; unset: the one "
         "that a request asked for",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("an address or a network (10.1.0.0/16)", is_network)),
+        "reverse proxies whose word is taken for the address of a caller; what they pass on needs "
+        "a token, also on this machine, and web.public_root",
+    )
+    forwarded_header: str = setting(
+        "X-Forwarded-For",
+        kinds.one_of("X-Forwarded-For", "Forwarded"),
+        "the header that the proxies write, and the only one that is read",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(
+            kinds.Text("an origin as browsers write it (https://viewer.example)", is_origin)
+        ),
+        "origins whose pages may use the service (CORS), to the letter; none: those of no other",
     )
     max_connections: int = setting(500, COUNT, "HTTP connections at once")
     max_connections_per_address: int = setting(

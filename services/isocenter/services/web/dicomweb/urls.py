@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.addresses import is_loopback, is_within
+from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.http.messages import Request
 
 #: Where the services begin.
 ROOT: Final = "/dicomweb"
-_HOST_CHARACTERS: Final = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]_"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +18,16 @@ class PublicUrls:
 
     Attributes:
         public_root: the address before `ROOT`, as ``https://archive.example``; empty: what the
-            caller asked for.
-        trusted_proxies: networks whose ``X-Forwarded-*`` is believed.
+            caller asked for.  No header of a proxy changes it.
     """
 
     public_root: str = ""
-    trusted_proxies: Sequence[str] = ()
 
     def base(self, request: Request) -> str:
         """The URL of the service."""
         if self.public_root:
             return self.public_root.rstrip("/") + ROOT
-        scheme, authority = request.scheme, _with_port(request)
-        if self.trusted_proxies and is_within(request.host, self.trusted_proxies):
-            scheme = _first(request.header("x-forwarded-proto")) or scheme
-            authority = _first(request.header("x-forwarded-host")) or authority
-        if scheme not in ("http", "https") or not _HOST_CHARACTERS.issuperset(authority):
-            scheme, authority = request.scheme, "localhost"
-        return f"{scheme}://{authority}{ROOT}"
+        return f"{request.scheme}://{_with_port(request)}{ROOT}"
 
 
 def _with_port(request: Request) -> str:
@@ -50,10 +38,6 @@ def _with_port(request: Request) -> str:
     if has_port or not is_loopback(authority) or not request.port:
         return authority
     return f"{authority}:{request.port}"
-
-
-def _first(said: str | None) -> str:
-    return (said or "").partition(",")[0].strip()
 
 
 def instance_url(base: str, study: str, series: str = "", instance: str = "") -> str:
