@@ -13,7 +13,6 @@ from isocenter.engine.errors import AssociationError
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.scu.storescu import files_below
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
@@ -25,6 +24,7 @@ from isocenter.services.cli.support.options import (
     receiving_tls_of,
     whole_number,
 )
+from isocenter.services.cli.support.sent_files import files_below
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES

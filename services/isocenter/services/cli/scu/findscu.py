@@ -20,7 +20,12 @@ from isocenter.services.cli.support.match_output import (
     writer_of,
 )
 from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
-from isocenter.services.cli.support.query_options import Request, add_query_options, requests_of
+from isocenter.services.cli.support.query_options import (
+    USUAL_KEYS,
+    Request,
+    add_query_options,
+    requests_of,
+)
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.client import ClientAssociation
@@ -44,31 +49,6 @@ examples:
 exit codes: 0 there are matches, 1 none or the query failed, 2 arguments or no association"""
 
 _MOST_RESULTS: Final = 1_000_000_000
-
-#: What is asked for when nobody names keys.
-_USUAL_KEYS: Final = {
-    Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    Level.STUDY: (
-        "PatientID",
-        "PatientName",
-        "StudyDate",
-        "StudyTime",
-        "AccessionNumber",
-        "ModalitiesInStudy",
-        "StudyDescription",
-        "NumberOfStudyRelatedInstances",
-        "StudyInstanceUID",
-    ),
-    Level.SERIES: (
-        "SeriesNumber",
-        "Modality",
-        "SeriesDescription",
-        "BodyPartExamined",
-        "NumberOfSeriesRelatedInstances",
-        "SeriesInstanceUID",
-    ),
-    Level.IMAGE: ("InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
-}
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -135,7 +115,7 @@ def _completed(arguments: argparse.Namespace, request: Request) -> Request:
     named = set(request.top_level)
     usual = tuple(
         (keyword, "")
-        for keyword in _USUAL_KEYS[request.level]
+        for keyword in USUAL_KEYS[request.level]
         if BY_KEYWORD[keyword].tag not in named
     )
     return replace(request, keys=request.keys + usual)

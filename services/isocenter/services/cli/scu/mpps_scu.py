@@ -22,7 +22,6 @@ from isocenter.engine.dimse.status import (
 from isocenter.engine.errors import AssociationError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, is_safe_uid
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.scu.storescu import files_below
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import Match, prepare_stdout, shown, writer_of
@@ -32,6 +31,7 @@ from isocenter.services.cli.support.options import (
     ae_title,
     check_paths,
 )
+from isocenter.services.cli.support.sent_files import files_below
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.dicom.uids import new_uid

@@ -19,7 +19,11 @@ def add_actions(
     parsers = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in actions:
         action = parsers.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            prefix_chars=parser.prefix_chars,
+            allow_abbrev=False,
         )
         action.set_defaults(prog=f"{parser.prog} {name}")
         add_output_options(action)

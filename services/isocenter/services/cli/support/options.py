@@ -90,12 +90,12 @@ def add_network_options(
         metavar="AET",
         help=f"called AE title: the peer's (default: {ANY_CALLED_AE_TITLE})",
     )
-    _add_seconds(group, "-to", "--timeout", default=timeout, text="to connect")
-    _add_seconds(
+    add_seconds(group, "-to", "--timeout", default=timeout, text="to connect")
+    add_seconds(
         group, "-ta", "--acse-timeout", default=timeout, text="for A-ASSOCIATE and A-RELEASE"
     )
-    _add_seconds(group, "-td", "--dimse-timeout", default=0, text="for a DIMSE response")
-    _add_seconds(
+    add_seconds(group, "-td", "--dimse-timeout", default=0, text="for a DIMSE response")
+    add_seconds(
         group,
         "-ts",
         "--socket-timeout",
@@ -113,7 +113,8 @@ def add_network_options(
     _add_identity_options(parser)
 
 
-def _add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text: str) -> None:
+def add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text: str) -> None:
+    """An option that is a deadline."""
     group.add_argument(
         *flags,
         type=_seconds,
@@ -167,6 +168,11 @@ def add_tls_options(parser: argparse.ArgumentParser) -> None:
         "+tla", "--anonymous-tls", action="store_true", help="TLS without a certificate of ours"
     )
     group.add_argument("-tls", "--disable-tls", action="store_true", help="in the clear (default)")
+    add_tls_file_options(group)
+
+
+def add_tls_file_options(group: argparse._ArgumentGroup) -> None:
+    """Certificates, keys, and what of the peer is verified; `tls_context_of` reads them."""
     group.add_argument("--tls-cert", type=Path, metavar="F", help="our certificate (PEM)")
     group.add_argument("--tls-key", type=Path, metavar="F", help="our private key (PEM)")
     group.add_argument(
@@ -254,7 +260,7 @@ def user_identity_of(arguments: argparse.Namespace) -> UserIdentity | None:
         raise UsageError("a passcode needs --user NAME")
     wants_response = arguments.pos_response
     for kind, path in tokens:
-        return UserIdentity(kind, wants_response, _secret(path))
+        return UserIdentity(kind, wants_response, secret_in(path))
     if arguments.user is None:
         if wants_response:
             raise UsageError("-rsp confirms a user identity; give --user, --jwt-file or another")
@@ -265,12 +271,12 @@ def user_identity_of(arguments: argparse.Namespace) -> UserIdentity | None:
     passcode = (
         arguments.password.encode()
         if arguments.password is not None
-        else _secret(arguments.password_file)
+        else secret_in(arguments.password_file)
     )
     return UserIdentity(2, wants_response, name, passcode)
 
 
-def _secret(path: Path) -> bytes:
+def secret_in(path: Path) -> bytes:
     """What stands in a file, without the end of its line."""
     try:
         with path.open("rb") as file:
@@ -278,7 +284,7 @@ def _secret(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: {text_of(error)}") from error
     if len(content) > _MOST_SECRET_BYTES:
-        raise UsageError(f"{path}: more than {_MOST_SECRET_BYTES} bytes do not fit into the item")
+        raise UsageError(f"{path}: more than {_MOST_SECRET_BYTES} bytes are no secret")
     return content.removesuffix(b"\n").removesuffix(b"\r")
 
 
@@ -414,6 +420,17 @@ def tls_of(arguments: argparse.Namespace) -> ssl.SSLContext | None:
         return None
     if arguments.anonymous_tls and (key is not None or certificate is not None):
         raise UsageError("+tla shows no certificate; leave it out, or the certificate and key")
+    return tls_context_of(arguments, key, certificate)
+
+
+def tls_context_of(
+    arguments: argparse.Namespace, key: Path | None, certificate: Path | None
+) -> ssl.SSLContext:
+    """The context that the options of `add_tls_file_options` make.
+
+    Raises:
+        TlsFileError: a file cannot be used.
+    """
     authorities: Sequence[Path] = arguments.tls_ca
     context = client_context(
         TlsFiles(

@@ -60,6 +60,30 @@ MODELS: Final[Mapping[str, tuple[str, str, str]]] = {
         sop_classes.PATIENT_STUDY_ONLY_GET,
     ),
 }
+#: What is asked for when nobody names keys.
+USUAL_KEYS: Final = {
+    Level.PATIENT: ("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    Level.STUDY: (
+        "PatientID",
+        "PatientName",
+        "StudyDate",
+        "StudyTime",
+        "AccessionNumber",
+        "ModalitiesInStudy",
+        "StudyDescription",
+        "NumberOfStudyRelatedInstances",
+        "StudyInstanceUID",
+    ),
+    Level.SERIES: (
+        "SeriesNumber",
+        "Modality",
+        "SeriesDescription",
+        "BodyPartExamined",
+        "NumberOfSeriesRelatedInstances",
+        "SeriesInstanceUID",
+    ),
+    Level.IMAGE: ("InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
+}
 #: The model that has no levels and can only be queried (PS3.4 Annex K).
 WORKLIST: Final = "worklist"
 #: What of the usual keys is an attribute of the scheduled procedure step.
@@ -91,11 +115,29 @@ def add_query_options(parser: argparse.ArgumentParser, *, has_worklist: bool = F
         "else study",
     )
     group.add_argument(
+        "--charset",
+        default="",
+        metavar="TERMS",
+        help="Specific Character Set of what is not ASCII (default: ISO_IR 192, UTF-8)",
+    )
+    _add_key_options(group, "PATIENT, STUDY, SERIES or IMAGE (default: that of the keys)")
+
+
+def add_web_query_options(parser: argparse.ArgumentParser) -> None:
+    """``-L -k -f`` and the options for usual keys, for DICOMweb, which has no models and one
+    character set; `requests_of` reads them."""
+    group = parser.add_argument_group("query")
+    parser.set_defaults(model="study", charset="")
+    _add_key_options(group, "STUDY, SERIES or IMAGE (default: that of the keys)")
+
+
+def _add_key_options(group: argparse._ArgumentGroup, levels: str) -> None:
+    group.add_argument(
         "-L",
         "--level",
         type=_level,
         metavar="LEVEL",
-        help="PATIENT, STUDY, SERIES or IMAGE (default: that of the keys)",
+        help=levels,
     )
     group.add_argument(
         "-k",
@@ -114,12 +156,6 @@ def add_query_options(parser: argparse.ArgumentParser, *, has_worklist: bool = F
         type=Path,
         metavar="F",
         help="keys from a file, one on a line, or a DICOM file (repeatable)",
-    )
-    group.add_argument(
-        "--charset",
-        default="",
-        metavar="TERMS",
-        help="Specific Character Set of what is not ASCII (default: ISO_IR 192, UTF-8)",
     )
     for option, keyword in KEY_OPTIONS.items():
         group.add_argument(
