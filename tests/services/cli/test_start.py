@@ -34,6 +34,7 @@ NEEDED = {
     "security": {*INDEX, "cryptography"},
     "server": INDEX,
     "server.health": {"httpx"},
+    "web": set(),
 }
 
 

@@ -46,6 +46,7 @@ COMMANDS: Final = (
     Command("findscu", "scu.findscu", "query a peer (C-FIND)"),
     Command("movescu", "scu.movescu", "have a peer send objects to a destination (C-MOVE)"),
     Command("getscu", "scu.getscu", "fetch objects from a peer (C-GET)"),
+    Command("dicomweb", "web.dicomweb", "search, retrieve and store at a DICOMweb service"),
     Command("worklistscu", "scu.worklist_scu", "query the modality worklist of a peer"),
     Command("mppsscu", "scu.mpps_scu", "report performed procedure steps to a peer (MPPS)"),
     Command("commitscu", "scu.commit_scu", "request storage commitment from a peer"),

@@ -37,6 +37,7 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import KeySyntaxError
 from isocenter.services.errors import text_of
+from isocenter.services.net.http.client_errors import ServerUnreachableError
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 
@@ -203,7 +204,13 @@ def run_task(terminal: Terminal, work: Callable[[Interrupts], Awaitable[int]]) -
                 # What pydicom says of a peer's values names them, and changes nothing.
                 warnings.simplefilter("ignore", UserWarning)
                 return trio.run(_run, work)
-        except (UsageError, CannotAssociateError, KeySyntaxError, TlsFileError) as error:
+        except (
+            UsageError,
+            CannotAssociateError,
+            ServerUnreachableError,
+            KeySyntaxError,
+            TlsFileError,
+        ) as error:
             terminal.error(str(error))
             return EXIT_USAGE
         except IsocenterError as error:

@@ -15,7 +15,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, Self
 from urllib.parse import quote
 
@@ -259,24 +259,31 @@ class DicomWebClient:
     # Store and delete.
 
     async def store(
-        self, objects: Iterable[DicomObject] | AsyncIterable[DicomObject], *, study: str = ""
+        self,
+        objects: Iterable[DicomObject] | AsyncIterable[DicomObject],
+        *,
+        study: str = "",
+        one_by_one: bool = False,
     ) -> AsyncGenerator[ObjectOutcome, None]:
         """Store objects, several in one request; what became of each, as it becomes known.
 
         Args:
             study: Study Instance UID that all of them are to be of; empty: of any.
+            one_by_one: one object in each request.
         """
+        most = 1 if one_by_one else _REQUEST_OBJECTS
         storing = Storing(self._http, study)
         held: list[DicomObject] = []
         size = 0
-        async for item in _each(objects):
-            length = await _size_of(item)
-            if held and (size + length > _REQUEST_BYTES or len(held) >= _REQUEST_OBJECTS):
-                for outcome in await storing.store(held):
-                    yield outcome
-                held, size = [], 0
-            held.append(item)
-            size += length
+        async with aclosing(_each(objects)) as items:
+            async for item in items:
+                length = await _size_of(item)
+                if held and (size + length > _REQUEST_BYTES or len(held) >= most):
+                    for outcome in await storing.store(held):
+                        yield outcome
+                    held, size = [], 0
+                held.append(item)
+                size += length
         if held:
             for outcome in await storing.store(held):
                 yield outcome

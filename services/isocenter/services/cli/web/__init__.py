@@ -1,0 +1,1 @@
+"""Command that asks a DICOMweb service for something."""
