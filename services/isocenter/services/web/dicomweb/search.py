@@ -18,7 +18,7 @@ from isocenter.services.dicom.json_reader import read_json
 from isocenter.services.dicom.model_file import writable_item
 from isocenter.services.dicom.model_reader import encode_texts, read_model
 from isocenter.services.dicom.xml_writer import xml_of
-from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.web.dicomweb.framing import multipart_response
 from isocenter.services.web.dicomweb.index_json import json_attributes
 from isocenter.services.web.dicomweb.representations import (
@@ -28,6 +28,7 @@ from isocenter.services.web.dicomweb.representations import (
     choose,
 )
 from isocenter.services.web.dicomweb.resources import parents_of
+from isocenter.services.web.dicomweb.search_parameters import warning_headers
 from isocenter.services.web.dicomweb.search_request import SearchRequest, parse_search
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
 
@@ -72,22 +73,14 @@ class Search:
     async def _search(self, request: Request, level: Level) -> Response:
         form, _ = choose(request, FORMS)
         search = parse_search(level, parents_of(request), request.query)
-        limit = self._limits.default if search.limit is None else search.limit
-        if limit > self._limits.most:
-            raise HttpError(
-                413, "TOO_MANY", f"ask for at most {self._limits.most:,} at once, and use offset"
-            )
+        limit = search.parameters.bounded(self._limits.default, self._limits.most)
         # One more tells whether there are more.
-        page = Page(limit=limit + 1, offset=search.offset)
+        page = Page(limit=limit + 1, offset=search.parameters.offset)
         found = await matches_of(self._index, search.query, page)
-        warnings = list(search.warnings)
-        if len(found) > limit:
-            warnings.append("there are more results: ask for them with limit and offset")
-            found = found[:limit]
         base = self._urls.base(request)
-        answers = [_answer(match, search, level, base) for match in found]
+        answers = [_answer(match, search, level, base) for match in found[:limit]]
         headers = [("cache-control", "no-cache"), ("vary", "Accept")]
-        headers += [("warning", f'299 {base} "{text}"') for text in warnings]
+        headers += warning_headers(base, search.warnings, is_cut=len(found) > limit)
         if form.media_type == DICOM_XML:
             return multipart_response(DICOM_XML, [xml_of_answer(one) for one in answers], headers)
         headers.append(("content-type", DICOM_JSON))

@@ -1,14 +1,12 @@
-"""QIDO-RS requests as queries of the index (PS3.18 8.3.4, 10.6).
+"""QIDO-RS requests as queries of the index (PS3.18 10.6).
 
-Attributes are named by keyword or tag, with those of a sequence behind a dot; values come once,
-several times, or as a list.  What nobody knows is ignored, as PS3.18 8.3 wants; what cannot be
-matched here is told in a Warning, since an answer that was not narrowed looks like one that was.
+What cannot be matched here is told in a Warning, since an answer that was not narrowed looks like
+one that was.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
@@ -23,7 +21,7 @@ from isocenter.services.archive.index.query import (
     SequenceMatch,
     SingleValue,
 )
-from isocenter.services.dicom.data_dictionary import dictionary_vr, tag_for_keyword
+from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.net.http.messages import HttpError
 from isocenter.services.service_classes.query_retrieve.identifier import DATE_TIMES
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
@@ -31,14 +29,13 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     combined_range,
     match_of_text,
 )
-
-#: Names of the query that are no attributes (PS3.18 8.3.4).
-_CONTROLS: Final = frozenset(
-    {"limit", "offset", "includefield", "fuzzymatching", "accept", "charset", "emptyvaluematching"}
+from isocenter.services.web.dicomweb.search_parameters import (
+    SearchParameters,
+    joined_values,
+    parse_parameters,
+    path_name,
 )
-_TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
-#: VRs whose values no comma stands in.
-_LISTED_BY_COMMAS: Final = frozenset({"UI", "CS"})
+
 _MODALITY: Final = 0x00080060
 _MODALITIES_IN_STUDY: Final = 0x00080061
 
@@ -64,14 +61,12 @@ class SearchRequest:
 
     Attributes:
         shown: tags of an answer, in ascending order.
-        limit: as many are wanted; None: nothing was said.
         warnings: what is not done as it was asked.
     """
 
     query: Query
     shown: tuple[int, ...]
-    limit: int | None
-    offset: int
+    parameters: SearchParameters
     warnings: tuple[str, ...]
 
 
@@ -86,80 +81,46 @@ def parse_search(
     Raises:
         HttpError: a value of an attribute or parameter that is known is broken (400).
     """
-    values: dict[int, list[str]] = {}
-    items: dict[int, list[str]] = {}
-    included: set[int] = set()
+    said = parse_parameters(parameters)
+    values: dict[int, Sequence[str]] = {}
+    items: dict[int, Sequence[str]] = {}
+    included = {path[0] for path in said.included}
     unmatched: list[str] = []
-    warnings: list[str] = []
-    limit: int | None = None
-    offset = 0
-    is_all = False
-    for name, value in parameters:
-        match name:
-            case "limit":
-                limit = _number(name, value)
-            case "offset":
-                offset = _number(name, value)
-            case "fuzzymatching":
-                if value.lower() == "true":
-                    warnings.append("fuzzy matching is not supported: names are matched literally")
-            case "includefield":
-                for field in value.split(","):
-                    if field == "all":
-                        is_all = True
-                    else:
-                        included.update(_tags(field)[:1])
-            case _ if name in _CONTROLS:
-                pass
-            case _:
-                tags = _tags(name)
-                if not tags:
-                    continue  # nobody knows it
-                if len(tags) == 2 and tags[0] == REQUEST_ATTRIBUTES_SEQUENCE:
-                    items.setdefault(tags[1], []).append(value)
-                elif len(tags) == 1 and tags[0] in BY_TAG:
-                    values.setdefault(tags[0], []).append(value)
-                    included.add(tags[0])
-                else:
-                    unmatched.append(name)
+    warnings = list(said.warnings)
+    for path, given in said.matched.items():
+        if len(path) == 2 and path[0] == REQUEST_ATTRIBUTES_SEQUENCE:
+            items[path[1]] = given
+        elif len(path) == 1 and path[0] in BY_TAG:
+            values[path[0]] = given
+            included.add(path[0])
+        else:
+            unmatched.append(path_name(path))
     if unmatched:
         warnings.append(f"not matched, as the index does not have it: {', '.join(unmatched[:8])}")
     if level is Level.STUDY and _MODALITY in values:
-        values.setdefault(_MODALITIES_IN_STUDY, []).extend(values.pop(_MODALITY))
+        values[_MODALITIES_IN_STUDY] = [
+            *values.get(_MODALITIES_IN_STUDY, ()),
+            *values.pop(_MODALITY),
+        ]
     criteria, combined = _criteria(values)
     if items:
         inner, _ = _criteria(items)
         criteria.append(Criterion(REQUEST_ATTRIBUTES_SEQUENCE, SequenceMatch(tuple(inner))))
     criteria += [Criterion(UNIQUE_KEY[parent], SingleValue(uid)) for parent, uid in parents.items()]
-    shown = _shown(level, parents, included, is_all=is_all)
+    shown = _shown(level, parents, included, is_all=said.includes_all)
     query = Query(
         level=level, criteria=tuple(criteria), combined=tuple(combined), return_tags=shown
     )
-    return SearchRequest(
-        query=query, shown=shown, limit=limit, offset=offset, warnings=tuple(warnings)
-    )
+    return SearchRequest(query=query, shown=shown, parameters=said, warnings=tuple(warnings))
 
 
-def _tags(name: str) -> list[int]:
-    """The tags of a name, which may be a path; empty: one of them is not known."""
-    found: list[int] = []
-    for part in name.split("."):
-        tag = int(part, 16) if _TAG.fullmatch(part) else tag_for_keyword(part)
-        if tag is None:
-            return []
-        found.append(tag)
-    return found
-
-
-def _criteria(values: Mapping[int, list[str]]) -> tuple[list[Criterion], list[CombinedRange]]:
+def _criteria(values: Mapping[int, Sequence[str]]) -> tuple[list[Criterion], list[CombinedRange]]:
     matches: dict[int, Match] = {}
     for tag, given in values.items():
         vr = BY_TAG[tag].vr if tag in BY_TAG else dictionary_vr(tag)
         if vr == "SQ":
             raise HttpError(400, "BAD_QUERY", f"{tag:08X} is a sequence: name an attribute of it")
-        if vr in _LISTED_BY_COMMAS:
-            given = [part for one in given for part in one.split(",")]
-        text = "\\".join(given)
+        text = joined_values(vr, given)
         if vr == "UI" and not all(is_uid(uid) or uid in ("", "*") for uid in text.split("\\")):
             raise HttpError(400, "BAD_QUERY", f"the value of {tag:08X} is no UID")
         try:
@@ -189,9 +150,3 @@ def _shown(
     possible = {one.tag for one in ATTRIBUTES if one.level.depth <= level.depth}
     shown |= possible if is_all else included & possible
     return tuple(sorted(shown))
-
-
-def _number(name: str, value: str) -> int:
-    if not value.isdecimal() or len(value) > 9:
-        raise HttpError(400, "BAD_QUERY", f"{name} is a whole number from 0 on")
-    return int(value)
