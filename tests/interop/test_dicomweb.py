@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
 
+from services.service_classes.mpps.samples import begun
 from support.pages import text_of
 from support.processes import ServedArchive, isocenter_command, run, served_archive
 from support.studies import write_studies
@@ -77,6 +78,7 @@ def test_the_lines_of_the_page(archive: ServedArchive, tmp_path: Path) -> None:
     stored = pydicom.dcmread(file)
     (tmp_path / "report.multipart").write_bytes(report(stored))
     (tmp_path / "request.json").write_text(json.dumps(commitment_request(stored)))
+    (tmp_path / "begun.json").write_text(json.dumps(begun().to_json_dict()))
     url = archive.web_url
     names = {
         "http://127.0.0.1:8080": url.removesuffix("/dicomweb"),

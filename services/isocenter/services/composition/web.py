@@ -37,10 +37,12 @@ from isocenter.services.web.dicomweb.performed_steps import (
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
 from isocenter.services.web.principal import caller_of
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.web.ui.study_list import Receiver
+from isocenter.storage.stores import Stores
 
 log = logging.getLogger("isocenter.server")
 
@@ -96,17 +98,33 @@ def web_routes(
     urls = PublicUrls(public_root=web.public_root)
     return [
         *_studies(settings, parts, notices, urls, transcoder, pool),
-        *_workflow(settings, notices, workflow, urls),
+        *_workflow(settings, parts.stores, notices, workflow, urls),
     ]
 
 
 def _workflow(
-    settings: Settings, notices: Notices, workflow: Workflow, urls: PublicUrls
+    settings: Settings, stores: Stores, notices: Notices, workflow: Workflow, urls: PublicUrls
 ) -> Iterator[Route[Handler]]:
     limits = settings.engine_limits()
     if workflow.commitment is not None:
         yield from commitment_routes(
             WebCommitment(workflow.commitment, urls, limits, caller_of=caller_of)
+        )
+    if settings.worklist.enabled:
+        web, most = settings.web, settings.worklist.max_results
+        yield from worklist_routes(
+            WebWorklist(
+                stores.worklist,
+                urls,
+                notices,
+                states=settings.worklist.offer,
+                limits=SearchLimits(
+                    default=min(web.default_results, most or web.default_results),
+                    most=min(web.max_results, most or web.max_results),
+                ),
+                engine_limits=limits,
+                caller_of=caller_of,
+            )
         )
     if workflow.steps is not None:
         yield from performed_step_routes(

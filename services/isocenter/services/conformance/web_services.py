@@ -69,8 +69,8 @@ def web_services(settings: Settings, routes: Sequence[Route[Any]]) -> Iterator[B
     yield Paragraph(
         "Attributes are named by keyword or tag, those of a sequence behind a dot. The attributes "
         "of 4.2.4 at and above the level are matched as C-FIND does, and can be named in "
-        "includefield. What cannot be matched is named in a Warning; names that nobody knows are "
-        "ignored."
+        "includefield; of the worklist those of 4.2.5. What cannot be matched is named in a "
+        "Warning; names that nobody knows are ignored."
     )
     yield Table(
         ("Bound", "Value"),

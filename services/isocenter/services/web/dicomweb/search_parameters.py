@@ -13,6 +13,7 @@ from typing import Final
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.data_dictionary import keyword_for_tag, tag_for_keyword
 from isocenter.services.net.http.messages import HttpError
+from isocenter.services.net.http.routing import Parameter
 
 #: Names of the query that are no attributes, and say nothing here.
 _OTHERS: Final = frozenset({"accept", "charset", "emptyvaluematching"})
@@ -21,6 +22,21 @@ _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _LISTED_BY_COMMAS: Final = frozenset({"UI", "CS"})
 _NOT_FUZZY: Final = "fuzzy matching is not supported: names are matched literally"
 _MORE: Final = "there are more results: ask for them with limit and offset"
+
+#: As routes describe them.
+SEARCH_PARAMETERS: Final = (
+    Parameter(
+        name="includefield",
+        text="Attributes that answers show beside the usual ones; `all`: whatever there is.",
+    ),
+    Parameter(name="limit", text="As many answers at most."),
+    Parameter(name="offset", text="So many answers are passed over."),
+    Parameter(
+        name="fuzzymatching",
+        text="Names that sound alike: not done, and `true` is answered with a `Warning`.",
+        values=("false", "true"),
+    ),
+)
 
 #: Tags from the data set down to an attribute.
 Path = tuple[int, ...]

@@ -25,18 +25,13 @@ from isocenter.services.web.dicomweb.representations import (
 )
 from isocenter.services.web.dicomweb.retrieve import Retrieve
 from isocenter.services.web.dicomweb.search import Search, SearchLimits
+from isocenter.services.web.dicomweb.search_parameters import SEARCH_PARAMETERS
 from isocenter.services.web.dicomweb.store import Store
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 
 _STUDY: Final = "/studies/{study}"
 _SERIES: Final = f"{_STUDY}/series/{{series}}"
 _INSTANCE: Final = f"{_SERIES}/instances/{{instance}}"
-_SEARCH: Final = (
-    Parameter(name="includefield", text="Attributes that answers show beside the usual ones."),
-    Parameter(name="limit", text="As many answers at most."),
-    Parameter(name="offset", text="So many answers are passed over."),
-    Parameter(name="fuzzymatching", text="Names that sound alike; not done.", values=("false",)),
-)
 _ACCEPT: Final = Parameter(name="accept", text="Media types, in place of the header.")
 _PICTURE: Final = (
     _ACCEPT,
@@ -139,7 +134,7 @@ def dicomweb_routes(
         text = f"Search for {_NAMES[level]}."
         found.append(
             get(
-                path, search.at(level), text, "search", (DICOM_JSON, DICOM_XML), _SEARCH,
+                path, search.at(level), text, "search", (DICOM_JSON, DICOM_XML), SEARCH_PARAMETERS,
                 name=f"SearchFor{name}", service=_SEARCHES, answers=_SEARCHED,
             )
         )  # fmt: skip

@@ -1,0 +1,193 @@
+"""Modality worklist over the web (PS3.18 14): the search of C-FIND, asked by a URL.
+
+The parameters become an identifier of the worklist information model, so that both are matched,
+answered and told of in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.dimse.status import Status
+from isocenter.engine.limits import Limits
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_path import KeySyntaxError
+from isocenter.services.dicom.data_dictionary import dictionary_vr
+from isocenter.services.errors import OperationError
+from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.routing import Answer, Payload, Route, ok
+from isocenter.services.notices import Caller, Notices, QueryAnswered
+from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, EntryState
+from isocenter.services.service_classes.worklist.ports import Worklist, with_state
+from isocenter.services.service_classes.worklist.query_keys import (
+    SCHEDULED_STEPS,
+    Keys,
+    parse_keys,
+)
+from isocenter.services.service_classes.worklist.scu import RETURN_KEYS
+from isocenter.services.web.dicomweb.data_sets import (
+    MANY,
+    MEDIA_TYPES,
+    data_sets_response,
+    storing,
+)
+from isocenter.services.web.dicomweb.representations import choose
+from isocenter.services.web.dicomweb.search import SearchLimits
+from isocenter.services.web.dicomweb.search_parameters import (
+    SEARCH_PARAMETERS,
+    Path,
+    SearchParameters,
+    joined_values,
+    parse_parameters,
+    path_name,
+    warning_headers,
+)
+from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+
+PATH: Final = "/modality-scheduled-procedure-steps"
+#: What servers had before the standard had a path.
+OLD_PATH: Final = "/mwlitems"
+_SERVICE: Final = "Modality scheduled procedure step: worklist (PS3.18 14)"
+_CHARACTER_SET: Final = 0x00080005
+
+
+class WebWorklist:
+    """Answers searches from a worklist.
+
+    Args:
+        states: of the entries that are offered, unless a search asks for Scheduled Procedure Step
+            Status (0040,0020).
+        limits: on the matches of one answer.
+        empty_status: of an answer without a match: 204 (Table 14.4.3-1), or 200.
+    """
+
+    def __init__(
+        self,
+        worklist: Worklist,
+        urls: PublicUrls,
+        notices: Notices,
+        *,
+        states: Sequence[EntryState],
+        limits: SearchLimits,
+        engine_limits: Limits,
+        caller_of: Callable[[Request], Caller],
+        empty_status: int = 204,
+    ) -> None:
+        self._worklist = worklist
+        self._urls = urls
+        self._notices = notices
+        self._states = tuple(states)
+        self._limits = limits
+        self._engine_limits = engine_limits
+        self._caller_of = caller_of
+        self._empty_status = empty_status
+
+    async def __call__(self, request: Request) -> Response:
+        """The handler of a search (14.4)."""
+        form, _ = choose(request, MANY)
+        said = parse_parameters(request.query)
+        limit = said.bounded(self._limits.default, self._limits.most)
+        identifier, keys = self._understood(said)
+        states = tuple(EntryState) if keys.asks_for_status else self._states
+        found: list[AttributeList] = []
+        with storing():
+            skipped = 0
+            async with self._worklist.find(keys, states) as blocks:
+                async for block in blocks:
+                    passed = min(said.offset - skipped, len(block))
+                    skipped += passed
+                    found += map(with_state, block[passed:])
+                    if len(found) > limit:
+                        break
+        answers = found[:limit]
+        if not said.includes_all:
+            answers = [keys.response(one) for one in answers]
+        self._notices.publish(
+            QueryAnswered(
+                caller=self._caller_of(request),
+                sop_class_uid=MODALITY_WORKLIST_FIND,
+                transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN,
+                identifier=identifier,
+                matches=len(answers),
+                status=Status.SUCCESS,
+            )
+        )
+        warnings = [*said.warnings, *_unmatched(keys)]
+        headers = [("cache-control", "no-cache"), ("vary", "Accept")]
+        headers += warning_headers(self._urls.base(request), warnings, is_cut=len(found) > limit)
+        if not answers and self._empty_status == 204:
+            return Response(status=204, headers=headers)
+        return data_sets_response(form, answers, headers=headers)
+
+    def _understood(self, said: SearchParameters) -> tuple[bytes, Keys]:
+        asked: dict[str, str] = dict(RETURN_KEYS)
+        for path in said.included:
+            asked.setdefault(_key(path), "")
+        for path, values in said.matched.items():
+            asked[_key(path)] = joined_values(dictionary_vr(path[-1]), values)
+        try:
+            identifier = build_identifier(asked.items(), None, EXPLICIT_VR_LITTLE_ENDIAN)
+            keys = parse_keys(identifier, EXPLICIT_VR_LITTLE_ENDIAN, self._engine_limits)
+        except KeySyntaxError as error:
+            raise HttpError(400, "BAD_QUERY", str(error)) from error
+        except OperationError as error:
+            raise HttpError(400, "BAD_QUERY", error.comment) from error
+        return identifier, keys
+
+
+def _key(path: Path) -> str:
+    """As `build_identifier` names it.  What stands in the item of Scheduled Procedure Step Sequence
+    and nowhere else may be named without it."""
+    if len(path) == 1 and path[0] in _ONLY_IN_STEP:
+        path = (SCHEDULED_STEPS, *path)
+    *sequences, last = map(tag_text, path)
+    return "".join(f"{sequence}[0]." for sequence in sequences) + last
+
+
+def _top(key: str) -> tuple[str, str]:
+    first, _, rest = key.partition("[0].")
+    return first, rest
+
+
+def _only_in_step() -> frozenset[int]:
+    tops = {_top(key)[0] for key, _ in RETURN_KEYS}
+    within = {
+        _top(rest)[0]
+        for first, rest in (_top(key) for key, _ in RETURN_KEYS)
+        if first == tag_text(SCHEDULED_STEPS)
+    }
+    return frozenset(int(tag.strip("()").replace(",", ""), 16) for tag in within - tops)
+
+
+_ONLY_IN_STEP: Final = _only_in_step()
+
+
+def _unmatched(keys: Keys) -> list[str]:
+    names = [path_name((tag,)) for tag in keys.unsupported if tag != _CHARACTER_SET]
+    return [f"not matched: {', '.join(names[:8])}"] if names else []
+
+
+def worklist_routes(worklist: WebWorklist) -> Sequence[Route[Handler]]:
+    """The routes of the worklist, below `ROOT`."""
+    names: Mapping[str, str] = {PATH: "", OLD_PATH: "Alias"}
+    return [
+        Route(
+            method="GET", path=ROOT + path, handler=worklist, needs="search",
+            name=f"SearchForScheduledSteps{suffix}", service=_SERVICE, produces=MEDIA_TYPES,
+            text="Search for what is scheduled.", parameters=SEARCH_PARAMETERS,
+            answers=(
+                ok("The matches, the earliest first. A `Warning` tells what was cut."),
+                ok("There is no match.", Payload.NOTHING, 204),
+                Answer(400, "The value of a known attribute or parameter is broken."),
+                Answer(406, "Neither JSON nor XML is accepted."),
+                Answer(413, "`limit` is over the bound."),
+                Answer(503, "The archive cannot do that now."),
+            ),
+        )
+        for path, suffix in names.items()
+    ]  # fmt: skip

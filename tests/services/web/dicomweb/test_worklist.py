@@ -1,0 +1,200 @@
+"""Modality worklist over the web: found as by C-FIND, in JSON and XML, page by page."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+
+import pytest
+from pydicom.dataset import Dataset
+
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.services.association.peer import Peer
+from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.errors import StorageError
+from isocenter.services.notices import QueryAnswered
+from isocenter.services.service_classes.client import open_association
+from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
+from isocenter.services.service_classes.worklist.scu import CONTEXTS, find_items
+from services.service_classes.mpps.samples import UID, begun
+from services.service_classes.worklist.samples import entry
+from services.web.asking import Answered, WebSide, web_side
+
+PATH = "/dicomweb/modality-scheduled-procedure-steps"
+STEPS = "/dicomweb/modality-performed-procedure-steps"
+
+
+async def schedule(ask: WebSide) -> None:
+    """Three steps: CT at 9:30 and 11, MR between."""
+    await ask.parts.stores.worklist.put(
+        [
+            entry(1),
+            entry(2, modality="MR", station_ae="MR_01", scheduled_datetime="20261124100000"),
+            entry(3, patient_name="MÜLLER^JÖRG", scheduled_datetime="20261125110000"),
+        ],
+        source="command",
+    )
+
+
+def steps(answer: Answered) -> list[str]:
+    """The step IDs of an answer."""
+    assert answer.status == 200, answer.body
+    return [one["00400100"]["Value"][0]["00400009"]["Value"][0] for one in answer.json]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["SPS1", "SPS2", "SPS3"]),
+        ("PatientID=PAT2", ["SPS2"]),
+        ("00100020=PAT2", ["SPS2"]),
+        ("PatientID=PAT1,PAT2", []),  # a comma stands in an LO
+        ("PatientID=PAT1&PatientID=PAT2", ["SPS1", "SPS2"]),
+        ("PatientName=doe*", ["SPS1", "SPS2"]),
+        (f"PatientName={quote('müller*')}", ["SPS3"]),
+        ("ScheduledProcedureStepSequence.Modality=MR", ["SPS2"]),
+        ("00400100.00080060=CT", ["SPS1", "SPS3"]),
+        ("00400100.Modality=CT,MR", ["SPS1", "SPS2", "SPS3"]),
+        # What is only in the step may be named without its sequence.
+        ("Modality=MR", ["SPS2"]),
+        ("ScheduledStationAETitle=CT_01", ["SPS1", "SPS3"]),
+        ("ScheduledProcedureStepStartDate=20261125-", ["SPS3"]),
+        (
+            "ScheduledProcedureStepStartDate=20261124&ScheduledProcedureStepStartTime=0945-1030",
+            ["SPS2"],
+        ),
+        ("ScheduledProcedureStepSequence.ScheduledProtocolCodeSequence.CodeValue=CHEST1",
+         ["SPS1", "SPS2", "SPS3"]),
+        ("ScheduledProcedureStepStatus=SCHEDULED", ["SPS1", "SPS2", "SPS3"]),
+        ("NoSuchAttribute=1&foo.bar=2", ["SPS1", "SPS2", "SPS3"]),
+        ("limit=2", ["SPS1", "SPS2"]),
+        ("limit=2&offset=1", ["SPS2", "SPS3"]),
+        ("offset=3", []),
+        ("limit=0", []),
+    ],
+)  # fmt: skip
+async def test_what_is_found(query: str, found: list[str]) -> None:
+    async with web_side() as ask:
+        await schedule(ask)
+        for path in (PATH, "/dicomweb/mwlitems"):
+            answer = await ask("GET", f"{path}?{query}")
+            if found:
+                assert steps(answer) == found
+            else:
+                assert (answer.status, answer.body) == (204, b"")
+
+
+async def test_what_an_answer_shows() -> None:
+    async with web_side() as ask:
+        await schedule(ask)
+        (usual,) = (await ask("GET", f"{PATH}?PatientID=PAT3")).json
+        assert usual["00100010"]["Value"] == [{"Alphabetic": "MÜLLER^JÖRG"}]
+        assert usual["00080005"]["Value"] == ["ISO_IR 192"]
+        assert usual["00080050"]["Value"] == ["A3"]
+        (step,) = usual["00400100"]["Value"]
+        assert step["00400020"]["Value"] == ["SCHEDULED"]
+        assert list(usual) == sorted(usual)
+        # An attribute that is asked for and not there has no value.
+        assert usual["00380500"] == {"vr": "LO"}
+        (more,) = (await ask("GET", f"{PATH}?PatientID=PAT3&includefield=00102180")).json
+        assert more["00102180"] == {"vr": "SH"}
+        (whole,) = (await ask("GET", f"{PATH}?PatientID=PAT3&includefield=all")).json
+        assert "00380500" not in whole
+        kept = await ask.parts.stores.worklist.find_by_accession_number("A3")
+        assert Dataset.from_json(whole).StudyInstanceUID == kept[0].entry.text(0x0020000D)
+
+
+async def test_xml() -> None:
+    async with web_side() as ask:
+        await schedule(ask)
+        accept = 'multipart/related; type="application/dicom+xml"'
+        answer = await ask("GET", PATH, accept=accept)
+        assert answer.body.count(b"<NativeDicomModel") == 3
+        part = answer.body.split(b"\r\n\r\n")[1].partition(b"\r\n--")[0]
+        assert ET.fromstring(part).tag.endswith("NativeDicomModel")
+        assert (await ask("GET", PATH, accept="text/html")).status == 406
+
+
+async def test_what_is_told_with_an_answer() -> None:
+    async with web_side({"web.default_results": 2, "web.max_results": 3}) as ask:
+        await schedule(ask)
+        cut = await ask("GET", PATH)
+        assert steps(cut) == ["SPS1", "SPS2"]
+        assert "more results" in cut.headers["warning"]
+        assert "warning" not in (await ask("GET", f"{PATH}?limit=3")).headers
+        assert (await ask("GET", f"{PATH}?limit=4")).status == 413
+        fuzzy = await ask("GET", f"{PATH}?fuzzymatching=true&limit=3")
+        assert "fuzzy" in fuzzy.headers["warning"]
+
+
+async def test_the_bound_of_the_worklist_is_one_of_the_web_too() -> None:
+    async with web_side({"worklist.max_results": 2}) as ask:
+        await schedule(ask)
+        assert steps(await ask("GET", PATH)) == ["SPS1", "SPS2"]
+        assert (await ask("GET", f"{PATH}?limit=3")).status == 413
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=-1",
+        "offset=x",
+        "ScheduledProcedureStepStartDate=yesterday-",
+        "StudyInstanceUID=1.2.*.3",
+        "ScheduledProcedureStepSequence=1",
+        "PatientID.Modality=CT",
+        "Modality=C*,MR",
+    ],
+)
+async def test_what_is_no_search(query: str) -> None:
+    async with web_side() as ask:
+        answer = await ask("GET", f"{PATH}?{query}")
+        assert answer.status == 400, answer.body
+        assert answer.json["error"]["code"] == "BAD_QUERY"
+
+
+async def test_a_search_is_told_as_a_c_find_is() -> None:
+    async with web_side() as ask:
+        await schedule(ask)
+        await ask("GET", f"{PATH}?PatientID=PAT1")
+        (notice,) = ask.notices
+        assert isinstance(notice, QueryAnswered)
+        assert (notice.sop_class_uid, notice.matches) == (MODALITY_WORKLIST_FIND, 1)
+        asked = AttributeList.read(notice.identifier, EXPLICIT_VR_LITTLE_ENDIAN)
+        assert asked.text(0x00100020) == "PAT1"
+
+
+async def test_a_worklist_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise StorageError("the disk is gone")
+
+    async with web_side() as ask:
+        monkeypatch.setattr(ask.parts.stores.worklist, "find", broken)
+        assert (await ask("GET", PATH)).status == 503
+
+
+async def test_what_the_web_begins_leaves_the_list_of_dimse() -> None:
+    async with web_side(listens=True) as ask:
+        await schedule(ask)
+        peer = Peer("ISOCENTER", "127.0.0.1", ask.port)
+
+        async def listed() -> list[str]:
+            async with (
+                open_association(peer, CONTEXTS, calling_ae_title="CT_01") as modality,
+                find_items(modality) as items,
+            ):
+                return [item.fields["step_id"] async for item in items]
+
+        assert await listed() == ["SPS1", "SPS2", "SPS3"]
+        step = begun()
+        (item,) = step.ScheduledStepAttributesSequence
+        (kept,) = await ask.parts.stores.worklist.find_by_accession_number("A1")
+        item.StudyInstanceUID = kept.entry.text(0x0020000D)
+        item.AccessionNumber, item.ScheduledProcedureStepID = "A1", "SPS1"
+        created = await ask("POST", f"{STEPS}/{UID}", step.to_json_dict())
+        assert created.status == 201
+        assert await listed() == ["SPS2", "SPS3"]
+        assert steps(await ask("GET", PATH)) == ["SPS2", "SPS3"]
+        started = await ask("GET", f"{PATH}?ScheduledProcedureStepStatus=STARTED")
+        assert steps(started) == ["SPS1"]
