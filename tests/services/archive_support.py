@@ -14,7 +14,6 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import EXPLICIT_LITTLE, Encoding, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.committer import StoreResult
 from isocenter.services.archive.ingest import Ingest
 from isocenter.services.archive.ports import (
     AddResult,
@@ -22,6 +21,7 @@ from isocenter.services.archive.ports import (
     StagedObject,
     StoredInstance,
 )
+from isocenter.services.archive.store_answers import StoreResult
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore

@@ -30,11 +30,11 @@ from isocenter.engine.uid import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.committer import StoreOutcome, StoreResult
 from isocenter.services.archive.ingest import Ingest
 from isocenter.services.archive.object_keys import NamingScheme, distinct_key
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy
+from isocenter.services.archive.store_answers import StoreOutcome, StoreResult
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.index import DatabaseIndex

@@ -15,7 +15,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field, replace
-from enum import Enum
 from typing import Final, assert_never
 
 import trio
@@ -23,10 +22,7 @@ import trio
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import distinct_key
-from isocenter.services.archive.object_scan import (
-    OtherPatientError,
-    StoreError,
-)
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
@@ -41,76 +37,19 @@ from isocenter.services.archive.ports import (
     StagedObject,
     StoredInstance,
 )
+from isocenter.services.archive.settlement import Settlement
 from isocenter.services.archive.storage_alert import StorageAlert
+from isocenter.services.archive.store_answers import StoreAnswers, StoreResult, superfluous_key
 from isocenter.services.errors import StorageError
 
 _log = logging.getLogger("isocenter.storage")
 
-_PATIENT_ID: Final = 0x00100020
-
 #: Objects in one round.  Far more than there are associations that could each have one
 #: waiting; it bounds what one transaction and one failure can take with it.
 MAX_BATCH: Final = 256
-#: Answered objects that are settled at once while the load lasts.
-MAX_UNSETTLED: Final = 512
-#: So many that wait to be settled keep others from being taken: the store falls behind.
-MOST_UNSETTLED: Final = 4 * MAX_UNSETTLED
-#: How long an answered object waits for others to be settled with.  What a store needs for
-#: those that wait is bounded, and so is what a start after a crash has to do.
-SETTLE_AFTER_SECONDS: Final = 1.0
-
 
 #: What became of an object that was to be published; None: it was.
 Published = StorageError | FileExistsError | None
-
-
-class StoreOutcome(Enum):
-    """What became of an object that was accepted."""
-
-    STORED = "stored"
-    #: The archive had it, byte for byte.
-    ALREADY_STORED = "already stored"
-    #: The archive has another object of this SOP Instance UID and kept that.
-    KEPT_OTHER = "kept other"
-    #: It took the place of another object of this SOP Instance UID.
-    REPLACED = "replaced"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreResult:
-    """The answer to a store request that did not fail.
-
-    Attributes:
-        instance: what the archive has now under the SOP Instance UID.
-        is_of_other_patient: it names another patient than its study came with, and whoever
-            sent it is to be told.
-        changes: what of it was changed on arrival, in words.
-        forgiven: what of it breaks the standard and was taken all the same, in words that show
-            no value.
-    """
-
-    outcome: StoreOutcome
-    instance: StoredInstance
-    is_of_other_patient: bool = False
-    changes: tuple[str, ...] = ()
-    forgiven: tuple[str, ...] = ()
-
-    @property
-    def status(self) -> int:
-        """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept, or
-        B000H when attributes were changed or another patient is named."""
-        if self.outcome is StoreOutcome.KEPT_OTHER:
-            return Status.DATA_SET_MISMATCH
-        is_odd = self.changes or self.is_of_other_patient
-        return Status.COERCION_OF_DATA_ELEMENTS if is_odd else Status.SUCCESS
-
-    @property
-    def comment(self) -> str:
-        """What the warning is about, for Error Comment (0000,0902)."""
-        if self.outcome is StoreOutcome.KEPT_OTHER:
-            return "another object with this SOP Instance UID is kept"
-        other = ("kept; other objects of the study name another patient",)
-        return "; ".join((*(other if self.is_of_other_patient else ()), *self.changes))
 
 
 @dataclass(slots=True, eq=False)
@@ -156,8 +95,7 @@ class Committer:
         #: Where both can, a round takes one hop to a thread.  Asked once: it takes long.
         self._blocking_store = store if isinstance(store, BlockingStore) else None
         self._adds_after = index if isinstance(index, AddsAfter) else None
-        self._duplicates = duplicates
-        self._other_patient = other_patient
+        self._answers = StoreAnswers(duplicates, other_patient)
         self._policies: Final = {
             "replace": duplicates is DuplicatePolicy.REPLACE,
             "one_patient": other_patient is OtherPatientPolicy.REJECT,
@@ -168,13 +106,8 @@ class Committer:
         self._token = token
         self._alert = alert or StorageAlert()
         self._send, self._receive = trio.open_memory_channel[PendingCommit](MAX_BATCH)
-        self._unsettled: list[StagedObject] = []
-        #: How many are being settled now.
-        self._settling = 0
-        #: There is something to settle; there is much; it was done.
-        self._some = trio.Event()
-        self._many = trio.Event()
-        self._settled = trio.Event()
+        #: Of those that are answered.
+        self.settlement = Settlement(store)
         self._on_round = on_round
         self._on_other_patient = on_other_patient
 
@@ -187,7 +120,7 @@ class Committer:
     @property
     def unsettled(self) -> int:
         """Objects that are answered, and that the store still needs more for than their files."""
-        return len(self._unsettled) + self._settling
+        return self.settlement.unsettled
 
     async def commit(self, staged: StagedObject, record: InstanceRecord) -> StoreResult:
         """Wait until the object is durable and findable, or refused.
@@ -231,7 +164,7 @@ class Committer:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._settle_always)
+            nursery.start_soon(self.settlement.run)
             if self._blocking_store is not None:
                 nursery.start_soon(self._blocking_store.prepare_always)
             await self._run()
@@ -268,7 +201,7 @@ class Committer:
         for pending in waiting:
             await pending.staged.discard()
             pending.done.set()
-        await self._settle()
+        await self.settlement.settle()
 
     async def _next(self) -> list[PendingCommit]:
         """The first object of the next batch; none when there will be no more."""
@@ -276,47 +209,6 @@ class Committer:
             return [await self._receive.receive()]
         except trio.EndOfChannel:
             return []
-
-    # Settling, beside the rounds: nobody waits for it, unless it does not keep up.
-
-    def _to_settle(self, staged: Iterable[StagedObject]) -> None:
-        self._unsettled += staged
-        if self._unsettled:
-            self._some.set()
-        if len(self._unsettled) >= MAX_UNSETTLED:
-            self._many.set()
-
-    async def _settle_always(self) -> None:
-        while True:
-            await self._some.wait()
-            with trio.move_on_after(SETTLE_AFTER_SECONDS):
-                await self._many.wait()
-            with trio.CancelScope(shield=True):
-                await self._settle()
-
-    async def _settle(self) -> None:
-        settled, self._unsettled = self._unsettled, []
-        self._some, self._many = trio.Event(), trio.Event()
-        self._settling += len(settled)
-        try:
-            if settled:
-                await self._store.settle(settled)
-        except StorageError as error:
-            # Their promise is kept: the store has what makes them whole.
-            _log.error(
-                "%d objects are durable, and what makes them so is left to the next start: %s",
-                len(settled),
-                error,
-            )
-        finally:
-            self._settling -= len(settled)
-            self._settled.set()
-            self._settled = trio.Event()
-
-    async def _until_settled(self) -> None:
-        """Wait while more than enough is being settled, or waits for it."""
-        while self.unsettled >= MOST_UNSETTLED:
-            await self._settled.wait()
 
     async def _round(self, batch: list[PendingCommit]) -> None:
         try:
@@ -330,7 +222,7 @@ class Committer:
                     await pending.staged.discard()
         for pending in batch:
             pending.done.set()
-        await self._until_settled()
+        await self.settlement.until_few()
 
     async def _commit(self, batch: Sequence[PendingCommit]) -> None:
         published: list[PendingCommit] = []
@@ -419,8 +311,8 @@ class Committer:
         for pending, added in zip(published, answers, strict=True):
             if added.other_patient is not None:
                 self._log_other_patient(pending.record, added.outcome, added.other_patient)
-            pending.resolve(self._answer(pending.record, added))
-            key = self._orphaned_key(pending.record, added)
+            pending.resolve(self._answers.of_added(pending.record, added))
+            key = superfluous_key(pending.record, added)
             if key is not None:
                 superfluous.append(key)
         if superfluous:
@@ -429,7 +321,7 @@ class Committer:
                     pending.done.set()
             # Before the settling: until then a crash in between leaves nothing of them.
             await self._remove(superfluous)
-        self._to_settle(pending.staged for pending in published)
+        self.settlement.add(pending.staged for pending in published)
 
     async def _publish(
         self, batch: Sequence[PendingCommit]
@@ -473,7 +365,7 @@ class Committer:
                 is_other = (
                     previous is None
                     or (
-                        self._duplicates is DuplicatePolicy.REPLACE
+                        self._answers.duplicates is DuplicatePolicy.REPLACE
                         and previous.digest != record.digest
                     )
                     # Something is there under the key; whole it need not be.
@@ -487,7 +379,7 @@ class Committer:
                 pending.record = replace(record, object_key=key)
                 again.append(pending)
             else:
-                pending.resolve(self._duplicate(record, previous))
+                pending.resolve(self._answers.of_duplicate(record, previous))
                 await pending.staged.discard()
         return again
 
@@ -525,7 +417,9 @@ class Committer:
         if not is_kept:
             self._refused_studies.append(study)
         _log.log(
-            logging.INFO if self._other_patient is OtherPatientPolicy.ACCEPT else logging.WARNING,
+            logging.INFO
+            if self._answers.other_patient is OtherPatientPolicy.ACCEPT
+            else logging.WARNING,
             "the objects of study %s differ in their patient: instance %s names another one than "
             "instance %s; %s",
             study,
@@ -533,48 +427,6 @@ class Committer:
             other.sop_instance_uid,
             "kept, and found under both" if is_kept else "refused",
         )
-
-    def _answer(self, record: InstanceRecord, added: AddResult) -> StoreResult | StoreError:
-        is_of_other = (
-            added.other_patient is not None and self._other_patient is OtherPatientPolicy.WARN
-        )
-        match added.outcome:
-            case AddOutcome.ADDED:
-                return StoreResult(StoreOutcome.STORED, record, is_of_other_patient=is_of_other)
-            case AddOutcome.REPLACED:
-                return StoreResult(StoreOutcome.REPLACED, record, is_of_other_patient=is_of_other)
-            case AddOutcome.OTHER_PATIENT:
-                return OtherPatientError(
-                    Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
-                    "refused: other objects of the study name another patient",
-                    (_PATIENT_ID,),
-                )
-            case AddOutcome.DUPLICATE:
-                return self._duplicate(record, added.previous or record)
-            case _:
-                assert_never(added.outcome)
-
-    def _duplicate(
-        self, record: InstanceRecord, previous: StoredInstance
-    ) -> StoreResult | StoreError:
-        if self._duplicates is DuplicatePolicy.REJECT:
-            return StoreError(
-                Status.DUPLICATE_SOP_INSTANCE, "the archive has this SOP instance already"
-            )
-        if record.digest in (previous.digest, previous.received_digest):
-            return StoreResult(StoreOutcome.ALREADY_STORED, previous)
-        return StoreResult(StoreOutcome.KEPT_OTHER, previous)
-
-    @staticmethod
-    def _orphaned_key(record: InstanceRecord, added: AddResult) -> str | None:
-        """The object that no index row points to any more."""
-        previous = added.previous
-        if added.outcome is AddOutcome.OTHER_PATIENT:
-            is_there = previous is not None and previous.object_key == record.object_key
-            return None if is_there else record.object_key
-        if previous is None or previous.object_key == record.object_key:
-            return None
-        return previous.object_key if added.outcome is AddOutcome.REPLACED else record.object_key
 
     async def _roll_back(self, published: Sequence[PendingCommit], error: Exception) -> None:
         """The index failed.  Objects go, unless it cannot even say that it has them not."""
@@ -597,7 +449,7 @@ class Committer:
             if row is None or row.object_key != pending.record.object_key:
                 gone.append(pending.record.object_key)
         await self._remove(gone)
-        self._to_settle([pending.staged for pending in published])
+        self.settlement.add([pending.staged for pending in published])
 
     async def _refuse(self, pending: PendingCommit, error: StorageError) -> None:
         self._alert.report_failure(error)

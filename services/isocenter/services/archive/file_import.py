@@ -22,7 +22,6 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.object_scan import (
     OtherPatientError,
@@ -30,6 +29,7 @@ from isocenter.services.archive.object_scan import (
     StoreError,
 )
 from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.dicom.file_end import end_of_data_set, left_out
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,

@@ -24,7 +24,7 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.limits import Limits
 from isocenter.services.archive.capacity import Room
-from isocenter.services.archive.committer import Committer, StoreOutcome, StoreResult
+from isocenter.services.archive.committer import Committer
 from isocenter.services.archive.memory_budget import MemoryBudget
 from isocenter.services.archive.object_keys import (
     NamingScheme,
@@ -42,6 +42,7 @@ from isocenter.services.archive.ports import (
 from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import NO_DECISION, Rules
 from isocenter.services.archive.storage_alert import StorageAlert
+from isocenter.services.archive.store_answers import StoreOutcome, StoreResult
 from isocenter.services.concurrency import Latch
 from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.uids import UidRule

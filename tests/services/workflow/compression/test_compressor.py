@@ -20,10 +20,10 @@ import trio
 from pydicom.dataset import Dataset
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.committer import StoreOutcome
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.ports import DuplicatePolicy, StoredInstance
 from isocenter.services.archive.rules.evaluation import Rules
+from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.archive.verification import verify
 from isocenter.services.concurrency import Backoff
@@ -161,7 +161,7 @@ async def opened(
         await archive.recover()
         await finish_exchanges(stores.compressions, archive)
         yield House(archive, stores, clock, folder)
-        await archive.committer._settle()
+        await archive.committer.settlement.settle()
     await store.aclose()
 
 
@@ -532,7 +532,7 @@ async def _die_compressing(
 ) -> None:
     async with opened(folder) as house, CodecPool(PoolLimits(workers=1)) as pool:
         await house.receive(dataset)
-        await house.archive.committer._settle()
+        await house.archive.committer.settlement.settle()
         owner = house.archive.store if step[0] == "store" else house.stores.compressions
         _dying(owner, step[1], after)
         await house.compressor(pool).compress_due()

@@ -18,9 +18,9 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.committer import StoreResult
 from isocenter.services.archive.ingest import Ingest
 from isocenter.services.archive.object_scan import StoreError
+from isocenter.services.archive.store_answers import StoreResult
 from isocenter.services.concurrency import alone
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
