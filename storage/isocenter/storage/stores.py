@@ -12,6 +12,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Holds, TrashBook
+from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import Index
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.errors import StorageError
@@ -27,7 +28,7 @@ from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
 from isocenter.storage.database.api_tokens import DatabaseApiTokens
 from isocenter.storage.database.commitments import DatabaseCommitments
-from isocenter.storage.database.compression import DatabaseCompressions
+from isocenter.storage.database.compression import DatabaseCompressions, ExchangeHook
 from isocenter.storage.database.database import Database
 from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.events.event_hooks import EventHooks
@@ -37,6 +38,7 @@ from isocenter.storage.database.events.outbox import DatabaseOutbox
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.leases import release_stale
+from isocenter.storage.database.metadata import DatabaseMetadata
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
@@ -78,6 +80,7 @@ class Stores:
     event_log: EventLog
     forwards: ForwardQueue
     compressions: CompressionQueue
+    metadata: MetadataBook
     tokens: ApiTokens
 
 
@@ -165,11 +168,12 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
     forwards = DatabaseForwards(
         database, on_delete=on_delete, although_promised=options.although_promised, now=now
     )
+    metadata = DatabaseMetadata(database, now=now)
+    on_exchange: list[ExchangeHook] = [metadata.exchanged]
+    if events is not None:
+        on_exchange.append(events.compressed)
     compressions = DatabaseCompressions(
-        database,
-        completes=events is not None,
-        on_exchange=[] if events is None else [events.compressed],
-        now=now,
+        database, completes=events is not None, on_exchange=on_exchange, now=now
     )
     on_add = [forwards.queue_added, compressions.queue_added]
     if events is not None:
@@ -189,11 +193,12 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         open_studies=DatabaseOpenStudies(
             database,
             include_patient=options.include_patient,
-            on_complete=[compressions.study_complete],
+            on_complete=[compressions.study_complete, metadata.study_complete],
             now=now,
         ),
         event_log=DatabaseEventLog(database, now=now),
         forwards=forwards,
         compressions=compressions,
+        metadata=metadata,
         tokens=DatabaseApiTokens(database),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -122,6 +123,25 @@ def test_reindex(archive: str, capsys: Output) -> None:
     assert f"forgotten: {uid(1)}" in capsys.readouterr().err
 
 
+def test_metadata_are_made_on_demand(archive: str, capsys: Output) -> None:
+    make = ["db", "reindex", "--metadata", "--data-dir", archive]
+    assert main(make) == 0
+    assert "1 series had no metadata" in capsys.readouterr().out
+    assert main(make) == 0
+    assert "0 series had no metadata" in capsys.readouterr().out
+    with sqlite3.connect(Path(archive, "index.db")) as index:
+        assert index.execute("SELECT count(*) FROM instance_metadata").fetchone() == (2,)
+        (content,) = index.execute("SELECT content FROM series_metadata").fetchone()
+        index.execute("UPDATE series_metadata SET content = NULL, due_at = 0")
+        index.execute("DELETE FROM instance_metadata")
+    assert content
+    object_of(archive, 1).unlink()
+    assert main(make) == 1
+    said = capsys.readouterr()
+    assert "but for 1 of which an object cannot be read" in said.out
+    assert "isocenter db verify" in said.err
+
+
 @pytest.mark.parametrize("command", [["db", "reindex"], ["import", "."]])
 def test_what_may_not_run_beside_a_server(command: list[str], archive: str, capsys: Output) -> None:
     with archive_server(data_dir=archive):
@@ -132,6 +152,7 @@ def test_what_may_not_run_beside_a_server(command: list[str], archive: str, caps
 def test_what_may_run_beside_a_server(archive: str, capsys: Output) -> None:
     with archive_server(data_dir=archive) as server:
         assert main(["db", "verify", "--data-dir", archive]) == 0
+        assert main(["db", "reindex", "--metadata", "--data-dir", archive]) == 0
         assert main(["findscu", server.peer, "--study-uid", STUDY]) == 0
 
 

@@ -14,6 +14,7 @@ from isocenter.services.composition.archive import (
 )
 from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
+from isocenter.services.composition.metadata import make_metadata
 from isocenter.services.composition.outgoing_associations import StartError, build_deadlines
 from isocenter.services.composition.plugins import (
     Plugin,
@@ -48,6 +49,7 @@ __all__ = [
     "installed",
     "run_background_tasks",
     "load_plugin",
+    "make_metadata",
     "open_archive",
     "open_archive_parts",
     "open_stores",

@@ -19,6 +19,7 @@ from isocenter.services.composition.audit import (
     keeping_of,
     removal_recorder,
 )
+from isocenter.services.composition.metadata import make_metadata_always
 from isocenter.services.composition.transcoding import compress
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.trail_upkeep import run_trail_upkeep
@@ -45,6 +46,8 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                     )
                 )
             nursery.start_soon(compress, settings, parts, notices)
+            if settings.web.enabled:
+                nursery.start_soon(make_metadata_always, settings, parts)
             trash = trash_of(settings, parts, "isocenter serve")
             if trash is not None:
                 nursery.start_soon(run_trash_upkeep, trash, notices)

@@ -155,6 +155,7 @@ def _studies(
         transcoder=transcoder,
         pool=pool,
         search_limits=SearchLimits(default=web.default_results, most=web.max_results),
+        book=parts.stores.metadata,
         caller_of=caller_of,
     )
 

@@ -73,10 +73,14 @@ class GzipPartWriter:
         self._pieces: list[bytes] = []
         self._crc = 0
         self._length = 0
+        #: Bytes of what came of it so far.
+        self.size = 0
 
     def add(self, text: Buffer) -> None:
         """More of it."""
-        self._pieces.append(self._deflater.compress(text))
+        piece = self._deflater.compress(text)
+        self._pieces.append(piece)
+        self.size += len(piece)
         self._crc = zlib.crc32(text, self._crc)
         self._length += len(text)
 

@@ -33,8 +33,9 @@ examples:
   isocenter db verify --data-dir /srv/isocenter
   isocenter db verify --no-checksums
   isocenter db reindex --config /etc/isocenter.toml
+  isocenter db reindex --metadata
 
-stats and verify may run while the server does; reindex may not.
+stats, verify and reindex --metadata may run while the server does; reindex may not.
 
 exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments or settings"""
 
@@ -63,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 action="store_false",
                 help="compare sizes only, without reading the objects: no attributes either",
             )
+        if name == "reindex":
+            action.add_argument(
+                "--metadata",
+                action="store_true",
+                help="leave the index as it is, and make what DICOMweb answers from where it is "
+                "missing: metadata, and where frames lie",
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
                     code = await _stats(settings)
                 case "verify":
                     code = await _verify(settings, terminal, checksums=arguments.checksums)
+                case _ if arguments.metadata:
+                    code = await _make_metadata(settings, terminal)
                 case _:
                     code = await _reindex(settings, terminal)
         return code
@@ -232,6 +242,20 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
         terminal.note("isocenter import takes files that the archive did not name")
     if report.damaged.count or report.forgotten.count:
         terminal.error("not every object is well; see the lines above, and your backup")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+async def _make_metadata(settings: Settings, terminal: Terminal) -> int:
+    with terminal.progress("making metadata") as advance:
+        async with _beside_the_server(settings) as parts:
+            made = await composition.make_metadata(settings, parts, advance)
+    print(
+        f"{made.series} series had no metadata: they have now, but for {made.later} of which an "
+        "object cannot be read"
+    )
+    if made.later:
+        terminal.error("some objects cannot be read; isocenter db verify names them")
         return EXIT_FAILED
     return EXIT_OK
 

@@ -10,6 +10,8 @@ from typing import Final
 from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.object_reader import FileBacked
@@ -17,8 +19,9 @@ from isocenter.services.dicom.pixels.errors import ImageError, PixelError
 from isocenter.services.dicom.pixels.frames import Image, NoPixelDataError, open_image
 from isocenter.services.dicom.pixels.layout import ImageLayout
 from isocenter.services.dicom.pixels.pool import CodecPool
-from isocenter.services.net.http.messages import HttpError, Piece
+from isocenter.services.net.http.messages import HttpError, Piece, Request
 from isocenter.services.net.http.protocol import FileRegion
+from isocenter.services.web.dicomweb.resources import instances_of, parents_of
 
 #: Of frames that are held until they are sent, since they are not as they lie in a file.
 _MOST_HELD: Final = 256 << 20
@@ -50,10 +53,36 @@ class FramePieces:
 class FrameBodies:
     """Finds the bytes of frames; remembers where those of the last images lie."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, book: MetadataBook | None = None) -> None:
         self._archive = archive
+        self._book = book
         self._layouts: OrderedDict[str, ImageLayout] = OrderedDict()
         self._places = 0
+
+    async def find(self, request: Request) -> StoredImage:
+        """The object that a request is about.
+
+        Raises:
+            HttpError: there is none (404).
+        """
+        parents = parents_of(request)
+        known = None
+        if self._book is not None:
+            known = await self._book.instance(parents[Level.IMAGE])
+        if (
+            known is None
+            or known.stored.series_instance_uid != parents[Level.SERIES]
+            or known.stored.study_instance_uid != parents[Level.STUDY]
+        ):
+            (stored,) = await instances_of(self._archive.index, request)
+            return StoredImage(stored=stored)
+        layout = self._layouts.get(known.stored.digest)
+        if layout is None and known.metadata is not None and known.metadata.layout:
+            try:
+                layout = ImageLayout.unpack(known.metadata.layout)
+            except ValueError:
+                pass  # another version has made it
+        return StoredImage(stored=known.stored, layout=layout)
 
     async def frames(
         self, found: StoredImage, numbers: Sequence[int], pool: CodecPool | None = None

@@ -6,26 +6,20 @@ import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
-from json.encoder import encode_basestring as quoted
 from typing import Final
 
 import trio
 
-from isocenter.engine.dataset import (
-    EXPLICIT_LITTLE,
-    DataSetError,
-    Encoding,
-    Inflater,
-    PixelDataMap,
-    encoding_of,
-    map_pixel_data,
-)
+from isocenter.engine.dataset import DataSetError, DataSetLimitError, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.metadata.fragment import fragment_of, unpack_fragment, with_url
+from isocenter.services.archive.metadata.gzip_parts import GzipPart, gzip_file
+from isocenter.services.archive.metadata.header import Header, read_header
+from isocenter.services.archive.metadata.ports import FORMAT, MetadataBook, SeriesContent
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.bulk_data import BulkValue
-from isocenter.services.dicom.json_writer import json_of
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.xml_writer import xml_of
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
@@ -37,100 +31,142 @@ from isocenter.services.web.dicomweb.representations import (
     Offer,
     choose,
 )
-from isocenter.services.web.dicomweb.resources import instances_of
+from isocenter.services.web.dicomweb.resources import instances_of, parents_of
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
 
 _FORMS: Final = (
     Offer(media_type=DICOM_JSON, is_multipart=False),
     Offer(media_type=DICOM_XML, is_multipart=True),
 )
-_RETRIEVE_URL: Final = 0x00081190
-_AVAILABLE_TRANSFER_SYNTAX: Final = 0x00083002
-_WINDOW: Final = 64 << 10
-#: Of a data set without Pixel Data, and of one that is deflated; what is larger has no metadata
-#: here, since it would have to be held.
-MOST_BYTES: Final = 256 << 20
 #: Objects as XML are held until all are written.
 _MOST_XML: Final = 1_000
-_TOGETHER: Final = 64 << 10
+#: Instances that are written in one go.
+_TOGETHER: Final = 100
 #: Compresses ten times as fast as the default, to nearly the same.
 _GZIP_LEVEL: Final = 2
 _GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+_BEGIN, _BETWEEN, _END = GzipPart.of(b"["), GzipPart.of(b","), GzipPart.of(b"]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """A data set without its pixels.
+class _Known:
+    """An object, and its metadata where they are at hand."""
 
-    Attributes:
-        data: what stands before Pixel Data and behind it.
-        pixel_vr: of Pixel Data; empty: there is none.
-        pixel_tag: likewise.
-    """
+    __slots__ = ("dictionary", "packed", "stored")
 
-    data: bytes
-    encoding: Encoding
-    pixel_vr: str = ""
-    pixel_tag: int = 0
+    def __init__(
+        self, stored: StoredInstance, packed: bytes | None = None, dictionary: bytes = b""
+    ) -> None:
+        self.stored = stored
+        self.packed = packed
+        self.dictionary = dictionary
+
+    def text(self, base: str) -> bytes:
+        assert self.packed is not None
+        return with_url(unpack_fragment(self.packed, self.dictionary), _url(self.stored, base))
 
 
 class Metadata:
-    """Answers with the metadata of studies, series and instances."""
+    """Answers with the metadata of studies, series and instances.
 
-    def __init__(self, archive: Archive, urls: PublicUrls) -> None:
+    Args:
+        book: what was made beforehand; None: all is made of the objects.
+    """
+
+    def __init__(
+        self, archive: Archive, urls: PublicUrls, book: MetadataBook | None = None
+    ) -> None:
         self._archive = archive
         self._urls = urls
+        self._book = book
 
     async def __call__(self, request: Request) -> Response:
         form, _ = choose(request, _FORMS)
-        instances = await instances_of(self._archive.index, request)
         base = self._urls.base(request)
-        is_gzip = form.media_type == DICOM_JSON and bool(
-            _GZIP.search(request.header("accept-encoding") or "")
-        )
-        digests = [one.digest for one in instances]
-        tag = entity_tag(boundary_for("metadata", base, str(form), str(is_gzip), *digests))
-        headers = [
-            ("etag", tag),
-            ("cache-control", "private, no-cache"),
-            ("vary", "Accept, Accept-Encoding"),
-        ]
+        if form.media_type == DICOM_XML:
+            return await self._xml(request, base)
+        is_gzip = bool(_GZIP.search(request.header("accept-encoding") or ""))
+        contents = await self._contents(request, base)
+        if contents is not None:
+            return _joined(request, contents, is_gzip=is_gzip)
+        instances = await self._instances(request)
+        digests = [one.stored.digest for one in instances]
+        tag = entity_tag(boundary_for("metadata", base, str(is_gzip), str(FORMAT), *digests))
+        headers = _headers(tag, is_gzip=is_gzip)
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
-        if form.media_type == DICOM_XML:
-            return await self._xml(instances, base, headers)
-        headers.append(("content-type", DICOM_JSON))
-        if is_gzip:
-            headers.append(("content-encoding", "gzip"))
-        first = await self._json(instances[0], base)
-        return Response(headers=headers, body=self._array(first, instances[1:], base, is_gzip))
+        first = await self._texts(instances[:1], base)
+        body = self._array(first, instances[1:], base, is_gzip)
+        return Response(headers=headers, body=body)
+
+    async def _contents(self, request: Request, base: str) -> list[SeriesContent] | None:
+        """The metadata of the series that a request is about; None: they have to be put
+        together."""
+        parents = parents_of(request)
+        if self._book is None or Level.IMAGE in parents:
+            return None
+        study, series = parents[Level.STUDY], parents.get(Level.SERIES, "")
+        contents = await self._book.contents(study, series)
+        found = [one for one in contents if one is not None and one.base == base]
+        return found if found and len(found) == len(contents) else None
+
+    async def _instances(self, request: Request) -> list[_Known]:
+        if self._book is None:
+            return [_Known(one) for one in await instances_of(self._archive.index, request)]
+        parents = parents_of(request)
+        found = await self._book.series(
+            parents[Level.STUDY], parents.get(Level.SERIES, ""), parents.get(Level.IMAGE, "")
+        )
+        if not found:
+            return [_Known(one) for one in await instances_of(self._archive.index, request)]
+        return [
+            _Known(
+                one.stored,
+                None if one.metadata is None else one.metadata.fragment,
+                series.dictionary,
+            )
+            for series in found
+            for one in series.instances
+        ]
 
     async def _array(
-        self, first: bytes, others: Sequence[StoredInstance], base: str, is_gzip: bool
+        self, first: bytes, others: Sequence[_Known], base: str, is_gzip: bool
     ) -> AsyncGenerator[bytes, None]:
         compressor = zlib.compressobj(_GZIP_LEVEL, wbits=31) if is_gzip else None
-        pending = bytearray(b"[" + first)
+        text = b"[" + first
+        for start in range(0, len(others), _TOGETHER):
+            text += b"," + await self._texts(others[start : start + _TOGETHER], base)
+            if compressor is not None:
+                text = await trio.to_thread.run_sync(compressor.compress, text)
+            if text:
+                yield text
+            text = b""
+        text += b"]"
+        yield text if compressor is None else compressor.compress(text) + compressor.flush()
 
-        def taken() -> bytes:
-            piece = bytes(pending)
-            pending.clear()
-            return piece if compressor is None else compressor.compress(piece)
+    async def _texts(self, instances: Sequence[_Known], base: str) -> bytes:
+        """The metadata of some, with commas between them."""
+        if all(one.packed is not None for one in instances):
 
-        for stored in others:
-            pending += b"," + await self._json(stored, base)
-            if len(pending) >= _TOGETHER and (piece := taken()):
-                yield piece
-        pending += b"]"
-        piece = taken()
-        yield piece if compressor is None else piece + compressor.flush()
+            def unpack() -> bytes:
+                return b",".join([one.text(base) for one in instances])
 
-    async def _json(self, stored: StoredInstance, base: str) -> bytes:
-        header = await self._header(stored)
-        return await trio.to_thread.run_sync(partial(metadata_json, header, stored, base))
+            return unpack() if len(instances) == 1 else await trio.to_thread.run_sync(unpack)
+        texts = []
+        for one in instances:
+            if one.packed is not None:
+                texts.append(one.text(base))
+                continue
+            header = await self._header(one.stored)
+            fragment = await trio.to_thread.run_sync(fragment_of, header, one.stored)
+            texts.append(with_url(fragment, _url(one.stored, base)))
+        return b",".join(texts)
 
-    async def _xml(
-        self, instances: Sequence[StoredInstance], base: str, headers: list[tuple[str, str]]
-    ) -> Response:
+    async def _xml(self, request: Request, base: str) -> Response:
+        instances = await instances_of(self._archive.index, request)
+        tag = entity_tag(boundary_for("metadata", base, "xml", *(one.digest for one in instances)))
+        headers = [("etag", tag), *_VALID]
+        if is_not_modified(request.header("if-none-match"), tag):
+            return Response(status=304, headers=headers)
         if len(instances) > _MOST_XML:
             raise HttpError(
                 406, "NOT_ACCEPTABLE", f"more than {_MOST_XML} instances are had as {DICOM_JSON}"
@@ -155,109 +191,66 @@ class Metadata:
     async def _header(self, stored: StoredInstance) -> Header:
         try:
             async with await self._archive.open(stored) as reader:
-                return await read_header(
-                    reader, stored.data_set_offset, encoding_of(stored.transfer_syntax_uid)
-                )
+                return await header_of(reader, stored)
         except KeyError:
             raise HttpError(410, "GONE", "an object is not there any more") from None
 
 
-async def read_header(reader: ObjectReader, start: int, encoding: Encoding) -> Header:
-    """All of a data set but its pixels.
+async def header_of(reader: ObjectReader, stored: StoredInstance) -> Header:
+    """The header of a stored object that is open.
 
     Raises:
-        DataSetError: it cannot be read.
-        HttpError: it is too large to be held (500).
+        HttpError: it cannot be read, or be held (500).
     """
-    size = reader.size - start
-    if encoding.deflated:
-        data = await _inflated(reader, start, size)
-        return Header(data=data, encoding=EXPLICIT_LITTLE)
+    encoding = encoding_of(stored.transfer_syntax_uid)
     try:
-        found = await _map(reader, start, size, encoding)
-    except DataSetError:
-        found = PixelDataMap()  # as much of it as can be understood is written all the same
-    pixels = found.pixel_data
-    if pixels is None:
-        if size > MOST_BYTES:
-            raise HttpError(500, "TOO_LARGE", f"data sets of {MOST_BYTES:,} bytes are written")
-        return Header(data=await reader.read(start, size), encoding=encoding)
-    data = await reader.read(start, pixels.start)
-    if pixels.end < size:
-        data += await reader.read(start + pixels.end, min(size - pixels.end, MOST_BYTES))
-    vr = pixels.vr or "OW"
-    return Header(data=data, encoding=encoding, pixel_vr=vr, pixel_tag=pixels.tag)
+        return await read_header(reader, stored.data_set_offset, encoding)
+    except DataSetLimitError as error:
+        raise HttpError(500, "TOO_LARGE", str(error)) from error
+    except DataSetError as error:
+        raise HttpError(500, "UNREADABLE", f"the object cannot be read: {error}") from error
 
 
-async def _map(reader: ObjectReader, start: int, size: int, encoding: Encoding) -> PixelDataMap:
-    mapping = map_pixel_data(encoding, size, frozenset(), frozenset())
-    try:
-        offset, length = next(mapping)
-        while True:
-            length = min(max(length, _WINDOW), size - offset)
-            offset, length = mapping.send(await reader.read(start + offset, length))
-    except StopIteration as done:
-        found: PixelDataMap = done.value
-        return found
+_VALID: Final = (
+    ("cache-control", "private, no-cache"),
+    ("vary", "Accept, Accept-Encoding"),
+)
 
 
-async def _inflated(reader: ObjectReader, start: int, size: int) -> bytes:
-    inflater = Inflater()
-    found = bytearray()
-    for offset in range(0, size, _WINDOW):
-        for piece in inflater.feed(await reader.read(start + offset, min(_WINDOW, size - offset))):
-            found += piece
-            if len(found) > MOST_BYTES:
-                raise HttpError(500, "TOO_LARGE", f"data sets of {MOST_BYTES:,} bytes are written")
-    inflater.finish()
-    return bytes(found)
+def _headers(tag: str, *, is_gzip: bool) -> list[tuple[str, str]]:
+    encoding = [("content-encoding", "gzip")] if is_gzip else []
+    return [("etag", tag), *_VALID, ("content-type", DICOM_JSON), *encoding]
 
 
-def metadata_json(header: Header, stored: StoredInstance, base: str) -> bytes:
-    """The metadata of one instance: a JSON object in ascending order of tags.
+def _joined(request: Request, contents: Sequence[SeriesContent], *, is_gzip: bool) -> Response:
+    """The metadata of series one behind the other, as they are kept."""
+    tag = entity_tag(boundary_for("series", str(is_gzip), *(one.tag for one in contents)))
+    headers = _headers(tag, is_gzip=is_gzip)
+    if is_not_modified(request.header("if-none-match"), tag):
+        return Response(status=304, headers=headers)
+    parts = [_BEGIN]
+    for one in contents:
+        parts += [one.part, _BETWEEN]
+    parts[-1] = _END
+    if is_gzip:
+        return Response(headers=headers, body=gzip_file(parts))
+    length = sum(part.length for part in parts)
 
-    Retrieve URL (0008,1190) and Available Transfer Syntax UID (0008,3002) are ours; what the
-    object says there is left out.
-    """
-    url = instance_url(
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for part in parts:
+            for piece in part.pieces():
+                yield piece
+                await trio.lowlevel.checkpoint()
+
+    return Response(headers=headers, body=pieces(), length=length)
+
+
+def _url(stored: StoredInstance, base: str) -> str:
+    return instance_url(
         base, stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
     )
-    own = (
-        (_RETRIEVE_URL, f'"00081190":{{"vr":"UR","Value":[{quoted(url)}]}}'),
-        (
-            _AVAILABLE_TRANSFER_SYNTAX,
-            f'"00083002":{{"vr":"UI","Value":["{stored.transfer_syntax_uid}"]}}',
-        ),
-    )
-    uri = _bulk_uri(stored, base)
-    objects: list[bytes] = []
-    low = -1
-    for tag, text in (*own, (1 << 32, "")):
-        objects.append(
-            json_of(
-                header.data,
-                header.encoding,
-                bulk=uri,
-                tolerance=Tolerance.SALVAGE,
-                wants=partial(_is_between, low, tag),
-            )[1:-1]
-        )
-        objects.append(text.encode())
-        low = tag
-    if header.pixel_vr:
-        where = quoted(f"{url}/bulkdata/{header.pixel_tag:08X}")
-        pixels = f'"{header.pixel_tag:08X}":{{"vr":"{header.pixel_vr}","BulkDataURI":{where}}}'
-        # Behind it there are only signatures and padding.
-        objects.append(pixels.encode())
-    return b"{" + b",".join(filter(None, objects)) + b"}"
-
-
-def _is_between(low: int, high: int, tag: int) -> bool:
-    return low < tag < high
 
 
 def _bulk_uri(stored: StoredInstance, base: str) -> Callable[[BulkValue], str]:
-    url = instance_url(
-        base, stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
-    )
+    url = _url(stored, base)
     return lambda value: f"{url}/bulkdata/{value.path_text}"

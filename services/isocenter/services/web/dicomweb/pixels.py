@@ -9,6 +9,7 @@ from isocenter.engine.dataset import encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.bulk_data import (
     PIXEL_TAGS,
@@ -29,7 +30,7 @@ from isocenter.services.net.http.multipart import MultipartWriter
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.web.dicomweb.frame_bodies import FrameBodies, FramePieces, StoredImage
 from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
-from isocenter.services.web.dicomweb.metadata import read_header
+from isocenter.services.web.dicomweb.metadata import header_of
 from isocenter.services.web.dicomweb.representations import (
     OCTET_STREAM,
     STORED,
@@ -38,7 +39,6 @@ from isocenter.services.web.dicomweb.representations import (
     not_acceptable,
     wanted_of,
 )
-from isocenter.services.web.dicomweb.resources import instances_of
 from isocenter.services.web.dicomweb.urls import PublicUrls
 
 #: Media types of compressed frames, by transfer syntax (PS3.18 Table 8.7.3-5).
@@ -72,17 +72,25 @@ class Frames:
 
     Args:
         pool: decodes; None: only what is stored can be had.
+        book: knows where frames lie; None: each object is looked at.
     """
 
-    def __init__(self, archive: Archive, urls: PublicUrls, pool: CodecPool | None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        urls: PublicUrls,
+        pool: CodecPool | None,
+        book: MetadataBook | None = None,
+    ) -> None:
         self._archive = archive
         self._urls = urls
         self._pool = pool
-        self.bodies = FrameBodies(archive)
+        self.bodies = FrameBodies(archive, book)
 
     async def __call__(self, request: Request) -> Response:
         numbers = _frame_numbers(request.arguments["frames"])
-        (stored,) = await instances_of(self._archive.index, request)
+        image = await self.bodies.find(request)
+        stored = image.stored
         offer, syntax = self._choose(request, stored, len(numbers))
         tag = entity_tag(
             boundary_for("frames", stored.digest, syntax, str(offer), request.arguments["frames"])
@@ -91,9 +99,7 @@ class Frames:
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
         is_decoded = syntax != stored.transfer_syntax_uid
-        found = await self.bodies.frames(
-            StoredImage(stored=stored), numbers, self._pool if is_decoded else None
-        )
+        found = await self.bodies.frames(image, numbers, self._pool if is_decoded else None)
         content = f"{offer.media_type}; transfer-syntax={syntax}"
         body: list[Piece]
         if offer.is_multipart:
@@ -209,12 +215,13 @@ class BulkData:
         self._frames = frames
 
     async def __call__(self, request: Request) -> Response:
-        (stored,) = await instances_of(self._archive.index, request)
+        image = await self._frames.bodies.find(request)
+        stored = image.stored
         path = request.arguments["path"].upper()
         framed = Offer(media_type=OCTET_STREAM, is_multipart=True)
         alone = Offer(media_type=OCTET_STREAM, is_multipart=False)
         if path == "7FE00010" and stored.transfer_syntax_uid not in UNCOMPRESSED:
-            return await self._all_frames(request, stored)
+            return await self._all_frames(request, image)
         for wanted in wanted_of(request):
             offer = matching(wanted, [alone, framed])
             if offer is not None:
@@ -225,7 +232,7 @@ class BulkData:
         headers = [("etag", tag), ("cache-control", _CACHE), ("vary", "Accept")]
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
-        value = await self._value(stored, path)
+        value = await self._value(image, path)
         body = [*value.parts[0]]
         content = OCTET_STREAM
         if offer.is_multipart:
@@ -236,21 +243,22 @@ class BulkData:
         headers.append(("content-type", content))
         return ranged_response(request, body, headers, tag, value.close)
 
-    async def _all_frames(self, request: Request, stored: StoredInstance) -> Response:
-        count = await self._frames.bodies.count(StoredImage(stored=stored))
+    async def _all_frames(self, request: Request, image: StoredImage) -> Response:
+        count = await self._frames.bodies.count(image)
         request.arguments = {
             **request.arguments,
             "frames": ",".join(str(number + 1) for number in range(count)),
         }
         return await self._frames(request)
 
-    async def _value(self, stored: StoredInstance, path: str) -> FramePieces:
+    async def _value(self, image: StoredImage, path: str) -> FramePieces:
+        stored = image.stored
         encoding = encoding_of(stored.transfer_syntax_uid)
         if path in _PIXEL_PATHS and not encoding.deflated:
-            return await self._frames.bodies.value(StoredImage(stored=stored), int(path, 16))
+            return await self._frames.bodies.value(image, int(path, 16))
         try:
             async with await self._archive.open(stored) as reader:
-                header = await read_header(reader, stored.data_set_offset, encoding)
+                header = await header_of(reader, stored)
         except KeyError:
             raise HttpError(410, "GONE", "the object is not there any more") from None
         found: list[bytes] = []

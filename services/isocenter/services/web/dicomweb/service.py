@@ -7,6 +7,7 @@ from typing import Final
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.application import Handler
@@ -88,19 +89,21 @@ def dicomweb_routes(
     transcoder: Transcoder | None = None,
     pool: CodecPool | None = None,
     search_limits: SearchLimits | None = None,
+    book: MetadataBook | None = None,
     caller_of: Callable[[Request], Caller],
 ) -> Sequence[Route[Handler]]:
     """The routes of DICOMweb, below `ROOT`.
 
     Args:
         transcoder, pool: make what is asked for and not stored; None: that is not offered.
+        book: what was made of objects beforehand; None: each is looked at.
         caller_of: who a request is from, for notices.
     """
     urls = urls or PublicUrls()
     search = Search(archive.index, urls, search_limits)
     retrieve = Retrieve(archive, urls, transcoder)
-    metadata = Metadata(archive, urls)
-    frames = Frames(archive, urls, pool)
+    metadata = Metadata(archive, urls, book)
+    frames = Frames(archive, urls, pool, book)
     bulk = BulkData(archive, frames)
     rendered = Rendered(archive, pool)
     store = Store(archive, urls, notices, caller_of=caller_of)

@@ -13,12 +13,12 @@ from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.metadata.header import Header, read_header
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.data_dictionary import name_for_tag
 from isocenter.services.dicom.json_writer import json_of
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.net.http.messages import HttpError
-from isocenter.services.web.dicomweb.metadata import Header, read_header
 
 #: Rows of one page, and characters of one value on it.
 _MOST_ROWS: Final = 5_000

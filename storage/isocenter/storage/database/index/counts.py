@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import field
+from time import time
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.index.series_metadata import change_series
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Differences:
     def _write_series(self, connection: Connection) -> int:
         """How many instances came, less those that went."""
         instances = 0
+        now = time()
         for series_pk, number in self._of_series.items():
             left, study_pk = connection.execute(
                 "UPDATE series SET num_instances = num_instances + ? WHERE series_pk = ? "
@@ -163,6 +166,8 @@ class Differences:
                 connection.execute("DELETE FROM series WHERE series_pk = ?", (series_pk,))
                 self._of_studies[study_pk].series -= 1
                 self.series -= 1
+            else:
+                change_series(connection, series_pk, now)
         return instances
 
     def _write_studies(self, connection: Connection) -> None:

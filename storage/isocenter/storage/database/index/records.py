@@ -517,6 +517,8 @@ def remove_within(connection: Connection, uids: Sequence[str]) -> list[StoredIns
 
 #: What is made from objects; what others refer to is last.
 RECORD_TABLES: Final = (
+    "instance_metadata",
+    "series_metadata",
     "instance",
     "series_statement",
     "series",

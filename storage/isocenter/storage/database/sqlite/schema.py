@@ -42,6 +42,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v10_api_tokens,
     v11_commitment_places,
     v12_pages,
+    v13_metadata,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -61,6 +62,7 @@ MIGRATIONS: Final = (
     v10_api_tokens.MIGRATION,
     v11_commitment_places.MIGRATION,
     v12_pages.MIGRATION,
+    v13_metadata.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
