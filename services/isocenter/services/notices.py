@@ -260,10 +260,11 @@ class ObjectDamaged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered:
-    """A C-FIND has ended.
+    """A C-FIND, or a search over HTTP, has ended.
 
     Attributes:
-        identifier: what was asked, as it came, in *transfer_syntax_uid*.
+        identifier: what was asked, as it came, in *transfer_syntax_uid*; over HTTP there is none,
+            and it is path and query.
     """
 
     caller: Caller
@@ -316,6 +317,23 @@ class InstancesSent:
     sent: Mapping[str, int] = field(default_factory=dict)
     unsent: Mapping[str, int] = field(default_factory=dict)
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesRead:
+    """Instances of a study were sent to whoever asked for them over HTTP: whole, or parts of them
+    (metadata, frames, bulk data), or as pictures.
+
+    Attributes:
+        sop_classes: how many instances of each SOP Class UID.
+        is_whole: the answer was sent to its end.
+    """
+
+    caller: Caller
+    study_instance_uid: str
+    sop_instance_uids: frozenset[str] = field(repr=False)
+    sop_classes: Mapping[str, int]
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -510,6 +528,7 @@ Notice = (
     | QueryAnswered
     | TransferStarted
     | InstancesSent
+    | InstancesRead
     | RetrieveFailed
     | PerformedStepChanged
     | CommitmentDone

@@ -141,6 +141,11 @@ def _limits(settings: Settings) -> dict[str, float]:
         "query_results": settings.query.max_results,
         "suboperations": settings.query.max_suboperations,
         "backlog": settings.query.max_backlog,
+        "http_connections": settings.web.max_connections,
+        "http_connections_per_address": settings.web.max_connections_per_address,
+        "http_requests_per_caller": settings.web.max_requests_per_caller,
+        "http_request_rate": settings.web.max_request_rate,
+        "sign_in_failures": settings.identity.max_failures,
         "hl7_connections": settings.hl7.max_connections,
         "hl7_message_bytes": settings.hl7.max_message_bytes,
     }

@@ -292,6 +292,7 @@ async def serve_archive(
             pool=transcoder.pool if transcoder is not None else None,
             state=partial(_state, health),
         )
+        monitoring.metrics.web = web
         if listeners.web:
             nursery.start_soon(web.run, listeners.web)
         await nursery.start(control, server, reloader, nursery.cancel_scope)

@@ -19,6 +19,8 @@ from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.forwarded import TrustedProxies
 from isocenter.services.net.http.limits import HttpLimits
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.records import HttpLimitReached
+from isocenter.services.net.http.request_limits import RequestLimiter, RequestLimits
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, Listening, open_listener
@@ -38,7 +40,8 @@ from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
-from isocenter.services.web.principal import caller_of
+from isocenter.services.web.principal import caller_key, caller_of
+from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.web.ui.study_list import Receiver
@@ -193,6 +196,10 @@ def web_server(
     table, options = described(
         routes, version=version, urls=urls, pages=pages.routes() if pages else ()
     )
+
+    def on_limit(limit: str) -> None:
+        notices.publish(HttpLimitReached(limit))
+
     origins = AllowedOrigins(frozenset(web.cors_origins))
     proxies = TrustedProxies(networks=web.trusted_proxies, header=web.forwarded_header.lower())
     authorize = WebAccess(
@@ -202,20 +209,31 @@ def web_server(
         origins=origins,
         own_origin=web.public_root.rstrip("/"),
     )
+    limiter = RequestLimiter(
+        RequestLimits(at_once=web.max_requests_per_caller, per_second=web.max_request_rate),
+        on_limit,
+    )
     application = RoutedApplication(
         table,
         authorize=authorize,
         options=options,
         origins=origins,
         proxies=proxies,
+        on_answered=RequestRecords(notices),
+        limiter=limiter,
+        caller_key=caller_key,
         error_page=partial(_error_page, pages),
     )
     limits = HttpLimits(
         connections=web.max_connections,
         connections_per_address=web.max_connections_per_address,
+        head_seconds=web.head_timeout,
+        idle_seconds=web.idle_timeout,
+        body_seconds=web.body_timeout,
+        send_seconds=web.send_timeout,
         grace_seconds=settings.deadlines.shutdown,
     )
-    return HttpServer(application, limits, proxies=proxies)
+    return HttpServer(application, limits, proxies=proxies, on_limit=on_limit)
 
 
 def _error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:

@@ -87,8 +87,19 @@ OPERATIONS: Final[tuple[Metric, ...]] = (
         ("command", "role", "status"),
     ),
     Counter("operations_denied", "operations answered with 0124H", ("command",)),
-    Counter("query_matches", "matches of C-FIND answered"),
+    Counter("query_matches", "matches answered, of C-FIND and of searches over HTTP"),
     Counter("suboperations", "C-STORE sub-operations of C-MOVE and C-GET", ("command", "outcome")),
+)
+WEB: Final[tuple[Metric, ...]] = (
+    Counter("http_requests", "requests answered over HTTP", ("method", "route", "status")),
+    Histogram(
+        "http_request_duration_seconds", "from the head to the end of the answer", ("route",)
+    ),
+    Counter("http_sent_bytes", "bytes of the bodies of answers", ("route",)),
+    Gauge("http_requests_active", "connections for HTTP on which a request is under way"),
+    Gauge("http_connections_active", "connections for HTTP now"),
+    Counter("http_limits_reached", "times that a bound kept a client out, or ended it", ("limit",)),
+    Counter("sign_ins_failed", "tokens that were not believed over HTTP", ("kind",)),
 )
 INSTANCES: Final[tuple[Metric, ...]] = (
     Counter("instances_stored", "objects kept, by what became of them", ("outcome",)),
@@ -165,8 +176,8 @@ SERVER: Final[tuple[Metric, ...]] = (
 )
 
 METRICS: Final[tuple[Metric, ...]] = (
-    *ASSOCIATIONS, *CONNECTIONS, *OPERATIONS, *INSTANCES, *COMMITS, *KEPT, *TRASH, *COMPRESSION,
-    *WORKFLOW, *SERVER,
+    *ASSOCIATIONS, *CONNECTIONS, *OPERATIONS, *WEB, *INSTANCES, *COMMITS, *KEPT, *TRASH,
+    *COMPRESSION, *WORKFLOW, *SERVER,
 )  # fmt: skip
 
 

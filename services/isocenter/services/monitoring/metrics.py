@@ -20,6 +20,7 @@ from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.monitoring.metric_table import METRICS, register
+from isocenter.services.net.http.records import HttpLimitReached, RequestAnswered
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -42,11 +43,13 @@ from isocenter.services.notices import (
     QueryAnswered,
     TrashMeasured,
 )
+from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.certificates.expiry import Expiry
 
 if TYPE_CHECKING:
     from isocenter.services.archive.archive import Archive
     from isocenter.services.association.server import Server
+    from isocenter.services.net.http.server import HttpServer
 
 #: Where prometheus_client looks for the files of all processes, when it is imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -73,7 +76,7 @@ class Metrics:
         limits: bounds in force, by name.
 
     Attributes:
-        server, archive: what they hold now is looked at when somebody asks; None: nothing.
+        server, archive, web: what they hold now is looked at when somebody asks; None: nothing.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Metrics:
         self._expiries = expiries
         self.server: Server | None = None
         self.archive: Archive | None = None
+        self.web: HttpServer | None = None
         self._seen_bytes = (0, 0)
         self._most_associations = 0
         self._queued_before: set[tuple[str, str]] = set()
@@ -186,6 +190,20 @@ class Metrics:
                     "configuration_reloads", notice.what, "failed" if notice.fault else "done"
                 ).inc()
             case _:
+                self._on_web(notice)
+
+    def _on_web(self, notice: Notice) -> None:
+        match notice:
+            case RequestAnswered():
+                route = notice.route or "none"
+                self._of("http_requests", notice.method, route, notice.status).inc()
+                self._of("http_request_duration_seconds", route).observe(notice.seconds)
+                self._of("http_sent_bytes", route).inc(notice.size)
+            case HttpLimitReached():
+                self._of("http_limits_reached", notice.limit).inc()
+            case SignInFailed():
+                self._of("sign_ins_failed", notice.kind).inc()
+            case _:
                 pass  # nothing to count
 
     def keeps(self, figures: Mapping[str, int]) -> None:
@@ -219,6 +237,9 @@ class Metrics:
             self._of("received_bytes").inc(received - self._seen_bytes[0])
             self._of("sent_bytes").inc(sent - self._seen_bytes[1])
             self._seen_bytes = (received, sent)
+        if self.web is not None:
+            self._of("http_requests_active").set(self.web.requests)
+            self._of("http_connections_active").set(self.web.connections)
         if self.archive is not None:
             self._of("memory_budget_taken_bytes").set(self.archive.budget.taken)
             self._of("memory_budget_limit_bytes").set(self.archive.budget.limit)

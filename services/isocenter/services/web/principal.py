@@ -64,6 +64,14 @@ def scopes_for(route: Route[Any]) -> frozenset[str]:
     return frozenset() if route.needs is None else SCOPES[route.needs]
 
 
+def caller_key(request: Request) -> str:
+    """What the requests of one caller have in common: its name, or where it is."""
+    principal = request.caller
+    if isinstance(principal, Principal) and (principal.user or principal.certificate):
+        return f"{principal.user}\n{principal.certificate}\n{principal.token_id}"
+    return request.host
+
+
 def caller_of(request: Request) -> Caller:
     """The caller of a request, for notices."""
     principal = request.caller

@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from isocenter.services.notices import AssociationRejected, Caller, InstanceStored
+from isocenter.services.notices import (
+    AssociationRejected,
+    Caller,
+    InstancesRead,
+    InstanceStored,
+    QueryAnswered,
+)
 from isocenter.services.security.audit import aggregation as gathering
 from isocenter.services.security.audit.aggregation import (
     ALERT_SECONDS,
@@ -15,13 +21,16 @@ from isocenter.services.security.audit.aggregation import (
     MOST_ADDRESSES,
     MOST_INSTANCES,
     QUIET_SECONDS,
+    ReadGroup,
+    ReadInstances,
     ReceivedInstances,
     RepeatedAlerts,
 )
 from isocenter.services.security.audit.alert_messages import association_rejected
+from isocenter.services.security.audit.message_builder import query
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
-from isocenter.services.security.audit.participants import ActiveProcess
-from services.security.audit.trails import parsed
+from isocenter.services.security.audit.participants import ActiveProcess, Patient
+from services.security.audit.trails import audited_object, parsed
 
 HERE = ActiveProcess(ae_titles=("US",), machine="vm", user="root", process_id=7)
 
@@ -159,3 +168,86 @@ def test_any_number_of_strangers_is_a_bounded_number_of_records(told: list[Audit
     assert others.objects[0].id == "others"
     assert others.objects[0].details["Occurrences"] == str(9_999 - MOST_ADDRESSES).encode()
     assert len(others.participants) == 1
+
+
+# -- What is read over HTTP ---------------------------------------------------------------
+
+
+def read(
+    *numbers: int, user: str = "carol", study: str = "1", is_whole: bool = True
+) -> InstancesRead:
+    return InstancesRead(
+        caller=Caller(association="http-1", address="10.0.0.1", user=user),
+        study_instance_uid=study,
+        sop_instance_uids=frozenset(f"1.1.{number}" for number in numbers),
+        sop_classes={"1.2.3": len(numbers)},
+        is_whole=is_whole,
+    )
+
+
+def test_a_thousand_frames_of_some_instances_are_one_message() -> None:
+    groups: list[ReadGroup] = []
+    gathered = ReadInstances(groups.append)
+    gathered.add(read(1, 2, 3), 0)
+    for _ in range(300):
+        for number in (1, 2, 3):
+            gathered.add(read(number), 1)
+    gathered.add(read(3, 4), 2)
+    gathered.tick(QUIET_SECONDS + 1.9)
+    assert groups == []
+    gathered.tick(QUIET_SECONDS + 2)
+    (group,) = groups
+    message = group.message(HERE, Patient("P", "N"))
+    assert counts([message]) == [("1", 4)]
+    root = parsed(to_xml(message, AuditSource(source_id="US")))
+    assert root.find("EventIdentification/EventID").get("csd-code") == "110104"
+    users = [each.get("UserID") for each in root.findall("ActiveParticipant")]
+    assert users == ["7", "carol"]
+
+
+def test_callers_studies_and_what_was_cut_are_told_apart() -> None:
+    groups: list[ReadGroup] = []
+    gathered = ReadInstances(groups.append)
+    for one in (read(1), read(1, user="dave"), read(1, study="2"), read(1, is_whole=False)):
+        gathered.add(one, 0)
+    gathered.flush()
+    assert len(groups) == 4
+    assert [one.is_whole for one in groups].count(False) == 1
+    cut = next(one for one in groups if not one.is_whole).message(HERE, Patient())
+    root = parsed(to_xml(cut, AuditSource(source_id="US")))
+    assert root.find("EventIdentification").get("EventOutcomeIndicator") == "4"
+
+
+def test_what_is_read_without_an_end_is_told_now_and_then() -> None:
+    groups: list[ReadGroup] = []
+    gathered = ReadInstances(groups.append)
+    for second in range(int(LONGEST_SECONDS)):
+        gathered.add(read(1), second)
+        gathered.tick(second)
+    assert groups == []
+    gathered.tick(LONGEST_SECONDS)
+    assert len(groups) == 1
+    for number in range(MOST_INSTANCES):
+        gathered.add(read(number), LONGEST_SECONDS)
+    assert len(groups) == 2
+    assert not gathered._groups
+
+
+def test_a_search_over_http_is_a_query_without_a_transfer_syntax() -> None:
+    told = query(
+        HERE,
+        QueryAnswered(
+            caller=Caller(association="http-1", address="10.0.0.1", user="carol"),
+            sop_class_uid="1.2.840.10008.5.1.4.1.2.2.1",
+            transfer_syntax_uid="",
+            identifier=b"/dicomweb/studies?PatientName=M*",
+            matches=3,
+            status=0,
+        ),
+    )
+    root = parsed(to_xml(told, AuditSource(source_id="US")))
+    asked = audited_object(root, "110181")
+    sent = base64.b64decode(asked.findtext("ParticipantObjectQuery"))
+    assert sent == b"/dicomweb/studies?PatientName=M*"
+    kinds = [each.get("type") for each in asked.findall("ParticipantObjectDetail")]
+    assert kinds == ["NumberOfMatches"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +24,7 @@ from isocenter.services.net.http.messages import (
     json_response,
 )
 from isocenter.services.net.http.protocol import FileRegion
+from isocenter.services.net.http.request_limits import RequestLimiter
 from isocenter.services.net.http.routing import (
     MethodNotAllowedError,
     NotFoundError,
@@ -61,7 +63,11 @@ async def anybody(request: Request, route: Route[Handler]) -> None:
     """Let everybody in."""
 
 
-def _nothing(answered: Answered) -> None:
+#: Told of a request that is over.
+OnAnswered = Callable[[Request, Route[Handler] | None, Answered], None]
+
+
+def _nothing(request: Request, route: Route[Handler] | None, answered: Answered) -> None:
     pass
 
 
@@ -78,7 +84,9 @@ class RoutedApplication:
         proxies: whose word is taken for where a request came from.
         options: answers OPTIONS for a path that is there, or that leads to one; None: by `Allow`
             alone.
-        on_answered: called for each request when it is over.
+        on_answered: called for each request when it is over, with its route if it has one.
+        limiter: bounds what one caller asks for; None: there is no bound.
+        caller_key: what the requests of one caller have in common.
         error_page: what a person gets in the place of an error in JSON; None: the same.
         log_level: of the access log.
     """
@@ -91,7 +99,9 @@ class RoutedApplication:
         origins: AllowedOrigins = NO_ORIGINS,
         proxies: TrustedProxies = NO_PROXIES,
         options: Route[Handler] | None = None,
-        on_answered: Callable[[Answered], None] = _nothing,
+        on_answered: OnAnswered = _nothing,
+        limiter: RequestLimiter | None = None,
+        caller_key: Callable[[Request], str] = lambda request: request.host,
         error_page: Callable[[Request, HttpError], Response | None] = _no_page,
         log_level: int = logging.INFO,
     ) -> None:
@@ -101,6 +111,8 @@ class RoutedApplication:
         self._proxies = proxies
         self._options = options
         self._on_answered = on_answered
+        self._limiter = limiter
+        self._caller_key = caller_key
         self._error_page = error_page
         self._log_level = log_level
 
@@ -115,13 +127,15 @@ class RoutedApplication:
         sender = _Sender(send)
         began = trio.current_time()
         path = ""
+        route: Route[Handler] | None = None
         status = 499
+        under_way = ExitStack()
         try:
             response = None
             try:
                 route, request.arguments = self._route(request)
                 path = route.path if route is not None else ""
-                response = await self._answer(request, route)
+                response = await self._answer(request, route, under_way)
             except HttpError as error:
                 response = self._error(request, error)
             except BodyTimeoutError as error:
@@ -142,13 +156,15 @@ class RoutedApplication:
                 if response.close is not None:
                     response.close()
         finally:
+            under_way.close()
             seconds = trio.current_time() - began
             log.log(
                 self._log_level,
                 "%s %s %s %d %d bytes %.1f ms",
                 request.host, request.method, path or "-", status, sender.size, 1e3 * seconds,
             )  # fmt: skip
-            self._on_answered(Answered(request.method, path, status, sender.size, seconds))
+            answered = Answered(request.method, path, status, sender.size, seconds)
+            self._on_answered(request, route, answered)
 
     def _route(self, request: Request) -> tuple[Route[Handler] | None, dict[str, str]]:
         """None: the request is OPTIONS, and the path is there."""
@@ -180,9 +196,13 @@ class RoutedApplication:
         except NotFoundError:
             return ("OPTIONS",)
 
-    async def _answer(self, request: Request, route: Route[Handler] | None) -> Response:
+    async def _answer(
+        self, request: Request, route: Route[Handler] | None, under_way: ExitStack
+    ) -> Response:
         if route is not None:
             await self._authorize(request, route)
+            if self._limiter is not None:
+                under_way.enter_context(self._limiter.one_more(self._caller_key(request)))
             return await route.handler(request)
         allowed = self._allowed(request.raw_path)
         if request.header("access-control-request-method") is not None:

@@ -61,6 +61,7 @@ class HttpConnection:
     Args:
         scope: what of an ASGI scope is the same for all requests of the connection.
         is_http2: what was agreed upon (ALPN).
+        on_limit: told which bound was reached.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class HttpConnection:
         scope: Scope,
         *,
         is_http2: bool = False,
+        on_limit: Callable[[str], None] = lambda limit: None,
     ) -> None:
+        self._on_limit = on_limit
         self.protocol: HttpProtocol = Http2(scope["scheme"]) if is_http2 else Http1()
         self._transport = transport
         self._application = application
@@ -84,6 +87,7 @@ class HttpConnection:
         self._behind = 0
         self._reading = trio.CancelScope()
         self._all = trio.CancelScope()
+        self._is_new = True
         self._is_going = False
         self._is_refused = False
         self._lingers = False
@@ -120,6 +124,8 @@ class HttpConnection:
                 self._nursery = nursery
                 with self._reading:
                     await self._read()
+                if self._reading.cancelled_caught and self._is_late:
+                    self._on_limit("head_seconds")
                 nursery.cancel_scope.cancel()
 
     # Reading.
@@ -159,6 +165,7 @@ class HttpConnection:
         for event in events:
             match event:
                 case RequestStarted(stream, head):
+                    self._is_new = False
                     exchange = Exchange(self, stream, head, self._limits.body_seconds)
                     self._exchanges[stream] = exchange
                     self.idle_since = self._reading.deadline = float("inf")
@@ -209,6 +216,7 @@ class HttpConnection:
             try:
                 await self._application(self._scope_of(exchange), exchange.receive, exchange.send)
             except BodyTimeoutError as error:
+                self._on_limit("body_seconds")
                 log.info("%s: %s", self._transport.peer_address, error)
                 await exchange.fail(408)
             except trio.BrokenResourceError:
@@ -349,7 +357,13 @@ class HttpConnection:
             self._all.cancel()
             await trio.sleep_forever()
 
+    @property
+    def _is_late(self) -> bool:
+        """Whether a head was begun, or awaited first, for longer than may be."""
+        return self.protocol.is_mid_head or self._is_new
+
     def _give_up(self) -> None:
+        self._on_limit("send_seconds")
         log.info("%s: takes nothing any more; closed", self._transport.peer_address)
         self._all.cancel()
 

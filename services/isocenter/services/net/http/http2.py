@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -52,6 +53,8 @@ _CONNECTION_WINDOW: Final = 1 << 20
 #: Requests that a peer may begin and take back beyond those it waited for ("rapid reset").
 _MOST_RESETS: Final = 100
 _FRAME_BYTES: Final = 64 << 10
+#: The characters of a method (RFC 9110 5.6.2).
+_TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789") | frozenset((string.ascii_letters).encode())
 
 
 class Http2:
@@ -147,6 +150,7 @@ class Http2:
         target = pseudo.get(b":path", b"")
         if (
             pseudo.get(b":scheme") != self._scheme.encode()
+            or not _TOKEN.issuperset(pseudo.get(b":method", b"\0"))
             or host != authority != b""
             or not is_authority((authority or host).decode("latin-1"))
             or self._is_going

@@ -46,6 +46,7 @@ class Request:
         caller: who it is, as whoever authenticated it says; None: nobody did.
         host: the address that it came from, as far as that is known.
         is_passed_on: whether a proxy has it from somebody else.
+        told: what its handler tells of it for whoever keeps records.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -59,6 +60,13 @@ class Request:
         self.caller: Any = None
         self.host = self.peer
         self.is_passed_on = is_passed_on(self.header)
+        self.told: dict[str, Any] = {}
+
+    @property
+    def target(self) -> bytes:
+        """Path and query, as they came."""
+        query: bytes = self._scope["query_string"]
+        return self.raw_path + b"?" + query if query else self.raw_path
 
     @property
     def scheme(self) -> str:

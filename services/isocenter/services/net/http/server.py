@@ -6,7 +6,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -51,6 +51,7 @@ class HttpServer:
     Args:
         application: ASGI 3; see `exchange` and `connection_scope` for what it gets beside.
         proxies: for whom the bound of one address does not hold: many callers stand behind them.
+        on_limit: told which bound of the limits was reached.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class HttpServer:
         limits: HttpLimits = DEFAULT_HTTP_LIMITS,
         *,
         proxies: TrustedProxies = NO_PROXIES,
+        on_limit: Callable[[str], None] = lambda limit: None,
     ) -> None:
+        self._on_limit = on_limit
         self._application = application
         self._proxies = proxies
         self.limits = limits
@@ -147,8 +150,12 @@ class HttpServer:
         limits = self.limits
         is_of_many = self._proxies.trusts(host)
         if self._per_address[host] >= limits.connections_per_address and not is_of_many:
+            self._on_limit("connections_per_address")
             return self._close_idle(host)
-        return len(self._places) < limits.connections or self._close_idle(None)
+        if len(self._places) < limits.connections:
+            return True
+        self._on_limit("connections")
+        return self._close_idle(None)
 
     def _close_idle(self, host: str | None) -> bool:
         idle = [
@@ -192,12 +199,14 @@ class HttpServer:
         if address.tls is None:
             return SocketTransport(sock, peer)
         if len(self._handshakes) >= self.limits.handshakes:
+            self._on_limit("handshakes")
             next(iter(self._handshakes)).scope.cancel()
         self._handshakes[place] = None
         try:
             with trio.fail_after(self.limits.head_seconds):
                 return await tls_transport(sock, address.tls(), server_side=True, peer_address=peer)
         except trio.TooSlowError:
+            self._on_limit("head_seconds")
             log.info("%s: no TLS handshake in time; closed", peer)
         except trio.BrokenResourceError as error:
             cause = error.__cause__
@@ -224,7 +233,12 @@ class HttpServer:
         tls = getattr(transport, "tls", None)
         is_http2 = tls is not None and tls.selected_alpn_protocol() == "h2"
         place.connection = HttpConnection(
-            transport, self._application, self.limits, scope, is_http2=is_http2
+            transport,
+            self._application,
+            self.limits,
+            scope,
+            is_http2=is_http2,
+            on_limit=self._on_limit,
         )
         await place.connection.run()
 

@@ -8,11 +8,11 @@ from dataclasses import field
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.notices import Caller, InstanceStored
+from isocenter.services.notices import Caller, InstancesRead, InstanceStored
 from isocenter.services.security.audit.alert_messages import repeated
-from isocenter.services.security.audit.message_builder import instances_received
+from isocenter.services.security.audit.message_builder import instances_read, instances_received
 from isocenter.services.security.audit.messages import Action, AuditMessage
-from isocenter.services.security.audit.participants import ActiveProcess, Patient
+from isocenter.services.security.audit.participants import ActiveProcess, Patient, host_of
 
 #: Instances after which their message is not put off any longer.
 MOST_INSTANCES: Final = 1_000
@@ -101,6 +101,87 @@ class ReceivedInstances:
                     group.patient,
                 )
             )
+
+
+@dataclass(slots=True)
+class ReadGroup:
+    """What one caller got of one study: instances by SOP class, each counted once."""
+
+    caller: Caller
+    study: str
+    is_whole: bool
+    began: float
+    last: float
+    uids: set[str] = field(default_factory=set)
+    sop_classes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        return (self.study,)
+
+    def message(self, here: ActiveProcess, patient: Patient) -> AuditMessage:
+        return instances_read(
+            here, self.caller, self.study, self.sop_classes, patient, is_whole=self.is_whole
+        )
+
+
+class ReadInstances:
+    """What was read over HTTP, by caller and study: a viewer asks for a thousand frames, one by
+    one, and one message tells of them.
+
+    Args:
+        tell: told of each group when it is over.
+    """
+
+    def __init__(self, tell: Callable[[ReadGroup], None]) -> None:
+        self._tell = tell
+        self._groups: dict[tuple[str, str, str, str, bool], ReadGroup] = {}
+
+    def add(self, read: InstancesRead, now: float) -> None:
+        """Some more."""
+        caller = read.caller
+        host = host_of(caller.address)
+        key = (host, caller.user, caller.certificate, read.study_instance_uid, read.is_whole)
+        group = self._groups.get(key)
+        if group is None:
+            if len(self._groups) >= MOST_GROUPS:
+                self._end([next(iter(self._groups))])
+            group = self._groups[key] = ReadGroup(
+                caller=caller,
+                study=read.study_instance_uid,
+                is_whole=read.is_whole,
+                began=now,
+                last=now,
+            )
+        group.last = now
+        new = read.sop_instance_uids - group.uids
+        group.uids |= new
+        if len(new) == len(read.sop_instance_uids):
+            group.sop_classes.update(read.sop_classes)
+        elif new and len(read.sop_classes) == 1:
+            group.sop_classes[next(iter(read.sop_classes))] += len(new)
+        elif new:
+            group.sop_classes[""] += len(new)  # of which classes they are is not worth more
+        if len(group.uids) >= MOST_INSTANCES:
+            self._end([key])
+
+    def tick(self, now: float) -> None:
+        """Tell what has waited long enough."""
+        self._end(
+            [
+                key
+                for key, group in self._groups.items()
+                if now - group.last >= QUIET_SECONDS or now - group.began >= LONGEST_SECONDS
+            ]
+        )
+
+    def flush(self) -> None:
+        """Tell everything."""
+        self._end(list(self._groups))
+
+    def _end(self, keys: Iterable[tuple[str, str, str, str, bool]]) -> None:
+        for key in keys:
+            self._tell(self._groups.pop(key))
 
 
 #: Alerts of one kind from one address: the first at once, those that follow within so long as one.

@@ -155,6 +155,32 @@ def retrieve_failed(
     )
 
 
+def instances_read(
+    here: ActiveProcess,
+    caller: Caller,
+    study: str,
+    sop_classes: Mapping[str, int],
+    patient: Patient,
+    *,
+    is_whole: bool,
+) -> AuditMessage:
+    """A.5.3.7: instances of *study*, or parts of them, were sent over HTTP."""
+    return AuditMessage(
+        event=EventId.INSTANCES_TRANSFERRED,
+        action=Action.READ,
+        outcome=Outcome.SUCCESS if is_whole else Outcome.MINOR_FAILURE,
+        description="" if is_whole else "an answer was not sent to its end",
+        participants=(
+            here.participant(codes.SOURCE),
+            peer_participant(caller, codes.DESTINATION, is_requestor=True),
+        ),
+        objects=(
+            study_object(study, sop_classes, is_encrypted=caller.is_tls),
+            patient_object(patient),
+        ),
+    )
+
+
 def _failure(what: str, why: str) -> str:
     return f"{what}: {why}"[:LONGEST_TEXT] if why else what
 
@@ -269,12 +295,12 @@ def instances_compressed(
 
 
 def query(here: ActiveProcess, answered: QueryAnswered) -> AuditMessage:
-    """A.5.3.10: a C-FIND."""
+    """A.5.3.10: a C-FIND, or a search over HTTP, whose query is path and query of its URL."""
     identifier = answered.identifier
-    details = {
-        "TransferSyntax": answered.transfer_syntax_uid.encode("ascii", "replace"),
-        "NumberOfMatches": str(answered.matches).encode("ascii"),
-    }
+    details = {"NumberOfMatches": str(answered.matches).encode("ascii")}
+    if answered.transfer_syntax_uid:
+        syntax = answered.transfer_syntax_uid.encode("ascii", "replace")
+        details = {"TransferSyntax": syntax, **details}
     if len(identifier) > LONGEST_QUERY:
         details["QueryLength"] = str(len(identifier)).encode("ascii")
         details["QuerySHA256"] = hashlib.sha256(identifier).hexdigest().encode("ascii")

@@ -36,6 +36,7 @@ from isocenter.services.notices import (
     ConfigurationReloaded,
     ConnectionRefused,
     InstancesCompressed,
+    InstancesRead,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -51,7 +52,12 @@ from isocenter.services.notices import (
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.audit import alert_messages as alerts
 from isocenter.services.security.audit import message_builder as builders
-from isocenter.services.security.audit.aggregation import ReceivedInstances, RepeatedAlerts
+from isocenter.services.security.audit.aggregation import (
+    ReadGroup,
+    ReadInstances,
+    ReceivedInstances,
+    RepeatedAlerts,
+)
 from isocenter.services.security.audit.hash_chain import Entry
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
 from isocenter.services.security.audit.participants import ActiveProcess, Patient, host_of
@@ -81,7 +87,12 @@ _REFUSALS: Final = frozenset(
 
 #: What is told for each study, with its patient.
 _OfStudies = (
-    TransferStarted | InstancesSent | RetrieveFailed | PluginOperationEnded | InstancesCompressed
+    TransferStarted
+    | InstancesSent
+    | RetrieveFailed
+    | PluginOperationEnded
+    | InstancesCompressed
+    | ReadGroup
 )
 #: Patients by Study Instance UID, of those that are known.
 Patients = Callable[[Sequence[str]], Awaitable[Mapping[str, Patient]]]
@@ -166,6 +177,7 @@ class AuditRecorder:
         self._source = source
         self._patients = patients
         self._received = ReceivedInstances(here, self.record)
+        self._read = ReadInstances(self._look_up)
         self._alerts = RepeatedAlerts(self.record)
         self._lookups: deque[tuple[datetime, _OfStudies]] = deque()
         self._came = Broadcast()
@@ -198,6 +210,7 @@ class AuditRecorder:
             handlers |= dict.fromkeys(
                 (TransferStarted, InstancesSent, RetrieveFailed), self._look_up
             )
+            handlers[InstancesRead] = lambda notice: self._read.add(notice, trio.current_time())
         if switches.authentication:
             handlers[AssociationEstablished] = self._authenticated
         if switches.security_alerts:
@@ -235,6 +248,7 @@ class AuditRecorder:
     def _activity(self, *, started: bool) -> None:
         if not started:
             self._received.flush()
+            self._read.flush()
             self._alerts.flush()
         self.record(builders.application_activity(self._here, started=started))
 
@@ -325,6 +339,8 @@ class AuditRecorder:
             patient = patients.get(study, Patient())
             if isinstance(notice, TransferStarted):
                 messages = [builders.begin_transferring(self._here, notice, study, patient)]
+            elif isinstance(notice, ReadGroup):
+                messages = [notice.message(self._here, patient)]
             elif isinstance(notice, InstancesCompressed):
                 messages = [builders.instances_compressed(self._here, notice, patient)]
             elif isinstance(notice, PluginOperationEnded):
@@ -359,6 +375,7 @@ class AuditRecorder:
 
     async def close(self) -> None:
         """Write what is still in memory."""
+        self._read.flush()
         while self._lookups:
             await self._look_up_one()
         self._received.flush()
@@ -369,6 +386,7 @@ class AuditRecorder:
         while True:
             await trio.sleep(TICK_SECONDS)
             self._received.tick(trio.current_time())
+            self._read.tick(trio.current_time())
             self._alerts.tick(trio.current_time())
 
     async def _write(self) -> None:

@@ -85,6 +85,23 @@ class WebSettings:
     max_connections_per_address: int = setting(
         100, COUNT, "HTTP connections at once from one address"
     )
+    max_requests_per_caller: int = setting(
+        250,
+        kinds.Integer(1, 1_000_000, zero="no limit"),
+        "requests of one user, certificate or token, or else of one address, under way at once; "
+        "over it, status 429",
+    )
+    max_request_rate: int = setting(
+        0,
+        kinds.Integer(1, 1_000_000, "a second", zero="no limit"),
+        "requests of such a caller in a second, twice as many after a pause; over it, status 429",
+    )
+    head_timeout: float = setting(
+        10.0, kinds.Seconds(), "from the first byte of a request, or the connection, to its head"
+    )
+    idle_timeout: float = setting(75.0, kinds.Seconds(), "between two requests of a connection")
+    body_timeout: float = setting(30.0, kinds.Seconds(), "for each 64 KiB of a request's body")
+    send_timeout: float = setting(30.0, kinds.Seconds(), "for each 256 KiB of an answer")
     default_results: int = setting(
         1_000, COUNT, "matches of a search that says no limit; a Warning tells of more"
     )

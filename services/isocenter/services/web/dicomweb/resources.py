@@ -41,6 +41,7 @@ async def instances_of(index: Index, request: Request) -> list[StoredInstance]:
             found += block
     if not found:
         raise HttpError(404, "NOT_FOUND", f"the archive has no such {_NAMES[level]}")
+    request.told["instances"] = found
     return found
 
 

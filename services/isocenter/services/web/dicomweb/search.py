@@ -77,6 +77,7 @@ class Search:
         # One more tells whether there are more.
         page = Page(limit=limit + 1, offset=search.parameters.offset)
         found = await matches_of(self._index, search.query, page)
+        request.told["matches"] = min(len(found), limit)
         base = self._urls.base(request)
         answers = [_answer(match, search, level, base) for match in found[:limit]]
         headers = [("cache-control", "no-cache"), ("vary", "Accept")]
