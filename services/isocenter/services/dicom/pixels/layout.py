@@ -55,12 +55,14 @@ class ImageLayout:
         assert element is not None
         encoding = encoding_of(transfer_syntax_uid)
         description = ImageDescription.of(found, big_endian=encoding.big_endian)
+        known = PIXEL_SYNTAXES.get(transfer_syntax_uid)
+        # All frames of a video are one stream (PS3.5 8.2.5): fragments are no frames.
+        is_stream = known is not None and known.is_video
         index = index_frames(
             found,
-            number_of_frames=description.number_of_frames,
+            number_of_frames=None if is_stream else description.number_of_frames,
             frame_bits=description.frame_bits,
         )
-        known = PIXEL_SYNTAXES.get(transfer_syntax_uid)
         is_encapsulated = element.fragments is not None
         if known is not None and known.is_encapsulated is not is_encapsulated:
             what = "encapsulated" if is_encapsulated else "native"

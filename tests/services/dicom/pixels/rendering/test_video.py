@@ -110,6 +110,20 @@ async def test_the_thumbnail_is_of_the_middle(pool: CodecPool) -> None:
     assert abs(int(red) - 3 * 30) < 16
 
 
+async def test_a_stream_needs_no_offset_table(pool: CodecPool) -> None:
+    """Of however many frames it is, and in however many fragments."""
+    data = stream_of("libx264", "mp4")
+    for fragments in (1, 3):
+        dataset = video(data, H264, fragments)
+        step = len(data) // fragments // 2 * 2
+        pieces = [data[step * each : step * (each + 1)] for each in range(fragments - 1)]
+        dataset.PixelData = encapsulate([*pieces, data[step * (fragments - 1) :]], has_bot=False)
+        async with open_renderer(DicomObject.from_dataset(dataset), pool) as renderer:
+            assert len(renderer) == FRAMES
+            stream = await renderer.video()
+            assert await stream.read(0, stream.size) == data
+
+
 async def test_streams_that_are_none_are_errors(pool: CodecPool) -> None:
     whole = stream_of("mpeg2video", "mpeg")
     for data in (b"no video at all ", whole[:200], b"#EXTM3U\nfile:///etc/hostname\n", b"\0" * 100):
