@@ -11,6 +11,7 @@ from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.frames import NoPixelDataError
+from isocenter.services.dicom.pixels.image import ImageDescription
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.rendering.options import (
     GIF,
@@ -52,14 +53,33 @@ class Rendered:
         form, _ = choose(request, _FORMS)
         options = _options(request, form.media_type)
         stored = await self._one_of(request)
-        frame = _frame(request)
+        return await self.picture(request, stored, _frame(request), lambda image: options)
+
+    async def picture(
+        self,
+        request: Request,
+        stored: StoredInstance,
+        frame: int,
+        options: Callable[[ImageDescription], RenderOptions],
+        state: StoredInstance | None = None,
+    ) -> Response:
+        """One frame of an object.
+
+        Args:
+            options: how it is shown, by what the image is.
+            state: a presentation state that names the image.
+
+        Raises:
+            HttpError: it is not there, cannot be shown, or not in that way.
+        """
 
         async def make(pool: CodecPool) -> RenderedImage:
             item = stored_object(stored, self._archive.open)
-            async with open_renderer(item, pool) as renderer:
-                if frame > len(renderer.image):
-                    raise HttpError(404, "NO_FRAME", f"the image has {len(renderer.image)} frames")
-                return await renderer.render(frame, options)
+            shown = None if state is None else stored_object(state, self._archive.open)
+            async with open_renderer(item, pool, shown) as renderer:
+                if frame > len(renderer):
+                    raise HttpError(404, "NO_FRAME", f"the image has {len(renderer)} frames")
+                return await renderer.render(frame, options(renderer.image.description))
 
         return await self._answer(request, stored, make)
 

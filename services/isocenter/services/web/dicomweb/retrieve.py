@@ -91,6 +91,25 @@ class Retrieve:
         """The handler of a study, a series and an instance."""
         instances = await instances_of(self._archive.index, request)
         outgoing, is_multipart = self._choose(request, instances)
+        return self._response(request, outgoing, is_multipart)
+
+    def alone(self, request: Request, stored: StoredInstance, syntax: str | None) -> Response:
+        """One object.
+
+        Args:
+            syntax: in which it is wanted; None: the default.
+
+        Raises:
+            HttpError: it cannot be had in that (406).
+        """
+        outgoing = self._outgoing(stored, syntax)
+        if outgoing is None:
+            raise not_acceptable([_ALONE], "; not in that transfer syntax")
+        return self._response(request, [outgoing], is_multipart=False)
+
+    def _response(
+        self, request: Request, outgoing: list[_Outgoing], is_multipart: bool
+    ) -> Response:
         base = self._urls.base(request)
         names = [f"{one.stored.digest} {one.transfer_syntax}" for one in outgoing]
         tag = entity_tag(boundary_for("objects", base, str(is_multipart), *names))

@@ -29,6 +29,7 @@ from isocenter.services.web.dicomweb.search import Search, SearchLimits
 from isocenter.services.web.dicomweb.search_parameters import SEARCH_PARAMETERS
 from isocenter.services.web.dicomweb.store import Store
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+from isocenter.services.web.dicomweb.wado_uri import WadoUri
 
 _STUDY: Final = "/studies/{study}"
 _SERIES: Final = f"{_STUDY}/series/{{series}}"
@@ -44,9 +45,31 @@ _PICTURE: Final = (
 )
 _PICTURES: Final = ("image/jpeg", "image/png", "image/gif")
 
+_URI: Final = (
+    Parameter(name="requestType", text="WADO.", values=("WADO",), is_required=True),
+    Parameter(name="objectUID", text="SOP Instance UID of the object.", is_required=True),
+    Parameter(name="studyUID", text="Its study."),
+    Parameter(name="seriesUID", text="Its series."),
+    Parameter(name="contentType", text="Media types, the most wanted first."),
+    Parameter(name="charset", text="Character sets of text."),
+    Parameter(name="anonymize", text="yes: refused, nothing is de-identified.", values=("yes",)),
+    Parameter(name="transferSyntax", text="UID of the transfer syntax of the object."),
+    Parameter(name="annotation", text="Texts drawn into the picture: patient, technique."),
+    Parameter(name="rows", text="Height of the picture at most."),
+    Parameter(name="columns", text="Width of the picture at most."),
+    Parameter(name="region", text="LEFT,TOP,RIGHT,BOTTOM of what is shown, from 0 to 1."),
+    Parameter(name="windowCenter", text="Center of the window."),
+    Parameter(name="windowWidth", text="Width of the window."),
+    Parameter(name="frameNumber", text="The frame, from 1 on."),
+    Parameter(name="imageQuality", text="Of a JPEG, 1 to 100."),
+    Parameter(name="presentationUID", text="SOP Instance UID of a presentation state."),
+    Parameter(name="presentationSeriesUID", text="Its series."),
+)
+
 # Services and transactions are called as in PS3.18 Table H-1.
 _SEARCHES: Final = "Search: QIDO-RS (PS3.18 10.6)"
 _RETRIEVES: Final = "Retrieve: WADO-RS (PS3.18 10.4)"
+_URI_SERVICE: Final = "Retrieve by parameters: WADO-URI (PS3.18 9)"
 _STORES: Final = "Store: STOW-RS (PS3.18 10.5)"
 _UNCHANGED: Final = ok("It has not changed (`If-None-Match`).", Payload.NOTHING, 304)
 _NOT_THERE: Final = Answer(404, "The archive has it not, or not within what the path says.")
@@ -184,6 +207,14 @@ def dicomweb_routes(
             "read", (OCTET_STREAM, MULTIPART), name="RetrieveInstanceBulkdata", answers=_RANGED,
         ),
     ]  # fmt: skip
+    found.append(
+        get(
+            "/wado", WadoUri(archive, retrieve, rendered), "One object, or what of it can be seen.",
+            "read", (*_PICTURES, DICOM, "application/pdf", "text/xml", "model/*", "video/*"), _URI,
+            name="RetrieveByUri", service=_URI_SERVICE,
+            answers=(*_RANGED, Answer(400, "A parameter is missing or broken.")),
+        )
+    )  # fmt: skip
     for path, text, name in (
         ("/studies", "Store objects.", "StoreInstances"),
         (_STUDY, "Store objects of one study.", "StoreStudyInstances"),

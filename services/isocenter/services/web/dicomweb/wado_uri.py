@@ -1,0 +1,252 @@
+"""WADO-URI (PS3.18 9): one object by the parameters of a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Final, TypeVar
+
+from isocenter.engine.dataset import DataSetError
+from isocenter.engine.uid import is_uid
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.pixels.errors import PixelError
+from isocenter.services.dicom.pixels.frames import NoPixelDataError, open_image
+from isocenter.services.dicom.pixels.image import ImageDescription
+from isocenter.services.dicom.pixels.rendering.options import (
+    GIF,
+    JPEG,
+    MAX_SIDE,
+    PNG,
+    RenderOptionError,
+    RenderOptions,
+    Viewport,
+    Window,
+)
+from isocenter.services.net.http.media_types import AcceptedRange, MediaTypeError, parse_accept
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
+from isocenter.services.web.dicomweb.rendered import Rendered
+from isocenter.services.web.dicomweb.representations import DICOM
+from isocenter.services.web.dicomweb.retrieve import Retrieve
+
+T = TypeVar("T")
+
+_PICTURES: Final = (JPEG, PNG, GIF)
+#: How much wider or higher a picture may become of which one side only was asked for.
+_ODDEST: Final = 8
+_ANNOTATIONS: Final = frozenset(("patient", "technique"))
+
+
+class WadoUri:
+    """Answers with an object, or what of it can be seen."""
+
+    def __init__(self, archive: Archive, retrieve: Retrieve, rendered: Rendered) -> None:
+        self._archive = archive
+        self._retrieve = retrieve
+        self._rendered = rendered
+        self._encapsulated = Encapsulated(archive)
+
+    async def __call__(self, request: Request) -> Response:
+        """The handler."""
+        if (request.parameter("requestType") or "").upper() != "WADO":
+            raise _bad("requestType", "it is WADO")
+        stored = await self._one(
+            request, study="studyUID", series="seriesUID", instance="objectUID"
+        )
+        media_type = await self._media_type(request, stored)
+        if media_type == DICOM:
+            return self._object(request, stored)
+        if media_type in _PICTURES:
+            return await self._picture(request, stored, media_type)
+        _check_charset(request, media_type)
+        return await self._encapsulated(request, stored)
+
+    async def _one(self, request: Request, **names: str) -> StoredInstance:
+        """The object that parameters name; one that they place elsewhere is not there."""
+        said = {place: request.parameter(name) for place, name in names.items()}
+        uid = said["instance"]
+        if not uid:
+            raise _bad(names["instance"], "it names the object")
+        for place, name in names.items():
+            if said[place] and not is_uid(said[place] or ""):
+                raise _bad(name, "it is a UID")
+        found = (await self._archive.index.get([uid])).get(uid)
+        if found is None or not (
+            said.get("study") in (None, "", found.study_instance_uid)
+            and said.get("series") in (None, "", found.series_instance_uid)
+        ):
+            raise HttpError(404, "NOT_FOUND", "the archive has no such object")
+        return found
+
+    # What it is to be.
+
+    async def _media_type(self, request: Request, stored: StoredInstance) -> str:
+        held = media_type_of(stored)
+        is_document = bool(held) and not held.startswith("video/")
+        there_is = [held] if held else []
+        if not is_document:
+            there_is += _PICTURES
+        there_is.append(DICOM)
+        said = request.parameter("contentType")
+        for wanted in _ranges(said or request.header("accept") or "*/*"):
+            name = wanted.range.name
+            if name == "*/*" and not held:
+                return await self._usual(request, stored)
+            if name == "image/*" and not is_document:
+                return JPEG
+            for one in there_is:
+                if wanted.range.covers(one) or (name == "video/*" and one == held):
+                    return one
+            if name in ("video/mpeg", "application/octet-stream") and held.startswith("video/"):
+                return held
+        raise HttpError(406, "NOT_ACCEPTABLE", f"this object can be had as {', '.join(there_is)}")
+
+    async def _usual(self, request: Request, stored: StoredInstance) -> str:
+        """JPEG of an image with one frame, or of the frame that is named; else the object."""
+        try:
+            async with open_image(stored_object(stored, self._archive.open)) as image:
+                is_one = len(image) == 1 or request.parameter("frameNumber") is not None
+                return JPEG if is_one else DICOM
+        except KeyError:
+            raise HttpError(410, "GONE", "the object is not there any more") from None
+        except (NoPixelDataError, DataSetError, PixelError):
+            return DICOM
+
+    # The object.
+
+    def _object(self, request: Request, stored: StoredInstance) -> Response:
+        anonymize = request.parameter("anonymize")
+        if anonymize is not None:
+            if anonymize.lower() != "yes":
+                raise _bad("anonymize", "it is yes, or is left out")
+            raise HttpError(
+                406, "NOT_ANONYMIZED", "objects are sent as they are; nothing is de-identified here"
+            )
+        syntax = request.parameter("transferSyntax")
+        if syntax is not None and syntax != "*" and not is_uid(syntax):
+            raise _bad("transferSyntax", "it is the UID of one")
+        return self._retrieve.alone(request, stored, syntax)
+
+    # A picture.
+
+    async def _picture(self, request: Request, stored: StoredInstance, media_type: str) -> Response:
+        frame = _whole(request, "frameNumber", 1 << 30) or 1
+        quality = _whole(request, "imageQuality", 100) or 90
+        rows, columns = (_whole(request, name, MAX_SIDE) for name in ("rows", "columns"))
+        region = _parsed(request, "region", _region)
+        window = _window(request)
+        labels = {one for one in (request.parameter("annotation") or "").lower().split(",") if one}
+        if not labels <= _ANNOTATIONS:
+            raise _bad("annotation", "it is patient, technique, or both with a comma")
+        state = None
+        if request.parameter("presentationUID") or request.parameter("presentationSeriesUID"):
+            if not (request.parameter("presentationUID")
+                    and request.parameter("presentationSeriesUID")):  # fmt: skip
+                raise _bad("presentationUID", "presentationSeriesUID belongs to it")
+            if window is not None:
+                raise _bad("presentationUID", "it has a window of its own")
+            state = await self._one(
+                request, series="presentationSeriesUID", instance="presentationUID"
+            )
+
+        def options(image: ImageDescription) -> RenderOptions:
+            return RenderOptions(
+                media_type=media_type,
+                quality=quality,
+                window=window,
+                viewport=_viewport(image, rows, columns, region),
+                has_patient_label="patient" in labels,
+                has_technique_label="technique" in labels,
+            )
+
+        return await self._rendered.picture(request, stored, frame, options, state)
+
+
+def _ranges(text: str) -> Sequence[AcceptedRange]:
+    try:
+        found = parse_accept(text)
+    except MediaTypeError as error:
+        raise _bad("contentType", str(error)) from error
+    return sorted((one for one in found if one.quality > 0), key=lambda one: -one.quality)
+
+
+def _check_charset(request: Request, media_type: str) -> None:
+    """Text that is kept goes out as it is, and says itself in what character set."""
+    charset = request.parameter("charset")
+    if not charset or not media_type.startswith("text/"):
+        return
+    names = {one.partition(";")[0].strip().lower() for one in charset.split(",")}
+    if not names & {"utf-8", "utf8", "iso_ir 192", "*"}:
+        raise HttpError(406, "NOT_ACCEPTABLE", "text is sent as it is stored, usually in UTF-8")
+
+
+def _bad(name: str, what: str) -> HttpError:
+    return HttpError(400, "BAD_PARAMETER", f"{name}: {what}")
+
+
+def _whole(request: Request, name: str, most: int) -> int | None:
+    text = request.parameter(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 11 and 1 <= int(text) <= most):
+        raise _bad(name, f"it is a number from 1 to {most}")
+    return int(text)
+
+
+def _parsed(request: Request, name: str, parse: Callable[[str], T]) -> T | None:
+    text = request.parameter(name)
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except (ValueError, RenderOptionError) as error:
+        raise _bad(name, str(error)) from error
+
+
+def _region(text: str) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, as parts of the image."""
+    try:
+        left, top, right, bottom = (float(one) for one in text.split(","))
+    except ValueError:
+        raise ValueError("it is LEFT,TOP,RIGHT,BOTTOM") from None
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("its numbers go from 0 to 1, right of left, bottom below top")
+    return left, top, right, bottom
+
+
+def _window(request: Request) -> Window | None:
+    center, width = (request.parameter(name) for name in ("windowCenter", "windowWidth"))
+    if center is None and width is None:
+        return None
+    if center is None or width is None:
+        raise _bad("windowCenter", "windowWidth belongs to it")
+    try:
+        return Window.parse(f"{center},{width}")
+    except RenderOptionError as error:
+        raise _bad("windowWidth", str(error)) from error
+
+
+def _viewport(
+    image: ImageDescription,
+    rows: int | None,
+    columns: int | None,
+    region: tuple[float, float, float, float] | None,
+) -> Viewport | None:
+    if rows is None and columns is None and region is None:
+        return None
+    left, top, right, bottom = region or (0, 0, 1, 1)
+    x, y = left * image.columns, top * image.rows
+    width, height = (right - left) * image.columns, (bottom - top) * image.rows
+    if rows is None and columns is None:
+        size = ceil(width), ceil(height)
+    else:
+        size = (
+            columns or ceil((rows or 1) * max(width / height, 1) * _ODDEST),
+            rows or ceil((columns or 1) * max(height / width, 1) * _ODDEST),
+        )
+    return Viewport(
+        min(size[0], MAX_SIDE), min(size[1], MAX_SIDE), x, y,
+        None if region is None else width, None if region is None else height,
+    )  # fmt: skip
