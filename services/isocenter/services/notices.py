@@ -325,7 +325,8 @@ class InstancesRead:
     (metadata, frames, bulk data), or as pictures.
 
     Attributes:
-        sop_classes: how many instances of each SOP Class UID.
+        sop_instance_uids: as far as they are known; none: those of all or of a series.
+        sop_classes: how many instances of each SOP Class UID, as far as they are known.
         is_whole: the answer was sent to its end.
     """
 

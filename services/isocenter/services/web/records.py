@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 from isocenter.services.net.http.application import Answered, Handler
@@ -69,15 +70,31 @@ class RequestRecords:
         for one in instances:
             by_study.setdefault(one.study_instance_uid, []).append(one)
         for study, some in by_study.items():
-            self._notices.publish(
-                InstancesRead(
-                    caller=caller_of(request),
-                    study_instance_uid=study,
-                    sop_instance_uids=frozenset(one.sop_instance_uid for one in some),
-                    sop_classes=Counter(one.sop_class_uid for one in some),
-                    is_whole=answered.status < _GONE,
-                )
+            uids = frozenset(one.sop_instance_uid for one in some)
+            self._sent(request, answered, study, uids, Counter(one.sop_class_uid for one in some))
+        if not by_study and "study" in request.arguments:
+            # What was made beforehand is sent without a look at each instance.
+            uid = request.arguments.get("instance")
+            uids = frozenset({uid} if uid else ())
+            self._sent(request, answered, request.arguments["study"], uids, {"": len(uids)})
+
+    def _sent(
+        self,
+        request: Request,
+        answered: Answered,
+        study: str,
+        uids: frozenset[str],
+        sop_classes: Mapping[str, int],
+    ) -> None:
+        self._notices.publish(
+            InstancesRead(
+                caller=caller_of(request),
+                study_instance_uid=study,
+                sop_instance_uids=uids,
+                sop_classes=sop_classes,
+                is_whole=answered.status < _GONE,
             )
+        )
 
 
 def _as_dimse(status: int) -> int:

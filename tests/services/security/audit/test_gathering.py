@@ -205,6 +205,15 @@ def test_a_thousand_frames_of_some_instances_are_one_message() -> None:
     assert users == ["7", "carol"]
 
 
+def test_a_study_is_told_of_also_without_its_instances() -> None:
+    groups: list[ReadGroup] = []
+    gathered = ReadInstances(groups.append)
+    gathered.add(read(), 0)
+    gathered.flush()
+    (group,) = groups
+    parsed(to_xml(group.message(HERE, Patient()), AuditSource(source_id="US")))
+
+
 def test_callers_studies_and_what_was_cut_are_told_apart() -> None:
     groups: list[ReadGroup] = []
     gathered = ReadInstances(groups.append)
