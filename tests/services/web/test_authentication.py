@@ -213,6 +213,16 @@ async def test_what_the_policy_denies(changes: dict[str, Any], tmp_path: Path) -
     assert (await refused(access, over_tls(), "read")).status == 403
 
 
+async def test_a_connection_that_has_outlived_its_certificate(tmp_path: Path) -> None:
+    request = over_tls()
+    assert request.identity is not None
+    request._scope["isocenter.identity"] = replace(request.identity, ends_at=time.time() - 1)
+    error = await refused(access_of(tmp_path), request, "read")
+    assert (error.status, error.code) == (401, "CERTIFICATE_EXPIRED")
+    request._scope["isocenter.identity"] = replace(request.identity, ends_at=time.time() + 60)
+    await access_of(tmp_path)(request, route_of("read"))
+
+
 async def test_what_was_refused_is_told(tmp_path: Path) -> None:
     notices, told = heard()
     entity = ApplicationEntity(ae_title="VIEWER", roles=("Viewer",))

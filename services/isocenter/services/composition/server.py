@@ -259,6 +259,7 @@ async def serve_archive(
 
         def take_revocations(revocations: Revocations) -> None:
             nursery.start_soon(server.end_revoked, revocations.revoked_in)
+            nursery.start_soon(web.end_revoked, revocations.revoked_in)
             if taking is not None:
                 taking.end_revoked(revocations.revoked_in)
 

@@ -106,13 +106,7 @@ class TlsContexts:
         any_host = client_context(files, tls.profile, check_hostname=False, strict=tls.strict)
         expiries = expiries_of(files)
         revocations = Revocations.read(files.crl)
-        # A browser has no certificate, as a rule: who calls without one shows something else.
-        web = None
-        if settings.web.https_host:
-            optional = ClientCertificates.OPTIONAL
-            web = server_context(
-                files, tls.profile, optional, strict=tls.strict, protocols=_WEB_PROTOCOLS
-            )
+        web = _web_context(files, settings)
         self.server, self._client, self._client_any_host = server, client, any_host
         self.web = web
         self.ca, self.expiries, self._settings = files.ca, expiries, settings
@@ -126,6 +120,8 @@ class TlsContexts:
         """
         with self._one_at_a_time:
             sessions = self.server.session_stats()["number"]
+            if self.web is not None:
+                sessions = max(sessions, self.web.session_stats()["number"])
             if sessions < _MOST_SESSIONS or len(self._before) >= _MOST_BEFORE:
                 return
             tls = self._settings.tls
@@ -135,10 +131,13 @@ class TlsContexts:
                 new = server_context(
                     self._files, tls.profile, tls.client_certificates, strict=tls.strict
                 )
+                web = _web_context(self._files, self._settings)
             except (TlsFileError, OSError):
                 return  # as `reload` will say
             self._before.add(self.server)
-            self.server = new
+            if self.web is not None:
+                self._before.add(self.web)
+            self.server, self.web = new, web
 
     async def keep_few_sessions(self) -> None:
         """`forget_sessions` now and then."""
@@ -183,6 +182,20 @@ def files_of_private_ca(directory: Path, ae_title: str) -> TlsFiles | None:
     paths = (files.certificate, files.key, files.crl)
     is_complete = all(path is not None and path.is_file() for path in paths)
     return files if is_current and is_complete else None
+
+
+def _web_context(files: TlsFiles, settings: Settings) -> ssl.SSLContext | None:
+    """For HTTP; None: it is not wanted."""
+    if not settings.web.https_host:
+        return None
+    # A browser has no certificate, as a rule: who calls without one shows something else.
+    return server_context(
+        files,
+        settings.tls.profile,
+        ClientCertificates.OPTIONAL,
+        strict=settings.tls.strict,
+        protocols=_WEB_PROTOCOLS,
+    )
 
 
 def _states_of(files: TlsFiles) -> tuple[object, ...]:

@@ -233,7 +233,7 @@ def web_server(
         send_seconds=web.send_timeout,
         grace_seconds=settings.deadlines.shutdown,
     )
-    return HttpServer(application, limits, proxies=proxies, on_limit=on_limit)
+    return HttpServer(application, limits, proxies=proxies, notices=notices)
 
 
 def _error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:

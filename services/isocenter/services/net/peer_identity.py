@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from isocenter.engine.fast_init import dataclass
 
 
@@ -16,6 +18,7 @@ class PeerIdentity:
         fingerprint: SHA-256 of the certificate, 64 lower-case hexadecimal digits.
         serial_number: as its issuer counts.
         issuer: the subject of the CA that signed it, as RFC 4514 writes it.
+        ends_at: when it expires, in seconds since 1970; None: nobody knows.
     """
 
     common_name: str | None
@@ -24,6 +27,7 @@ class PeerIdentity:
     fingerprint: str
     serial_number: int
     issuer: str = ""
+    ends_at: float | None = field(default=None, compare=False)
 
 
 def owns_ae_title(identity: PeerIdentity, ae_title: str) -> bool:

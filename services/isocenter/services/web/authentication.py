@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from math import ceil
+from time import time
 from typing import Final
 
 from isocenter.engine.items import UserIdentity
@@ -195,15 +196,22 @@ class WebAccess:
     def _by_certificate(self, request: Request, identity: PeerIdentity) -> Principal:
         policy = self._access.policy
         name = identity.common_name or ""
+        if identity.ends_at is not None and identity.ends_at <= time():
+            # It was good in the handshake, and the connection has outlived it.
+            raise HttpError(
+                401, "CERTIFICATE_EXPIRED", "the client certificate has expired", _CHALLENGE
+            )
         if not policy.entities:
-            return Principal(permissions=ALL_PERMISSIONS, certificate=name)
+            return Principal(
+                permissions=ALL_PERMISSIONS, certificate=name, ends_at=identity.ends_at
+            )
         entities = list(self._entities_of(policy, identity, request.host))
         if not entities:
             raise HttpError(
                 403, "NOT_ALLOWED", "the certificate is good, and the policy knows nobody with it"
             )
         permissions = union(policy.permissions(entity, None) for entity in entities)
-        return Principal(permissions=permissions, certificate=name)
+        return Principal(permissions=permissions, certificate=name, ends_at=identity.ends_at)
 
     def _entities_of(
         self, policy: Policy, identity: PeerIdentity, host: str

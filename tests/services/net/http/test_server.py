@@ -30,6 +30,7 @@ from isocenter.services.net.http.routing import Route, RouteTable
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.net.tls.contexts import ClientCertificates, TlsFiles, server_context
+from isocenter.services.notices import ConnectionRefused, Notice, Notices
 from isocenter.services.security.certificates.authority import CertificateAuthority
 
 FILE_BYTES = 3_000_001
@@ -91,10 +92,11 @@ async def serving(
     tls: Callable[[], ssl.SSLContext] | None = None,
     limits: HttpLimits = HttpLimits(),  # noqa: B008 - it is frozen
     proxies: TrustedProxies = NO_PROXIES,
+    notices: Notices | None = None,
 ) -> AsyncIterator[tuple[str, int, HttpServer]]:
     bind = ListenAddress(host="127.0.0.1", port=0, tls=tls)
     listeners = open_listener(bind)
-    server = HttpServer(application, limits, proxies=proxies)
+    server = HttpServer(application, limits, proxies=proxies, notices=notices)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run, [(sock, bind) for sock in listeners])
@@ -267,6 +269,74 @@ async def test_certificates_are_exchanged_while_connections_stay(files: TlsFiles
         assert (await before.get(f"{url}/hello/x")).status_code == 200
         async with httpx.AsyncClient(verify=trust) as after:
             assert (await after.get(f"{url}/hello/x")).status_code == 200
+
+
+async def test_connections_end_when_their_certificate_is_revoked(files: TlsFiles) -> None:
+    go_on, begun = trio.Event(), trio.Event()
+
+    async def slow(request: Request) -> Response:
+        begun.set()
+        await go_on.wait()
+        return Response(body=b"at last")
+
+    told: list[Notice] = []
+    routes = RouteTable([*table().routes, Route(method="GET", path="/slow", handler=slow, text="")])
+    context = web_context(files)
+    trust = ssl.create_default_context(cafile=files.ca)
+    own = ssl.create_default_context(cafile=files.ca)
+    assert files.certificate is not None
+    own.load_cert_chain(files.certificate, files.key)
+    async with (
+        serving(RoutedApplication(routes), tls=lambda: context, notices=Notices(told.append)) as (
+            url,
+            _,
+            server,
+        ),
+        httpx.AsyncClient(verify=own) as known,
+        httpx.AsyncClient(verify=trust) as stranger,
+        trio.open_nursery() as nursery,
+    ):
+        assert (await stranger.get(f"{url}/hello/x")).status_code == 200
+        answers: list[httpx.Response] = []
+
+        async def ask() -> None:
+            answers.append(await known.get(f"{url}/slow"))
+
+        nursery.start_soon(ask)
+        await begun.wait()
+        assert server.connections == 2
+        nursery.start_soon(server.end_revoked, lambda chain: "its certificate" if chain else "")
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.connections == 2, "its request is answered"
+        go_on.set()
+        while server.connections == 2:
+            await trio.lowlevel.checkpoint()
+        assert (await stranger.get(f"{url}/hello/x")).status_code == 200
+        with pytest.raises(httpx.HTTPError):
+            await known.get(f"{url}/hello/x")
+    assert [one.text for one in answers] == ["at last"]
+    assert {type(one) for one in told} == {ConnectionRefused}
+    for one in told:
+        assert isinstance(one, ConnectionRefused)
+        assert "its certificate was revoked" in one.detail
+
+
+async def test_an_idle_connection_ends_at_once_when_its_certificate_is_revoked(
+    files: TlsFiles,
+) -> None:
+    context = web_context(files)
+    own = ssl.create_default_context(cafile=files.ca)
+    assert files.certificate is not None
+    own.load_cert_chain(files.certificate, files.key)
+    async with (
+        serving(RoutedApplication(table()), tls=lambda: context) as (url, _, server),
+        httpx.AsyncClient(verify=own) as client,
+    ):
+        assert (await client.get(f"{url}/hello/x")).status_code == 200
+        await server.end_revoked(lambda chain: "")
+        assert server.connections == 1
+        await server.end_revoked(lambda chain: "its certificate")
+        assert server.connections == 0
 
 
 async def test_what_is_no_tls_is_closed(files: TlsFiles) -> None:

@@ -16,6 +16,7 @@ from isocenter.services.net.http.connection import HttpConnection, connection_sc
 from isocenter.services.net.http.exchange import Application
 from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
 from isocenter.services.net.http.limits import DEFAULT_HTTP_LIMITS, HttpLimits
+from isocenter.services.net.http.records import HttpLimitReached
 from isocenter.services.net.listeners import AcceptBackoff, ListenAddress
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport
@@ -25,6 +26,7 @@ from isocenter.services.net.transport import (
     format_address,
     prepare_socket,
 )
+from isocenter.services.notices import ConnectionRefused, Notices, RefusalReason
 
 log = logging.getLogger("isocenter.http")
 
@@ -32,10 +34,17 @@ _TLS_HANDSHAKE: Final = 0x16
 
 
 class _Place:
-    """A connection from accept to close; when it has been idle since: for ever, if it is busy."""
+    """A connection from accept to close; when it has been idle since: for ever, if it is busy.
 
-    def __init__(self, host: str) -> None:
+    Attributes:
+        chain: the certificates of its peer, in DER; None: it has shown none.
+    """
+
+    def __init__(self, host: str, peer: str) -> None:
         self.host = host
+        self.peer = peer
+        self.chain: Callable[[], Sequence[bytes]] | None = None
+        self.is_over = trio.Event()
         self.scope = trio.CancelScope()
         self.connection: HttpConnection | None = None
         self.since = trio.current_time()
@@ -51,7 +60,7 @@ class HttpServer:
     Args:
         application: ASGI 3; see `exchange` and `connection_scope` for what it gets beside.
         proxies: for whom the bound of one address does not hold: many callers stand behind them.
-        on_limit: told which bound of the limits was reached.
+        notices: told which bound of the limits was reached, and whose certificate was revoked.
     """
 
     def __init__(
@@ -60,9 +69,10 @@ class HttpServer:
         limits: HttpLimits = DEFAULT_HTTP_LIMITS,
         *,
         proxies: TrustedProxies = NO_PROXIES,
-        on_limit: Callable[[str], None] = lambda limit: None,
+        notices: Notices | None = None,
     ) -> None:
-        self._on_limit = on_limit
+        self._notices = Notices() if notices is None else notices
+        self._revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
         self._application = application
         self._proxies = proxies
         self.limits = limits
@@ -81,6 +91,46 @@ class HttpServer:
     def requests(self) -> int:
         """Connections on which a request is under way."""
         return sum(p.connection is not None and p.connection.is_busy for p in self._places)
+
+    def _on_limit(self, limit: str) -> None:
+        self._notices.publish(HttpLimitReached(limit))
+
+    async def end_revoked(self, revoked_in: Callable[[Sequence[bytes]], str]) -> None:
+        """End the connections whose certificates have been revoked, each when the requests under
+        way are answered, or after the grace.
+
+        Args:
+            revoked_in: which certificate of a chain (in DER) is revoked; empty: none.
+        """
+        self._revoked_in = revoked_in
+        async with trio.open_nursery() as nursery:
+            for place in list(self._places):
+                if self._is_revoked(place):
+                    nursery.start_soon(self._end, place)
+
+    def _is_revoked(self, place: _Place) -> bool:
+        if place.chain is None:
+            return False
+        revoked = self._revoked_in(place.chain())
+        if revoked:
+            why = f"the connection for HTTP is ended: {revoked} was revoked"
+            log.warning("%s: %s", place.peer, why)
+            self._notices.publish(
+                ConnectionRefused(
+                    address=place.peer, refusal=RefusalReason.TLS_HANDSHAKE, detail=why
+                )
+            )
+        return bool(revoked)
+
+    async def _end(self, place: _Place) -> None:
+        place.chain = None  # it is told once
+        if place.connection is None:
+            place.scope.cancel()
+            return
+        with trio.move_on_after(self.limits.grace_seconds):
+            await _leave(place.connection)
+            await place.is_over.wait()
+        place.scope.cancel()
 
     def stop(self) -> None:
         """Take no more; `run` ends when what is under way is answered, or after the grace."""
@@ -134,14 +184,15 @@ class HttpServer:
             except OSError:
                 sock.close()
                 continue
-            place = _Place(str(name[0]) if isinstance(name, tuple) else "local")
+            host = str(name[0]) if isinstance(name, tuple) else "local"
+            place = _Place(host, format_address(name))
             if not self._has_room(place.host):
                 log.warning("%s: more connections than are allowed, all busy; closed", place.host)
                 sock.close()
                 continue
             self._places[place] = None
             self._per_address[place.host] += 1
-            serving.start_soon(self._serve, sock, format_address(name), address, place)
+            serving.start_soon(self._serve, sock, place.peer, address, place)
             await trio.lowlevel.checkpoint()  # a flood of connections starves nobody
 
     def _has_room(self, host: str) -> bool:
@@ -188,6 +239,7 @@ class HttpServer:
                     await transport.aclose()
             sock.close()
             del self._places[place]
+            place.is_over.set()
             self._per_address[place.host] -= 1
             if not self._per_address[place.host]:
                 del self._per_address[place.host]
@@ -204,7 +256,15 @@ class HttpServer:
         self._handshakes[place] = None
         try:
             with trio.fail_after(self.limits.head_seconds):
-                return await tls_transport(sock, address.tls(), server_side=True, peer_address=peer)
+                transport = await tls_transport(
+                    sock, address.tls(), server_side=True, peer_address=peer
+                )
+            if transport.identity is not None:
+                place.chain = transport.chain
+            if self._is_revoked(place):  # since the handshake began
+                await transport.aclose()
+                return None
+            return transport
         except trio.TooSlowError:
             self._on_limit("head_seconds")
             log.info("%s: no TLS handshake in time; closed", peer)

@@ -148,6 +148,7 @@ def identity_of(certificate: bytes) -> PeerIdentity:
             fingerprint=fingerprint,
             serial_number=parsed.serial_number,
             issuer=parsed.issuer.rfc4514_string(),
+            ends_at=parsed.not_valid_after_utc.timestamp(),
         )
     except (ValueError, TypeError, x509.DuplicateExtension):
         return PeerIdentity(

@@ -81,8 +81,8 @@ class TlsSettings:
     end_revoked: bool = setting(
         True,
         kinds.Boolean(),
-        "after a reload, end associations and HL7 connections whose certificate has been revoked, "
-        "once the operation or message under way has ended",
+        "after a reload, end associations, and connections for HL7 and HTTP, whose certificate has "
+        "been revoked, once the operation, message or request under way has ended",
     )
     strict: bool = setting(
         False, kinds.Boolean(), "refuse certificates that do not follow RFC 5280 to the letter"
