@@ -157,6 +157,12 @@ async def test_the_openapi_document_is_one() -> None:
         assert "application/dicom+json" in store["responses"]["409"]["content"]
         (study,) = store["parameters"]
         assert (study["in"], study["required"]) == ("path", True)
+        search = operations["GET", "/dicomweb/studies"]["parameters"]
+        named = {parameter["name"]: parameter for parameter in search}
+        assert re.search(named["limit"]["schema"]["pattern"], "100")
+        assert not re.search(named["limit"]["schema"]["pattern"], "-1")
+        # Attributes are matched by any name.
+        assert (named["attribute"]["style"], named["attribute"]["explode"]) == ("form", True)
 
 
 async def test_every_route_is_explained() -> None:

@@ -29,15 +29,19 @@ class Parameter:
         text: one sentence for whoever reads the description.
         place: ``query`` or ``header``.
         values: the only ones, when there are few.
+        pattern: a regular expression that its values fit; empty: any text.
         is_flag: what counts is that it is there; it may have no value.
+        is_any: it stands for all names that are not those of others.
     """
 
     name: str
     text: str
     place: str = "query"
     values: tuple[str, ...] = ()
+    pattern: str = ""
     is_required: bool = False
     is_flag: bool = False
+    is_any: bool = False
 
 
 class Payload(Enum):

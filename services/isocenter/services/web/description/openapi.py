@@ -12,6 +12,7 @@ from isocenter.services.web.principal import permissions_for, scopes_for
 OPENAPI_JSON: Final = "application/json"
 _DICOM_JSON: Final = "application/dicom+json"
 _UID: Final = "^[0-9.]{1,64}$"
+_FRAMES: Final = "^[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*$"
 _BEARER, _CERTIFICATE = "bearer", "certificate"
 _DESCRIPTION: Final = """\
 DICOMweb (PS3.18). Who calls is known by a client certificate or a bearer token; programs on the \
@@ -137,6 +138,8 @@ def _place(name: str, places: Mapping[str, str]) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "minLength": 1}
     if text.endswith("UID"):
         schema = {"type": "string", "pattern": _UID}
+    elif name == "frames":
+        schema = {"type": "string", "pattern": _FRAMES}
     return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
 
 
@@ -144,6 +147,10 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     if parameter.values:
         schema["enum"] = list(parameter.values)
+    if parameter.pattern:
+        schema["pattern"] = f"^({parameter.pattern})$"
+    if parameter.is_any:
+        schema = {"type": "object", "additionalProperties": schema}
     found = {
         "name": parameter.name,
         "in": parameter.place,
@@ -153,6 +160,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
     if parameter.is_flag:
         found["allowEmptyValue"] = True
+    if parameter.is_any:
+        found |= {"style": "form", "explode": True}
     return found
 
 

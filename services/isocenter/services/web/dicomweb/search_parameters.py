@@ -23,14 +23,20 @@ _LISTED_BY_COMMAS: Final = frozenset({"UI", "CS"})
 _NOT_FUZZY: Final = "fuzzy matching is not supported: names are matched literally"
 _MORE: Final = "there are more results: ask for them with limit and offset"
 
+_NUMBER: Final = "[0-9]{1,9}"
 #: As routes describe them.
 SEARCH_PARAMETERS: Final = (
+    Parameter(
+        name="attribute",
+        text="Any keyword, tag, or path of them with dots in between: what has to match.",
+        is_any=True,
+    ),
     Parameter(
         name="includefield",
         text="Attributes that answers show beside the usual ones; `all`: whatever there is.",
     ),
-    Parameter(name="limit", text="As many answers at most."),
-    Parameter(name="offset", text="So many answers are passed over."),
+    Parameter(name="limit", text="As many answers at most.", pattern=_NUMBER),
+    Parameter(name="offset", text="So many answers are passed over.", pattern=_NUMBER),
     Parameter(
         name="fuzzymatching",
         text="Names that sound alike: not done, and `true` is answered with a `Warning`.",
@@ -149,6 +155,6 @@ def _path(name: str) -> Path:
 
 
 def _number(name: str, value: str) -> int:
-    if not value.isascii() or not value.isdecimal() or len(value) > 9:
+    if re.fullmatch(_NUMBER, value) is None:
         raise HttpError(400, "BAD_QUERY", f"{name} is a whole number from 0 on")
     return int(value)

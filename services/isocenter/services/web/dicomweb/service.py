@@ -39,7 +39,7 @@ _PICTURE: Final = (
     _ACCEPT,
     Parameter(name="window", text="CENTER,WIDTH,FUNCTION of the window."),
     Parameter(name="viewport", text="WIDTH,HEIGHT and the part of the image that is shown."),
-    Parameter(name="quality", text="Of a JPEG, 1 to 100."),
+    Parameter(name="quality", text="Of a JPEG, 1 to 100.", pattern="[1-9][0-9]?|100"),
     Parameter(name="annotation", text="Texts drawn into the picture: patient, technique."),
     Parameter(name="iccprofile", text="What becomes of colours."),
 )
