@@ -20,6 +20,7 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.services.errors import StorageError
 from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
@@ -67,6 +68,9 @@ def table(file: BinaryIO | None = None) -> RouteTable[Handler]:
     async def fail(request: Request) -> Response:
         raise ValueError("of ours")
 
+    async def full(request: Request) -> Response:
+        raise StorageError("the disk /secret is full", out_of_resources=True)
+
     async def made(request: Request) -> Response:
         async def pieces() -> AsyncIterator[bytes]:
             for n in range(3):
@@ -80,6 +84,7 @@ def table(file: BinaryIO | None = None) -> RouteTable[Handler]:
             Route(method="GET", path="/file", handler=send_file, text="Sends a file."),
             Route(method="POST", path="/count", handler=count, text="Counts."),
             Route(method="GET", path="/fail", handler=fail, text="Fails."),
+            Route(method="GET", path="/full", handler=full, text="Finds the disk full."),
             Route(method="GET", path="/made", handler=made, text="Makes a body."),
         ]
     )
@@ -196,12 +201,15 @@ async def test_what_is_not_there_and_what_fails(caplog: pytest.LogCaptureFixture
             ("GET", "/hello/x?" + "a&" * 600, 400, "BAD_QUERY"),
             ("GET", "/hello/x?a=%ff", 400, "BAD_QUERY"),
             ("GET", "/fail", 500, "INTERNAL"),
+            ("GET", "/full", 503, "UNAVAILABLE"),
         ):
             answer = await client.request(method, url + path)
             told = answer.json()["error"]
             assert (answer.status_code, told["code"]) == (status, code), path
             assert told["request"] == answer.headers["x-request-id"]
             assert "Traceback" not in answer.text
+            assert "/secret" not in answer.text
+            assert ("retry-after" in answer.headers) is (status == 503)
         assert (await client.post(f"{url}/hello/x")).headers["allow"] == "GET, HEAD, OPTIONS"
         assert (await client.get(f"{url}/hello/nobody")).headers["x-why"] == "because"
         assert (await client.get(f"{url}/hello/x/")).status_code == 200

@@ -592,6 +592,27 @@ async def test_a_restart_waits_for_no_claim(tmp_path: Path) -> None:
                 assert (await came.wait(TRANSACTION)).is_complete
 
 
+async def test_what_was_asked_over_the_web_is_ended_by_whichever_process(tmp_path: Path) -> None:
+    clock = Clock()
+    async with archive_of(1, path=tmp_path / "index.db") as (archive, database):
+        async with process(archive, database, clock=clock, runs=False) as ended:
+            assert await ended.service.take(TRANSACTION, references(1, 2), "jane")
+            assert not await ended.service.take(TRANSACTION, references(1, 2), "jane")
+        async with process(archive, database, clock=clock, runs=False) as other:
+            await database.write(release_stale)
+            # Nobody there has begun it: it is not waited for.
+            before = await other.service.outcome(TRANSACTION, wait_seconds=PATIENCE)
+            assert before is not None
+            assert before.failures is None
+            (claimed,) = await other.service._next()
+            await other.service._settle(claimed)
+            after = await other.service.outcome(TRANSACTION)
+            assert after is not None
+            assert after.failures == (0, 0x0112)
+            assert not await DatabaseReports(database, now=clock).claim("w", 60, 10)
+            assert await other.service.outcome("9.9") is None
+
+
 async def test_only_one_of_several_processes_delivers(tmp_path: Path) -> None:
     clock = Clock()
     path = tmp_path / "index.db"

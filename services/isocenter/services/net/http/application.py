@@ -12,6 +12,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.errors import StorageError
 from isocenter.services.net.http.cross_origin import NO_ORIGINS, AllowedOrigins
 from isocenter.services.net.http.exchange import BodyTimeoutError, Message, Receive, Scope, Send
 from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
@@ -40,6 +41,12 @@ Authorize = Callable[[Request, Route[Handler]], Awaitable[None]]
 
 #: Shorter pieces of a response leave together with what comes behind them.
 _HELD_BACK: Final = 16 << 10
+
+
+#: What the disk or the database cannot do may be done later.
+_LATER: Final = HttpError(
+    503, "UNAVAILABLE", "the archive cannot do that now; ask again", [("retry-after", "10")]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,9 @@ class RoutedApplication:
                 response = self._error(request, error)
             except BodyTimeoutError as error:
                 response = self._error(request, HttpError(408, "TIMEOUT", str(error)))
+            except StorageError as error:
+                log.error("request %s has to wait: %s %s: %s", name, request.method, path, error)
+                response = self._error(request, _LATER)
             except Exception:
                 log.exception("request %s failed: %s %s", name, request.method, path)
                 response = self._error(

@@ -23,7 +23,6 @@ from isocenter.services.web.dicomweb.data_sets import (
     ONE,
     data_set_response,
     read_data_set,
-    storing,
 )
 from isocenter.services.web.dicomweb.representations import Offer, choose
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
@@ -79,19 +78,17 @@ class WebCommitment:
         except OperationError as error:
             raise HttpError(400, "BAD_DATA_SET", error.comment) from error
         requester = caller_name(self._caller_of(request))
-        with storing():
-            if not await self._scp.take(uid, references, requester):
-                raise HttpError(
-                    409, "IN_USE", "there is a transaction with this UID; GET tells its outcome"
-                )
-            found = await self._scp.outcome(uid, wait_seconds=self._wait_seconds)
+        if not await self._scp.take(uid, references, requester):
+            raise HttpError(
+                409, "IN_USE", "there is a transaction with this UID; GET tells its outcome"
+            )
+        found = await self._scp.outcome(uid, wait_seconds=self._wait_seconds)
         return self._answer(request, form, found)
 
     async def result(self, request: Request) -> Response:
         """The handler of a result check (13.5)."""
         form, _ = choose(request, ONE)
-        with storing():
-            found = await self._scp.outcome(request.arguments["transaction"])
+        found = await self._scp.outcome(request.arguments["transaction"])
         return self._answer(request, form, found)
 
     def _answer(self, request: Request, form: Offer, found: Transaction | None) -> Response:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -20,7 +18,6 @@ from isocenter.services.dicom.model_file import writable_item
 from isocenter.services.dicom.model_reader import Model, ModelError, encode_texts, read_model
 from isocenter.services.dicom.xml_reader import read_xml
 from isocenter.services.dicom.xml_writer import xml_of
-from isocenter.services.errors import StorageError
 from isocenter.services.net.http.media_types import MediaType, MediaTypeError, parse_media_type
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
 from isocenter.services.net.http.multipart import (
@@ -37,8 +34,6 @@ from isocenter.services.web.dicomweb.representations import (
     MULTIPART,
     Offer,
 )
-
-log = logging.getLogger("isocenter.http")
 
 _JSON: Final = Offer(media_type=DICOM_JSON, is_multipart=False)
 _XML: Final = Offer(media_type=DICOM_XML, is_multipart=False)
@@ -60,7 +55,6 @@ _READERS: Final[dict[str, Callable[[bytes], list[Model]]]] = {
 }
 #: A text has so many times the bytes of its data set, and is rarely longer.
 _TEXT_FACTOR: Final = 8
-_RETRY_SECONDS: Final = "10"
 
 
 async def read_data_set(request: Request, limits: Limits) -> AttributeList:
@@ -157,22 +151,3 @@ def _response(
         return Response(status=status, headers=made.headers, body=made.body)
     content = ("content-type", form.media_type)
     return Response(status=status, headers=[*headers, content], body=alone)
-
-
-@contextmanager
-def storing() -> Iterator[None]:
-    """What the database cannot do now is 503, and told in the log.
-
-    Raises:
-        HttpError: that.
-    """
-    try:
-        yield
-    except StorageError as error:
-        log.error("a request has to wait: %s", error)
-        raise HttpError(
-            503,
-            "UNAVAILABLE",
-            "the archive cannot do that now; ask again",
-            [("retry-after", _RETRY_SECONDS)],
-        ) from error

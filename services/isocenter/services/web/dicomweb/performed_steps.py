@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -21,13 +20,10 @@ from isocenter.services.web.dicomweb.data_sets import (
     ONE,
     data_set_response,
     read_data_set,
-    storing,
 )
 from isocenter.services.web.dicomweb.representations import choose
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.principal import caller_name
-
-log = logging.getLogger("isocenter.http")
 
 PATH: Final = "/modality-performed-procedure-steps/{step}"
 _SERVICE: Final = "Modality performed procedure step (PS3.18 15)"
@@ -86,19 +82,18 @@ class WebPerformedSteps:
         attributes = await read_data_set(request, self._limits)
         caller = self._caller_of(request)
         try:
-            with storing():
-                if is_update:
-                    step = await self._manager.change(
-                        uid, attributes, as_ae_title=self._ae_title, limits=self._limits
-                    )
-                else:
-                    step = await self._manager.create(
-                        uid,
-                        attributes,
-                        source=caller_name(caller),
-                        as_ae_title=self._ae_title,
-                        limits=self._limits,
-                    )
+            if is_update:
+                step = await self._manager.change(
+                    uid, attributes, as_ae_title=self._ae_title, limits=self._limits
+                )
+            else:
+                step = await self._manager.create(
+                    uid,
+                    attributes,
+                    source=caller_name(caller),
+                    as_ae_title=self._ae_title,
+                    limits=self._limits,
+                )
         except OperationError as error:
             raise _refusal(error, _UPDATING if is_update else _CREATING) from error
         self._notices.publish(change_of(step, caller))
@@ -111,8 +106,7 @@ class WebPerformedSteps:
     async def get(self, request: Request) -> Response:
         """The handler of retrieval (15.6)."""
         form, _ = choose(request, ONE)
-        with storing():
-            step = await self._manager.get(request.arguments["step"])
+        step = await self._manager.get(request.arguments["step"])
         if step is None:
             raise HttpError(404, "NOT_FOUND", "there is no such step")
         headers = [

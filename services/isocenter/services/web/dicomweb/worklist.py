@@ -34,7 +34,6 @@ from isocenter.services.web.dicomweb.data_sets import (
     MANY,
     MEDIA_TYPES,
     data_sets_response,
-    storing,
 )
 from isocenter.services.web.dicomweb.representations import choose
 from isocenter.services.web.dicomweb.search import SearchLimits
@@ -95,15 +94,14 @@ class WebWorklist:
         identifier, keys = self._understood(said)
         states = tuple(EntryState) if keys.asks_for_status else self._states
         found: list[AttributeList] = []
-        with storing():
-            skipped = 0
-            async with self._worklist.find(keys, states) as blocks:
-                async for block in blocks:
-                    passed = min(said.offset - skipped, len(block))
-                    skipped += passed
-                    found += map(with_state, block[passed:])
-                    if len(found) > limit:
-                        break
+        skipped = 0
+        async with self._worklist.find(keys, states) as blocks:
+            async for block in blocks:
+                passed = min(said.offset - skipped, len(block))
+                skipped += passed
+                found += map(with_state, block[passed:])
+                if len(found) > limit:
+                    break
         answers = found[:limit]
         if not said.includes_all:
             answers = [keys.response(one) for one in answers]
