@@ -101,15 +101,19 @@ def image(side: int) -> Template:
     return Template(CT, part_10(ds, EXPLICIT, os.urandom(2 * side * side)))
 
 
-def head_of_frames(frames: int) -> bytes:
-    """A multi-frame object's data set as far as its pixels, which are left out."""
+def multi_frame_file(frames: int) -> bytes:
+    """A multi-frame object's file as far as its pixels, which are left out."""
     ds = _named()
     ds.SOPClassUID = MULTI_FRAME
     ds.NumberOfFrames = frames
-    file = part_10(ds, EXPLICIT, b"")
-    data_set = file[read_file_meta(file).data_set_offset :]
     length = frames * FRAME_BYTES
-    return data_set[:-4] + length.to_bytes(4, "little")
+    return part_10(ds, EXPLICIT, b"")[:-4] + length.to_bytes(4, "little")
+
+
+def head_of_frames(frames: int) -> bytes:
+    """The same without File Meta Information."""
+    file = multi_frame_file(frames)
+    return file[read_file_meta(file).data_set_offset :]
 
 
 def _named() -> Dataset:

@@ -15,7 +15,7 @@ from typing import Final
 from peers.asking import DESTINATION
 from peers.wire import CALLED, MAX_PDU_LENGTH, Certificates
 
-_ISOCENTER: Final = (sys.executable, "-m", "isocenter.services.cli")
+ISOCENTER: Final = (sys.executable, "-m", "isocenter.services.cli")
 #: It drops the oldest beyond 500, whatever its configuration says; the rest is for what is
 #: retrieved.
 _DCMQRSCP_STUDIES: Final = 450
@@ -56,7 +56,7 @@ class Kind:
 def _isocenter(durability: str, workers: int = 1) -> Callable[[Place], Sequence[object]]:
     def command(place: Place) -> Sequence[object]:
         words: list[object] = [
-            *_ISOCENTER, "serve", "--data-dir", place.folder / "data", "--ae-title", CALLED,
+            *ISOCENTER, "serve", "--data-dir", place.folder / "data", "--ae-title", CALLED,
             "--durability", durability, "--workers", workers, "--log-level", "warning",
             "--peer", f"{DESTINATION}@127.0.0.1:{place.destination}",
         ]  # fmt: skip
