@@ -281,7 +281,9 @@ class _Store:
         await self._step("open")
         return _Reader(self._disk, await self._objects.open(key))
 
-    async def open_ahead(self, keys: Sequence[str]) -> Sequence[_Reader | None]:
+    async def open_ahead(
+        self, keys: Sequence[str], *, reads: bool = True
+    ) -> Sequence[_Reader | None]:
         found: list[ObjectReader | None] = []
         for key in keys:
             try:

@@ -16,7 +16,7 @@ from isocenter.engine.dataset import read_file_meta
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import Index, InstanceRecord
 from isocenter.services.net.http.application import Handler
-from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.net.http.messages import Piece, Request, Response
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.net.http.routing import RouteTable
 from isocenter.storage.database.index.memory import MemoryIndex
@@ -97,24 +97,26 @@ async def _no_body() -> dict[str, object]:
 
 async def body_of(response: Response) -> bytes:
     """All bytes of a response, as they would be sent."""
-    found = []
+    found = b""
     try:
         if isinstance(response.body, AsyncIterator):
             async for some in response.body:
-                found += [some] if isinstance(some, Buffer | FileRegion) else some
+                pieces = [some] if isinstance(some, Buffer | FileRegion) else some
+                found += b"".join(map(_bytes_of, pieces))
         elif isinstance(response.body, Buffer | FileRegion):
-            found = [response.body]
+            found = _bytes_of(response.body)
         else:
-            found = [*response.body]
-        return b"".join(
-            os.pread(piece.descriptor, piece.length, piece.offset)
-            if isinstance(piece, FileRegion)
-            else bytes(piece)
-            for piece in found
-        )
+            found = b"".join(map(_bytes_of, response.body))
+        return found
     finally:
         if response.close is not None:
             response.close()
+
+
+def _bytes_of(piece: Piece) -> bytes:
+    if isinstance(piece, FileRegion):
+        return os.pread(piece.descriptor, piece.length, piece.offset)
+    return bytes(piece)
 
 
 def is_from_file(response: Response) -> bool:

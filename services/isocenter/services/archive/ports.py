@@ -417,11 +417,16 @@ class ObjectStore(Protocol):
 
     async def open(self, key: str) -> ObjectReader: ...
 
-    async def open_ahead(self, keys: Sequence[str]) -> Sequence[ObjectReader | None]:
+    async def open_ahead(
+        self, keys: Sequence[str], *, reads: bool = True
+    ) -> Sequence[ObjectReader | None]:
         """Open objects that are read soon from their beginning, and fetch what is read first.
 
         None: nothing is gained by that, or it cannot be opened; `open` says why.  Whoever calls it
         closes the readers, and asks for few at once.
+
+        Args:
+            reads: into memory; else as far as the system does it by itself.
         """
         ...
 

@@ -134,7 +134,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return MemoryReader(self._objects[key])
 
-    async def open_ahead(self, keys: Sequence[str]) -> Sequence[MemoryReader | None]:
+    async def open_ahead(
+        self, keys: Sequence[str], *, reads: bool = True
+    ) -> Sequence[MemoryReader | None]:
         await trio.lowlevel.checkpoint()
         return [None] * len(keys)  # nothing is quicker than `open`
 

@@ -400,3 +400,27 @@ async def test_curl(file: BinaryIO, files: TlsFiles, tmp_path: Path) -> None:
             assert await in_thread(partial(curl, version, f"{url}/file")) == expected
             words = (version, "-T", str(upload), "-X", "POST", f"{url}/count")
             assert json.loads(await in_thread(partial(curl, *words)))["length"] == 2_000_000
+
+
+async def test_what_a_body_is_made_of_is_closed_when_its_peer_goes() -> None:
+    closed = trio.Event()
+
+    async def endless(request: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(100_000)
+            finally:
+                await trio.lowlevel.checkpoint()
+                closed.set()
+
+        return Response(body=pieces())
+
+    route = Route(method="GET", path="/endless", handler=endless, text="Never ends.")
+    async with serving(RoutedApplication(RouteTable([route]))) as (_, port, _):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.receive_some(1)
+        await stream.aclose()
+        with trio.fail_after(30):
+            await closed.wait()

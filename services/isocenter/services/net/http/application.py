@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -41,6 +41,8 @@ Authorize = Callable[[Request, Route[Handler]], Awaitable[None]]
 
 #: Shorter pieces of a response leave together with what comes behind them.
 _HELD_BACK: Final = 16 << 10
+#: For closing what a body was made of.
+_GOODBYE_SECONDS: Final = 5.0
 
 
 #: What the disk or the database cannot do may be done later.
@@ -277,8 +279,9 @@ class _Sender:
                 pieces, last = pieces[:-1], end
             await self._send_pieces(pieces, is_followed=len(last) > 0)
             if made is not None:
-                async for some in made:
-                    await self._send_pieces(_pieces(some))
+                async with _closing(made):
+                    async for some in made:
+                        await self._send_pieces(_pieces(some))
         await self._send({"type": "http.response.body", "body": last})
         self.size += len(last)
 
@@ -304,6 +307,17 @@ class _Sender:
                 }
             await self._send(message)
             self.size += len(piece)
+
+
+@asynccontextmanager
+async def _closing(made: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """What a body stands on is given back at once when it is not sent to its end."""
+    try:
+        yield
+    finally:
+        if isinstance(made, AsyncGenerator):
+            with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+                await made.aclose()
 
 
 def _pieces(body: Piece | Sequence[Piece]) -> Sequence[Piece]:

@@ -6,6 +6,7 @@ later cuts the connection, so that half a study never looks like a whole one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final
@@ -20,7 +21,6 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.archive.read_ahead import reading_ahead
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.object_reader import FileBacked, ObjectReader
 from isocenter.services.dicom.pixels.transcoder import Transcoder
@@ -47,6 +47,7 @@ _ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
 #: Web services do not use them (PS3.18 8.7.3): sent as Explicit VR Little Endian.
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
 _PIECE: Final = 1 << 20
+_OPENED_AT_ONCE: Final = 8
 OpenStored = Callable[[StoredInstance], Awaitable[ObjectReader]]
 
 
@@ -179,8 +180,9 @@ class Retrieve:
         self, outgoing: Sequence[_Outgoing], boundary: str, base: str
     ) -> AsyncGenerator[Sequence[Piece], None]:
         writer = MultipartWriter(boundary)
-        as_stored = [one.stored for one in outgoing if one.is_as_stored]
-        async with reading_ahead(self._archive, as_stored) as ahead:
+        async with AsyncExitStack() as stack:
+            ahead = _Ahead(self._archive, [one.stored for one in outgoing if one.is_as_stored])
+            stack.push_async_callback(ahead.close)
             for one in outgoing:
                 before = [writer.begin_part(one.headers(base))]
                 async with aclosing(self._bytes_of(one, ahead.open)) as pieces:
@@ -213,14 +215,14 @@ class Retrieve:
                 if reader.size != stored.size:
                     raise KeyError("another object has taken its place")
 
-                async def whole() -> AsyncIterator[Piece]:
+                async def whole() -> AsyncGenerator[Piece, None]:
                     if isinstance(reader, FileBacked):
                         yield FileRegion(reader.descriptor, 0, stored.size)
                         return
                     for start in range(0, stored.size, _PIECE):
                         yield await reader.read(start, min(_PIECE, stored.size - start))
 
-                yield whole()
+                yield await stack.enter_async_context(aclosing(whole()))
                 return
             item = stored_object(stored, self._archive.open)
             target = one.transfer_syntax
@@ -233,7 +235,7 @@ class Retrieve:
                 uid = made.sop_instance_uid
                 parts = await stack.enter_async_context(aclosing(made.parts()))
 
-            async def anew() -> AsyncIterator[Piece]:
+            async def anew() -> AsyncGenerator[Piece, None]:
                 yield write_file_meta(
                     sop_class_uid=stored.sop_class_uid,
                     sop_instance_uid=uid,
@@ -242,7 +244,39 @@ class Retrieve:
                 async for piece, _ in parts:
                     yield bytes(piece)
 
-            yield anew()
+            yield await stack.enter_async_context(aclosing(anew()))
+
+
+class _Ahead:
+    """Opens objects some at a time, in the order in which they are sent.
+
+    A task of its own, as transfers over DIMSE have, cannot live in a body that is made while it is
+    sent; but most of what is sent never passes through here: it is enough that the system begins
+    to fetch the next objects while one is sent.
+    """
+
+    def __init__(self, archive: Archive, instances: Sequence[StoredInstance]) -> None:
+        self._archive = archive
+        self._todo = deque(instances)
+        self._opened: dict[str, ObjectReader | None] = {}
+
+    async def open(self, stored: StoredInstance) -> ObjectReader:
+        """As `Archive.open`."""
+        key = stored.object_key
+        if key not in self._opened and self._todo:
+            some = [self._todo.popleft() for _ in range(min(_OPENED_AT_ONCE, len(self._todo)))]
+            keys = [one.object_key for one in some]
+            found = await self._archive.store.open_ahead(keys, reads=False)
+            self._opened.update(zip(keys, found, strict=True))
+        reader = self._opened.pop(key, None)
+        return await self._archive.open(stored) if reader is None else reader
+
+    async def close(self) -> None:
+        """Close what was opened and not asked for."""
+        while self._opened:
+            _, reader = self._opened.popitem()
+            if reader is not None:
+                await reader.__aexit__(None, None, None)
 
 
 async def check_readable(archive: Archive, stored: StoredInstance) -> None:

@@ -379,10 +379,13 @@ class FileStore:
         check_object_key(key)
         return await self.open_file(self.path_of(key))
 
-    async def open_ahead(self, keys: Sequence[str]) -> Sequence[FileReader | None]:
+    async def open_ahead(
+        self, keys: Sequence[str], *, reads: bool = True
+    ) -> Sequence[FileReader | None]:
         def open_all() -> list[FileReader | None]:
             # The disk fetches all of them, while the first is waited for.
-            return [self._read_ahead(reader) for reader in [self._announced(key) for key in keys]]
+            opened = [self._announced(key) for key in keys]
+            return [self._read_ahead(reader) for reader in opened] if reads else opened
 
         return await run_in_thread(open_all, self._readers)
 
