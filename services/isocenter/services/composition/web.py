@@ -119,14 +119,12 @@ def _workflow(
             WebWorklist(
                 stores.worklist,
                 urls,
-                notices,
                 states=settings.worklist.offer,
                 limits=SearchLimits(
                     default=min(web.default_results, most or web.default_results),
                     most=min(web.max_results, most or web.max_results),
                 ),
                 engine_limits=limits,
-                caller_of=caller_of,
             )
         )
     if workflow.steps is not None:

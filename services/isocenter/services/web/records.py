@@ -23,8 +23,9 @@ _GONE: Final = 499
 class RequestRecords:
     """Tells of each request that is over (`RoutedApplication`, *on_answered*).
 
-    What a handler knows of it stands in `Request.told`: ``matches``, of a search; ``instances``,
-    of a retrieval, each with its `study_instance_uid`, `sop_instance_uid` and `sop_class_uid`.
+    What a handler knows of it stands in `Request.told`: ``matches``, of a search, and
+    ``information_model`` where that is not of studies; ``instances``, of a retrieval, each with its
+    `study_instance_uid`, `sop_instance_uid` and `sop_class_uid`.
     """
 
     def __init__(self, notices: Notices) -> None:
@@ -54,7 +55,7 @@ class RequestRecords:
         self._notices.publish(
             QueryAnswered(
                 caller=caller_of(request),
-                sop_class_uid=_FIND,
+                sop_class_uid=request.told.get("information_model", _FIND),
                 transfer_syntax_uid="",
                 identifier=request.target,
                 matches=request.told.get("matches", 0),

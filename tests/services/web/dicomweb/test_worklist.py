@@ -9,14 +9,18 @@ from xml.etree import ElementTree as ET
 import pytest
 from pydicom.dataset import Dataset
 
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.peer import Peer
-from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.errors import StorageError
-from isocenter.services.notices import QueryAnswered
+from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.messages import Request
+from isocenter.services.net.http.routing import Route
+from isocenter.services.notices import Notice, Notices, QueryAnswered
+from isocenter.services.security.access.permissions import ALL_PERMISSIONS
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 from isocenter.services.service_classes.worklist.scu import CONTEXTS, find_items
+from isocenter.services.web.principal import Principal
+from isocenter.services.web.records import RequestRecords
 from services.service_classes.mpps.samples import UID, begun
 from services.service_classes.worklist.samples import entry
 from services.web.asking import Answered, WebSide, web_side
@@ -154,15 +158,21 @@ async def test_what_is_no_search(query: str) -> None:
         assert answer.json["error"]["code"] == "BAD_QUERY"
 
 
-async def test_a_search_is_told_as_a_c_find_is() -> None:
-    async with web_side() as ask:
+async def test_a_search_is_told_as_one_of_the_worklist() -> None:
+    told: list[Notice] = []
+
+    async def as_carol(request: Request, route: Route[Handler]) -> None:
+        request.caller = Principal(permissions=ALL_PERMISSIONS, user="carol")
+
+    records = RequestRecords(Notices(told.append))
+    async with web_side(authorize=as_carol, on_answered=records) as ask:
         await schedule(ask)
         await ask("GET", f"{PATH}?PatientID=PAT1")
-        (notice,) = ask.notices
-        assert isinstance(notice, QueryAnswered)
-        assert (notice.sop_class_uid, notice.matches) == (MODALITY_WORKLIST_FIND, 1)
-        asked = AttributeList.read(notice.identifier, EXPLICIT_VR_LITTLE_ENDIAN)
-        assert asked.text(0x00100020) == "PAT1"
+        assert not ask.notices
+    (query,) = [one for one in told if isinstance(one, QueryAnswered)]
+    assert (query.sop_class_uid, query.matches) == (MODALITY_WORKLIST_FIND, 1)
+    assert query.identifier.endswith(b"?PatientID=PAT1")
+    assert query.caller.user == "carol"
 
 
 async def test_a_worklist_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,15 @@
 """Modality worklist over the web (PS3.18 14): the search of C-FIND, asked by a URL.
 
-The parameters become an identifier of the worklist information model, so that both are matched,
-answered and told of in the same way.
+The parameters become an identifier of the worklist information model, so that both are matched and
+answered in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isocenter.engine.dataset.errors import tag_text
-from isocenter.engine.dimse.status import Status
 from isocenter.engine.limits import Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -20,7 +19,6 @@ from isocenter.services.errors import OperationError
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Payload, Route, ok
-from isocenter.services.notices import Caller, Notices, QueryAnswered
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND, EntryState
 from isocenter.services.service_classes.worklist.ports import Worklist, with_state
@@ -69,21 +67,17 @@ class WebWorklist:
         self,
         worklist: Worklist,
         urls: PublicUrls,
-        notices: Notices,
         *,
         states: Sequence[EntryState],
         limits: SearchLimits,
         engine_limits: Limits,
-        caller_of: Callable[[Request], Caller],
         empty_status: int = 204,
     ) -> None:
         self._worklist = worklist
         self._urls = urls
-        self._notices = notices
         self._states = tuple(states)
         self._limits = limits
         self._engine_limits = engine_limits
-        self._caller_of = caller_of
         self._empty_status = empty_status
 
     async def __call__(self, request: Request) -> Response:
@@ -91,7 +85,7 @@ class WebWorklist:
         form, _ = choose(request, MANY)
         said = parse_parameters(request.query)
         limit = said.bounded(self._limits.default, self._limits.most)
-        identifier, keys = self._understood(said)
+        keys = self._understood(said)
         states = tuple(EntryState) if keys.asks_for_status else self._states
         found: list[AttributeList] = []
         skipped = 0
@@ -105,16 +99,7 @@ class WebWorklist:
         answers = found[:limit]
         if not said.includes_all:
             answers = [keys.response(one) for one in answers]
-        self._notices.publish(
-            QueryAnswered(
-                caller=self._caller_of(request),
-                sop_class_uid=MODALITY_WORKLIST_FIND,
-                transfer_syntax_uid=EXPLICIT_VR_LITTLE_ENDIAN,
-                identifier=identifier,
-                matches=len(answers),
-                status=Status.SUCCESS,
-            )
-        )
+        request.told |= {"information_model": MODALITY_WORKLIST_FIND, "matches": len(answers)}
         warnings = [*said.warnings, *_unmatched(keys)]
         headers = [("cache-control", "no-cache"), ("vary", "Accept")]
         headers += warning_headers(self._urls.base(request), warnings, is_cut=len(found) > limit)
@@ -122,7 +107,7 @@ class WebWorklist:
             return Response(status=204, headers=headers)
         return data_sets_response(form, answers, headers=headers)
 
-    def _understood(self, said: SearchParameters) -> tuple[bytes, Keys]:
+    def _understood(self, said: SearchParameters) -> Keys:
         asked: dict[str, str] = dict(RETURN_KEYS)
         for path in said.included:
             asked.setdefault(_key(path), "")
@@ -130,12 +115,11 @@ class WebWorklist:
             asked[_key(path)] = joined_values(dictionary_vr(path[-1]), values)
         try:
             identifier = build_identifier(asked.items(), None, EXPLICIT_VR_LITTLE_ENDIAN)
-            keys = parse_keys(identifier, EXPLICIT_VR_LITTLE_ENDIAN, self._engine_limits)
+            return parse_keys(identifier, EXPLICIT_VR_LITTLE_ENDIAN, self._engine_limits)
         except KeySyntaxError as error:
             raise HttpError(400, "BAD_QUERY", str(error)) from error
         except OperationError as error:
             raise HttpError(400, "BAD_QUERY", error.comment) from error
-        return identifier, keys
 
 
 def _key(path: Path) -> str:
