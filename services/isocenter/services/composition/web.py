@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
-from isocenter.services.composition.archive import ArchiveParts
+from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -157,6 +157,8 @@ def _studies(
         pool=pool,
         search_limits=SearchLimits(default=web.default_results, most=web.max_results),
         book=parts.stores.metadata,
+        trash=trash_of(settings, parts, "isocenter serve"),
+        deletes=web.deletes,
         caller_of=caller_of,
     )
 

@@ -81,6 +81,12 @@ class WebSettings:
         ),
         "origins whose pages may use the service (CORS), to the letter; none: those of no other",
     )
+    deletes: bool = setting(
+        False,
+        kinds.Boolean(),
+        "offer the deletion of studies, series and instances (DELETE) to who has study:delete; "
+        "what is deleted goes into the trash",
+    )
     max_connections: int = setting(500, COUNT, "HTTP connections at once")
     max_connections_per_address: int = setting(
         100, COUNT, "HTTP connections at once from one address"

@@ -24,23 +24,28 @@ def parents_of(request: Request) -> dict[Level, str]:
     return {PLACES[name]: uid for name, uid in request.arguments.items() if name in PLACES}
 
 
+def query_of(request: Request) -> Query:
+    """What finds the study, series or instance that the path of a request names."""
+    parents = parents_of(request)
+    criteria = tuple(
+        Criterion(UNIQUE_KEY[parent], SingleValue(uid)) for parent, uid in parents.items()
+    )
+    return Query(level=max(parents, key=lambda one: one.depth), criteria=criteria)
+
+
 async def instances_of(index: Index, request: Request) -> list[StoredInstance]:
     """The instances that the path of a request names, in order of series and instance number.
 
     Raises:
         HttpError: there is none (404): the archive has them not, or not within each other.
     """
-    parents = parents_of(request)
-    level = max(parents, key=lambda one: one.depth)
-    criteria = tuple(
-        Criterion(UNIQUE_KEY[parent], SingleValue(uid)) for parent, uid in parents.items()
-    )
+    query = query_of(request)
     found: list[StoredInstance] = []
-    async with index.instances(Query(level=level, criteria=criteria)) as blocks:
+    async with index.instances(query) as blocks:
         async for block in blocks:
             found += block
     if not found:
-        raise HttpError(404, "NOT_FOUND", f"the archive has no such {_NAMES[level]}")
+        raise HttpError(404, "NOT_FOUND", f"the archive has no such {_NAMES[query.level]}")
     request.told["instances"] = found
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -14,6 +15,7 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request
 from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route, ok
 from isocenter.services.notices import Caller, Notices
+from isocenter.services.web.dicomweb.deletion import Deletion, Trashed
 from isocenter.services.web.dicomweb.metadata import Metadata
 from isocenter.services.web.dicomweb.pixels import BulkData, Frames
 from isocenter.services.web.dicomweb.rendered import Rendered
@@ -30,6 +32,7 @@ from isocenter.services.web.dicomweb.search_parameters import SEARCH_PARAMETERS
 from isocenter.services.web.dicomweb.store import Store
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.dicomweb.wado_uri import WadoUri
+from isocenter.services.web.principal import caller_name
 
 _STUDY: Final = "/studies/{study}"
 _SERIES: Final = f"{_STUDY}/series/{{series}}"
@@ -65,6 +68,7 @@ _URI: Final = (
     Parameter(name="presentationUID", text="SOP Instance UID of a presentation state."),
     Parameter(name="presentationSeriesUID", text="Its series."),
 )
+_SEEN: Final = (*_PICTURES, DICOM, "application/pdf", "text/xml", "model/*", "video/*")
 
 # Services and transactions are called as in PS3.18 Table H-1.
 _SEARCHES: Final = "Search: QIDO-RS (PS3.18 10.6)"
@@ -91,11 +95,24 @@ _RANGED: Final = (
 )
 _DRAWN: Final = (*_FOUND, Answer(400, "A parameter of the picture is broken."))
 _FRAMES: Final = (*_RANGED, Answer(400, "The list of frames is none, or too long."))
+_GONE: Final = Answer(410, "It was deleted, and is in the trash.")
+_REASON: Final = Parameter(name="reason", text="Why, for the audit trail.")
+_DELETES: Final = "Delete (no part of PS3.18)"
+_DELETED: Final = (
+    ok(
+        "It is deleted, and in the trash for as long as `storage.trash_days` says.",
+        Payload.NOTHING,
+        204,
+    ),
+    _NOT_THERE,
+    _GONE,
+    Answer(409, "It is held, promised, or yet to be sent; or it has just changed."),
+    Answer(503, "Nothing can be deleted now."),
+)
 _STORED: Final = (
     ok("All objects are stored: durable, and can be found."),
     ok("Some are; or something was changed, or put right.", status=202),
     Answer(400, "The body or its metadata cannot be read, or it holds no object."),
-    Answer(404, "The path names what is no UID."),
     Answer(406, "Neither JSON nor XML is accepted."),
     Answer(409, "None is stored; the answer says why.", Payload.EITHER),
     Answer(413, "Metadata are too long."),
@@ -113,6 +130,8 @@ def dicomweb_routes(
     pool: CodecPool | None = None,
     search_limits: SearchLimits | None = None,
     book: MetadataBook | None = None,
+    trash: Trash | None = None,
+    deletes: bool = False,
     caller_of: Callable[[Request], Caller],
 ) -> Sequence[Route[Handler]]:
     """The routes of DICOMweb, below `ROOT`.
@@ -120,6 +139,8 @@ def dicomweb_routes(
     Args:
         transcoder, pool: make what is asked for and not stored; None: that is not offered.
         book: what was made of objects beforehand; None: each is looked at.
+        trash: tells what was deleted, and deletes; None: there is none.
+        deletes: DELETE is offered.
         caller_of: who a request is from, for notices.
     """
     urls = urls or PublicUrls()
@@ -129,6 +150,7 @@ def dicomweb_routes(
     frames = Frames(archive, urls, pool, book)
     bulk = BulkData(archive, frames)
     rendered = Rendered(archive, pool)
+    trashed = None if trash is None else Trashed(trash.book)
     store = Store(archive, urls, notices, caller_of=caller_of)
 
     def get(
@@ -143,6 +165,9 @@ def dicomweb_routes(
         service: str = _RETRIEVES,
         answers: tuple[Answer, ...] = _FOUND,
     ) -> Route[Handler]:
+        if trashed is not None and "{study}" in path and needs == "read":
+            handler = trashed.telling(handler)
+            answers = (*answers, _GONE)
         return Route(
             method="GET", path=ROOT + path, handler=handler, text=text, needs=needs, name=name,
             parameters=parameters, produces=produces, service=service, answers=answers,
@@ -209,9 +234,9 @@ def dicomweb_routes(
     ]  # fmt: skip
     found.append(
         get(
-            "/wado", WadoUri(archive, retrieve, rendered), "One object, or what of it can be seen.",
-            "read", (*_PICTURES, DICOM, "application/pdf", "text/xml", "model/*", "video/*"), _URI,
-            name="RetrieveByUri", service=_URI_SERVICE,
+            "/wado", WadoUri(archive, retrieve, rendered, trashed),
+            "One object, or what of it can be seen.", "read", _SEEN, _URI, name="RetrieveByUri",
+            service=_URI_SERVICE,
             answers=(*_RANGED, Answer(400, "A parameter is missing or broken.")),
         )
     )  # fmt: skip
@@ -226,6 +251,20 @@ def dicomweb_routes(
                 name=name, service=_STORES, answers=_STORED,
             )
         )  # fmt: skip
+    if trash is not None and trashed is not None and deletes:
+        deletion = Deletion(trash, name_of=lambda request: caller_name(caller_of(request)))
+        for path, name, what in (
+            (_STUDY, "Study", "a study"),
+            (_SERIES, "Series", "a series"),
+            (_INSTANCE, "Instance", "an instance"),
+        ):
+            found.append(
+                Route(
+                    method="DELETE", path=ROOT + path, handler=trashed.telling(deletion),
+                    text=f"Delete {what}.", needs="delete", parameters=(_REASON,),
+                    name=f"Delete{name}", service=_DELETES, answers=_DELETED,
+                )
+            )  # fmt: skip
     return found
 
 

@@ -26,9 +26,11 @@ from isocenter.services.dicom.pixels.rendering.options import (
 )
 from isocenter.services.net.http.media_types import AcceptedRange, MediaTypeError, parse_accept
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.dicomweb.deletion import Trashed, gone
 from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
 from isocenter.services.web.dicomweb.rendered import Rendered
 from isocenter.services.web.dicomweb.representations import DICOM
+from isocenter.services.web.dicomweb.resources import PLACES
 from isocenter.services.web.dicomweb.retrieve import Retrieve
 
 T = TypeVar("T")
@@ -42,8 +44,15 @@ _ANNOTATIONS: Final = frozenset(("patient", "technique"))
 class WadoUri:
     """Answers with an object, or what of it can be seen."""
 
-    def __init__(self, archive: Archive, retrieve: Retrieve, rendered: Rendered) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        retrieve: Retrieve,
+        rendered: Rendered,
+        trashed: Trashed | None = None,
+    ) -> None:
         self._archive = archive
+        self._trashed = trashed
         self._retrieve = retrieve
         self._rendered = rendered
         self._encapsulated = Encapsulated(archive)
@@ -69,15 +78,17 @@ class WadoUri:
         uid = said["instance"]
         if not uid:
             raise _bad(names["instance"], "it names the object")
-        for place, name in names.items():
-            if said[place] and not is_uid(said[place] or ""):
-                raise _bad(name, "it is a UID")
         found = (await self._archive.index.get([uid])).get(uid)
         if found is None or not (
             said.get("study") in (None, "", found.study_instance_uid)
             and said.get("series") in (None, "", found.series_instance_uid)
         ):
+            if self._trashed is not None and await self._trashed.has(
+                {PLACES[place]: value for place, value in said.items() if value}
+            ):
+                raise gone()
             raise HttpError(404, "NOT_FOUND", "the archive has no such object")
+        request.told["instances"] = [found]
         return found
 
     # What it is to be.
