@@ -25,6 +25,7 @@ from typing import Final, assert_never
 
 import orjson
 
+from isocenter.services.archive.index import date_times
 from isocenter.services.archive.index.attributes import BY_TAG, REQUEST_ATTRIBUTES
 from isocenter.services.archive.index.query import (
     CombinedRange,
@@ -41,7 +42,7 @@ from isocenter.services.dicom.wildcards import wildcard_match
 
 #: VRs whose keys may hold ``*`` and ``?`` (PS3.4 C.2.2.2.4 names the ones that may not).
 WILD_CARD_VRS: Final = frozenset(["AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"])
-#: VRs with range matching (PS3.4 C.2.2.2.5); no DT attribute is in the index.
+#: VRs of the index with range matching (PS3.4 C.2.2.2.5); it has no attribute of VR DT.
 RANGE_VRS: Final = frozenset(("DA", "TM"))
 #: VRs in which a backslash is no delimiter of values (PS3.5 6.2), or that are no text at all.
 SINGLE_VALUED_VRS: Final = frozenset(["LT", "ST", "UT", "UR", "SQ"])
@@ -80,9 +81,9 @@ def normalize(vr: str, value: str, *, fold_accents: bool = False) -> str:
 
     PN: folded for case, each component without spaces around it, without trailing empty
     components and component groups.  DA: ``YYYYMMDD``.  TM: ``HHMMSS.FFFFFF``, what is
-    missing is zero.  Numbers: without leading zeros, signs and forms that mean nothing.
-    Others: without insignificant spaces and padding.  What cannot be read as its VR
-    is compared as text.  Idempotent.
+    missing is zero.  DT: likewise, in UTC if it says an offset.  Numbers: without leading
+    zeros, signs and forms that mean nothing.  Others: without insignificant spaces and padding.
+    What cannot be read as its VR is compared as text.  Idempotent.
 
     Args:
         fold_accents: of a PN, drop accents and other combining marks.
@@ -97,6 +98,8 @@ def normalize(vr: str, value: str, *, fold_accents: bool = False) -> str:
         return text if date is None else date[1] + date[3] + date[4]
     if vr == "TM":
         return _normalize_time(text, "00", "0") or text
+    if vr == "DT":
+        return date_times.normal(text)
     if vr in _INTEGER_VRS:
         if len(text) <= _NUMBER_LENGTH and _INTEGER.fullmatch(text):
             return str(int(text))
@@ -190,6 +193,11 @@ def matches_text(vr: str, match: Match, text: str, *, fold_accents: bool = False
             return _any_value(vr, text, _equality(vr, match.values, fold_accents), fold_accents)
         case WildCard():
             return _any_value(vr, text, _wild_card(vr, match.pattern, fold_accents), fold_accents)
+        case Range() if vr == "DT":
+            return any(
+                date_times.is_within(value.strip(PADDING), match.low, match.high)
+                for value in split_values(vr, text)
+            )
         case Range():
             low, high = range_bounds(vr, match)
             return _any_value(

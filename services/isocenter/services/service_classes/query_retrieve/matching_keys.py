@@ -15,6 +15,7 @@ from isocenter.engine.dataset import Element, Encoding
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.dimse.status import Status
+from isocenter.services.archive.index.date_times import is_date_time, split_range
 from isocenter.services.archive.index.matching import (
     RANGE_VRS,
     is_range_comparable,
@@ -163,10 +164,17 @@ def _is_star(value: str) -> bool:
 
 
 def _is_range(vr: str, value: str) -> bool:
+    if vr == "DT":
+        return "-" in value and not is_date_time(value.strip(_PADDING))
     return vr in RANGE_VRS and "-" in value
 
 
 def _range(tag: int, vr: str, value: str) -> Range:
+    if vr == "DT":
+        both = split_range(value.strip(_PADDING))
+        if both is None:
+            raise identifier_mismatch(f"{tag_text(tag)} is no range of DT (PS3.4 C.2.2.2.5)", tag)
+        return Range(*both)
     low, _, high = (part.strip(_PADDING) for part in value.partition("-"))
     bounds = Range(low or None, high or None)
     ends = [end for end in range_bounds(vr, bounds) if end is not None]
