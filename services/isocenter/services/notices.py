@@ -275,6 +275,24 @@ class QueryAnswered:
     status: int | None
 
 
+class SearchOutcome(Enum):
+    """What became of a search over HTTP (PS3.18 10.6)."""
+
+    #: All matches, or all that a page has room for and there are no more.
+    WHOLE = "whole"
+    #: There are more, and the answer says so.
+    CUT = "cut"
+    #: More objects than may be would have had to be read.
+    TOO_BROAD = "too_broad"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAnswered:
+    """A search over HTTP has ended."""
+
+    outcome: SearchOutcome
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferStarted:
     """A C-GET or C-MOVE knows what it is to send, and has sent nothing yet.
@@ -527,6 +545,7 @@ Notice = (
     | InstanceRefused
     | ObjectDamaged
     | QueryAnswered
+    | SearchAnswered
     | TransferStarted
     | InstancesSent
     | InstancesRead

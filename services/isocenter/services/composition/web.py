@@ -155,7 +155,12 @@ def _studies(
         urls=urls,
         transcoder=transcoder,
         pool=pool,
-        search_limits=SearchLimits(default=web.default_results, most=web.max_results),
+        search_limits=SearchLimits(
+            default=web.default_results,
+            most=web.max_results,
+            objects=web.max_objects_searched,
+            empty_status=int(web.empty_search.value),
+        ),
         book=parts.stores.metadata,
         trash=trash_of(settings, parts, "isocenter serve"),
         deletes=web.deletes,

@@ -95,6 +95,7 @@ WEB: Final[tuple[Metric, ...]] = (
     Histogram(
         "http_request_duration_seconds", "from the head to the end of the answer", ("route",)
     ),
+    Counter("searches", "searches of studies, series and instances over HTTP", ("outcome",)),
     Counter("http_sent_bytes", "bytes of the bodies of answers", ("route",)),
     Gauge("http_requests_active", "connections for HTTP on which a request is under way"),
     Gauge("http_connections_active", "connections for HTTP now"),

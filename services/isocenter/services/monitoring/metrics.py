@@ -41,6 +41,7 @@ from isocenter.services.notices import (
     OperationEnded,
     OrderMessageAnswered,
     QueryAnswered,
+    SearchAnswered,
     TrashMeasured,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
@@ -146,6 +147,8 @@ class Metrics:
                 self._of("connections_refused", notice.refusal.value).inc()
             case QueryAnswered():
                 self._of("query_matches").inc(notice.matches)
+            case SearchAnswered():
+                self._of("searches", notice.outcome.value).inc()
             case InstancesSent() if notice.command != "C-STORE":
                 for outcome in ("completed", "failed", "warning"):
                     count = self._of("suboperations", notice.command, outcome)

@@ -106,9 +106,11 @@ def test_levels_in_the_path_are_not_repeated() -> None:
 def test_what_is_not_done_is_told() -> None:
     found = parse(("fuzzymatching", "true"), ("KVP", "120"), ("nonsense", "1"), ("limit", "5"))
     assert found.query.criteria == ()
-    fuzzy, unmatched = found.warnings
+    (fuzzy,) = found.warnings
     assert "fuzzy" in fuzzy
-    assert unmatched.endswith(": KVP")
+    assert [one.given for one in found.keys] == ["120"]
+    (unmatched,) = parse(("RetrieveURL", "x"), ("00080005", "ISO_IR 100")).warnings
+    assert unmatched.endswith(": RetrieveURL, SpecificCharacterSet")
     assert parse(("fuzzymatching", "false")).warnings == ()
 
 
@@ -124,10 +126,20 @@ def test_what_is_not_done_is_told() -> None:
         ("StudyInstanceUID", "1.2*"),
         ("PatientName", "*a" * 40),
         ("RequestAttributesSequence", "x"),
+        ("StudyDate", "yesterday"),
+        ("StudyDate", "2026-01-02"),
+        ("StudyDate", "202601"),
+        ("StudyTime", "25 o'clock"),
+        ("SeriesNumber", "first"),
+        ("KVP", "high"),
+        ("AcquisitionDateTime", "2026/01/01"),
+        ("PixelData", "x"),
+        ("ReferencedImageSequence", "x"),
     ],
 )
 def test_a_broken_value_is_400(name: str, value: str) -> None:
     with pytest.raises(HttpError) as caught:
         parse((name, value))
     assert caught.value.status == 400
-    assert value not in caught.value.message
+    assert name in caught.value.message
+    assert value not in caught.value.message.removeprefix(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
@@ -9,6 +10,13 @@ from isocenter.services.net.addresses import is_host, is_network
 from isocenter.services.net.http.cross_origin import is_origin
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, setting
+
+
+class EmptySearch(Enum):
+    """Status of a search that finds nothing."""
+
+    OK = "200"
+    NO_CONTENT = "204"
 
 
 def _is_root(text: str) -> bool:
@@ -112,5 +120,17 @@ class WebSettings:
         1_000, COUNT, "matches of a search that says no limit; a Warning tells of more"
     )
     max_results: int = setting(
-        10_000, COUNT, "matches that a search may ask for at once; over it, status 413"
+        10_000, COUNT, "matches of any answer to a search; a Warning tells of more"
+    )
+    max_objects_searched: int = setting(
+        1_000,
+        COUNT,
+        "objects that one search reads, for attributes that the index does not have; over it, "
+        "status 413",
+    )
+    empty_search: EmptySearch = setting(
+        EmptySearch.OK,
+        kinds.Choice(EmptySearch),
+        "status of a search that finds nothing: 200 with an empty array, or 204, which older "
+        "clients expect",
     )

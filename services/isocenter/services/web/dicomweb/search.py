@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -10,17 +10,19 @@ import orjson
 from isocenter.engine.dataset.vr import EXPLICIT_LITTLE
 from isocenter.engine.dataset.writer import write_data_set
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.archive.index.query import Page
-from isocenter.services.archive.ports import Index
-from isocenter.services.archive.selection import matches_of
+from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.dicom.json_reader import read_json
 from isocenter.services.dicom.model_file import writable_item
 from isocenter.services.dicom.model_reader import encode_texts, read_model
 from isocenter.services.dicom.xml_writer import xml_of
 from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.notices import Notices, SearchAnswered, SearchOutcome
 from isocenter.services.web.dicomweb.framing import multipart_response
 from isocenter.services.web.dicomweb.index_json import json_attributes
+from isocenter.services.web.dicomweb.object_attributes import pick
+from isocenter.services.web.dicomweb.object_search import Found, ObjectSearch, TooBroadError
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,
@@ -38,29 +40,45 @@ FORMS: Final = (
 )
 _STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
 
-Match = Mapping[int, str]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchLimits:
-    """Bounds on answers.
+    """Bounds on searches.
 
     Attributes:
         default: matches of an answer when nothing was said.
-        most: matches that may be asked for at once.
+        most: matches of any answer.
+        objects: that one search reads at most, for what the index does not have.
+        empty_status: of the answer when nothing is found; 200 has an empty array, 204 nothing.
     """
 
     default: int = 1_000
     most: int = 10_000
+    objects: int = 1_000
+    empty_status: int = 200
 
 
 class Search:
-    """Answers searches from an index."""
+    """Answers searches of an archive.
 
-    def __init__(self, index: Index, urls: PublicUrls, limits: SearchLimits | None = None) -> None:
-        self._index = index
+    Args:
+        book: what was made of objects beforehand, for what the index does not have; None: the
+            objects are read.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        urls: PublicUrls,
+        limits: SearchLimits | None = None,
+        notices: Notices | None = None,
+        book: MetadataBook | None = None,
+    ) -> None:
+        self._archive = archive
+        self._book = book
         self._urls = urls
         self._limits = limits or SearchLimits()
+        self._notices = notices or Notices()
 
     def at(self, level: Level) -> Callable[[Request], Any]:
         """The handler of searches for *level*."""
@@ -74,22 +92,39 @@ class Search:
         form, _ = choose(request, FORMS)
         search = parse_search(level, parents_of(request), request.query)
         limit = search.parameters.bounded(self._limits.default, self._limits.most)
-        # One more tells whether there are more.
-        page = Page(limit=limit + 1, offset=search.parameters.offset)
-        found = await matches_of(self._index, search.query, page)
-        request.told["matches"] = min(len(found), limit)
         base = self._urls.base(request)
-        answers = [_answer(match, search, level, base) for match in found[:limit]]
-        headers = [("cache-control", "no-cache"), ("vary", "Accept")]
-        headers += warning_headers(base, search.warnings, is_cut=len(found) > limit)
+        objects = ObjectSearch(self._archive, self._book, search, base, self._limits.objects)
+        try:
+            found, is_cut = await objects.page(limit, search.parameters.offset)
+        except TooBroadError:
+            self._notices.publish(SearchAnswered(outcome=SearchOutcome.TOO_BROAD))
+            raise
+        request.told["matches"] = len(found)
+        found, bare = await objects.with_fields(found)
+        self._notices.publish(
+            SearchAnswered(outcome=SearchOutcome.CUT if is_cut else SearchOutcome.WHOLE)
+        )
+        warnings = list(search.warnings)
+        if bare:
+            warnings.append(
+                f"{bare} results lack what the index does not have: ask for fewer at once"
+            )
+        headers = [("cache-control", "no-cache"), ("vary", "Accept, Accept-Encoding")]
+        headers += warning_headers(base, warnings, is_cut=is_cut)
+        if not found and self._limits.empty_status == 204:
+            return Response(status=204, headers=headers)
+        answers = [_answer(one, search, level, base) for one in found]
         if form.media_type == DICOM_XML:
             return multipart_response(DICOM_XML, [xml_of_answer(one) for one in answers], headers)
         headers.append(("content-type", DICOM_JSON))
         return Response(headers=headers, body=orjson.dumps(answers))
 
 
-def _answer(match: Match, search: SearchRequest, level: Level, base: str) -> dict[str, Any]:
+def _answer(one: Found, search: SearchRequest, level: Level, base: str) -> dict[str, Any]:
+    match = one.match
     found = json_attributes(match, search.shown)
+    if one.item is not None:
+        found |= pick(one.item, search.fields)
     url = instance_url(
         base,
         match.get(_STUDY, ""),
@@ -98,6 +133,8 @@ def _answer(match: Match, search: SearchRequest, level: Level, base: str) -> dic
     )
     found["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
     found["00081190"] = {"vr": "UR", "Value": [url]}
+    if not "".join(match.values()).isascii():
+        found["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     return dict(sorted(found.items()))
 
 

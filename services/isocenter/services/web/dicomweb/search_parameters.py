@@ -16,12 +16,14 @@ from isocenter.services.net.http.messages import HttpError
 from isocenter.services.net.http.routing import Parameter
 
 #: Names of the query that are no attributes, and say nothing here.
-_OTHERS: Final = frozenset({"accept", "charset", "emptyvaluematching"})
+_OTHERS: Final = frozenset({"accept", "charset", "emptyvaluematching", "multiplevaluematching"})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 #: VRs whose values no comma stands in.
 _LISTED_BY_COMMAS: Final = frozenset({"UI", "CS"})
-_NOT_FUZZY: Final = "fuzzy matching is not supported: names are matched literally"
-_MORE: Final = "there are more results: ask for them with limit and offset"
+_NOT_FUZZY: Final = (
+    "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+)
+_MORE: Final = "There are additional results that can be requested"
 
 _NUMBER: Final = "[0-9]{1,9}"
 #: As routes describe them.
@@ -68,15 +70,8 @@ class SearchParameters:
     warnings: tuple[str, ...]
 
     def bounded(self, default: int, most: int) -> int:
-        """How many matches are wanted.
-
-        Raises:
-            HttpError: more than *most* (413).
-        """
-        limit = default if self.limit is None else self.limit
-        if limit > most:
-            raise HttpError(413, "TOO_MANY", f"ask for at most {most:,} at once, and use offset")
-        return limit
+        """How many matches an answer has, *most* at the most (PS3.18 8.3.4.4.1)."""
+        return min(default if self.limit is None else self.limit, most)
 
 
 def parse_parameters(parameters: Iterable[tuple[str, str]]) -> SearchParameters:
@@ -103,7 +98,7 @@ def parse_parameters(parameters: Iterable[tuple[str, str]]) -> SearchParameters:
             case "includefield":
                 for field in value.split(","):
                     includes_all = includes_all or field == "all"
-                    included.add(_path(field))
+                    included.add(_path(field.strip()))
             case _ if name in _OTHERS:
                 pass
             case _:
@@ -127,7 +122,7 @@ def joined_values(vr: str, values: Iterable[str]) -> str:
     return "\\".join(values)
 
 
-def path_name(path: Path) -> str:
+def path_name(path: Sequence[int]) -> str:
     """A path as people write it."""
     return ".".join(keyword_for_tag(tag) or f"{tag:08X}" for tag in path)
 

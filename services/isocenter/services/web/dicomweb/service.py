@@ -85,7 +85,7 @@ _SEARCHED: Final = (
     Answer(400, "The value of a known attribute or parameter is broken."),
     Answer(404, "The path names what is no UID."),
     Answer(406, "Neither JSON nor XML is accepted."),
-    Answer(413, "`limit` is over the bound."),
+    Answer(413, "Too many objects would have to be read for what the index does not have."),
 )
 _FOUND: Final = (ok("As it was asked for."), _UNCHANGED, _NOT_THERE, _NOT_MADE)
 _RANGED: Final = (
@@ -144,7 +144,7 @@ def dicomweb_routes(
         caller_of: who a request is from, for notices.
     """
     urls = urls or PublicUrls()
-    search = Search(archive.index, urls, search_limits)
+    search = Search(archive, urls, search_limits, notices, book)
     retrieve = Retrieve(archive, urls, transcoder)
     metadata = Metadata(archive, urls, book)
     frames = Frames(archive, urls, pool, book)

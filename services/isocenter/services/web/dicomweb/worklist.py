@@ -167,7 +167,6 @@ def worklist_routes(worklist: WebWorklist) -> Sequence[Route[Handler]]:
                 ok("There is no match.", Payload.NOTHING, 204),
                 Answer(400, "The value of a known attribute or parameter is broken."),
                 Answer(406, "Neither JSON nor XML is accepted."),
-                Answer(413, "`limit` is over the bound."),
                 Answer(503, "The archive cannot do that now."),
             ),
         )
