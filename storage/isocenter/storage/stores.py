@@ -16,7 +16,7 @@ from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import Index
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.errors import StorageError
-from isocenter.services.security.access.ports import ApiTokens
+from isocenter.services.security.access.ports import ApiTokens, Sessions
 from isocenter.services.service_classes.commitment.ports import Commitments
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.ports import ReportQueue
@@ -42,6 +42,7 @@ from isocenter.storage.database.metadata import DatabaseMetadata
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
+from isocenter.storage.database.sessions import DatabaseSessions
 from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.connection import Durability
 from isocenter.storage.database.sqlite.database import open_sqlite_database
@@ -82,6 +83,7 @@ class Stores:
     compressions: CompressionQueue
     metadata: MetadataBook
     tokens: ApiTokens
+    sessions: Sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,4 +203,5 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         compressions=compressions,
         metadata=metadata,
         tokens=DatabaseApiTokens(database),
+        sessions=DatabaseSessions(database),
     )

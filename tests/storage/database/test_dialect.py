@@ -12,8 +12,8 @@ import isocenter.storage.database.dialect as dialect_module
 FOLDER = Path(dialect_module.__file__).parent
 #: Each in upper or lower case, in text or code.
 OF_SQLITE_ALONE = re.compile(
-    r"json_each|\?[0-9]|lastrowid|ON CONFLICT DO|INSERT OR |\biif\(|\bifnull\(|\binstr\(|INDEXED BY"
-    r"|sqlite_|group_concat|\browid\b|PRAGMA|import sqlite3|WITHOUT ROWID",
+    r"json_each|\?[0-9]|lastrowid|ON CONFLICT DO UPDATE|INSERT OR |\biif\(|\bifnull\("
+    r"|\binstr\(|INDEXED BY|sqlite_|group_concat|\browid\b|PRAGMA|import sqlite3|WITHOUT ROWID",
     re.IGNORECASE,
 )
 #: The names of the indexes that only plans of SQLite have, and what the driver itself is.

@@ -287,6 +287,7 @@ async def serve_archive(
             workflow,
             parts.access,
             stores.tokens,
+            stores.sessions,
             listeners.dicom,
             version=version,
             transcoder=transcoder,

@@ -27,9 +27,11 @@ from isocenter.services.net.listeners import ListenAddress, Listening, open_list
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier
-from isocenter.services.security.access.ports import ApiTokens
+from isocenter.services.security.access.ports import ApiTokens, Sessions
+from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
 from isocenter.services.web.dicomweb.performed_steps import (
@@ -42,6 +44,7 @@ from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
+from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.web.ui.study_list import Receiver
@@ -175,6 +178,7 @@ def web_server(
     workflow: Workflow,
     access: PolicyAccessControl,
     tokens: ApiTokens,
+    sessions: Sessions,
     dicom: Listening,
     *,
     version: str,
@@ -193,11 +197,22 @@ def web_server(
     web = settings.web
     routes = web_routes(settings, parts, notices, workflow, transcoder=transcoder, pool=pool)
     urls = PublicUrls(public_root=web.public_root)
+    origins = AllowedOrigins(frozenset(web.cors_origins))
+    proxies = TrustedProxies(networks=web.trusted_proxies, header=web.forwarded_header.lower())
+    own_origin = web.public_root.rstrip("/")
+    keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
+    browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
     pages = None
     if web.pages:
         title = settings.server.ae_title
         receiver = _receiver(settings, dicom)
-        pages = Pages(parts.archive, title=title, receiver=receiver, state=state)
+        pages = Pages(
+            parts.archive,
+            title=title,
+            receiver=receiver,
+            state=state,
+            sign_in=SignIn(access, browsers, notices),
+        )
     table, options = described(
         routes, version=version, urls=urls, pages=pages.routes() if pages else ()
     )
@@ -205,14 +220,13 @@ def web_server(
     def on_limit(limit: str) -> None:
         notices.publish(HttpLimitReached(limit))
 
-    origins = AllowedOrigins(frozenset(web.cors_origins))
-    proxies = TrustedProxies(networks=web.trusted_proxies, header=web.forwarded_header.lower())
     authorize = WebAccess(
         access,
         notices,
         ApiTokenVerifier(tokens),
         origins=origins,
-        own_origin=web.public_root.rstrip("/"),
+        own_origin=own_origin,
+        sessions=browsers,
     )
     limiter = RequestLimiter(
         RequestLimits(at_once=web.max_requests_per_caller, per_second=web.max_request_rate),
@@ -246,7 +260,7 @@ def _error_page(pages: Pages | None, request: Request, error: HttpError) -> Resp
     is_for_people = "text/html" in (request.header("accept") or "")
     if pages is None or not is_for_people or request.raw_path.startswith(ROOT.encode() + b"/"):
         return None
-    return pages.layout.error(request, error)
+    return pages.error(request, error)
 
 
 def _receiver(settings: Settings, dicom: Listening) -> Receiver | None:

@@ -38,6 +38,7 @@ from isocenter.services.security.access.permissions import (
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
 from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
+from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.principal import (
     PUBLIC,
     Principal,
@@ -60,6 +61,7 @@ class WebAccess:
         tokens: verifies API tokens; None: none is believed.
         origins: pages of which other origins may use the services.
         own_origin: of the address under which others reach us; empty: they ask for us as we are.
+        sessions: of browsers that are signed in; None: none is believed.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class WebAccess:
         *,
         origins: AllowedOrigins = NO_ORIGINS,
         own_origin: str = "",
+        sessions: BrowserSessions | None = None,
     ) -> None:
+        self._sessions = sessions
         self._origins = origins
         self._own_origin = own_origin
         self._access = access
@@ -105,6 +109,9 @@ class WebAccess:
         scheme, _, token = (request.header("authorization") or "").partition(" ")
         if token and scheme.lower() == "bearer":
             return await self._by_token(request, token.strip())
+        by_session = await self._by_session(request)
+        if by_session is not None:
+            return by_session
         if not request.is_passed_on:
             # What a proxy shows, or where it is, tells nothing of who has asked it.
             if request.identity is not None:
@@ -117,6 +124,26 @@ class WebAccess:
             "NOT_SIGNED_IN",
             "show a client certificate, or a token: Authorization: Bearer TOKEN",
             _CHALLENGE,
+        )
+
+    async def _by_session(self, request: Request) -> Principal | None:
+        """None: the request belongs to no session, or to one that has ended."""
+        if self._sessions is None:
+            return None
+        try:
+            session = await self._sessions.find(request)
+        except StorageError as error:
+            log.error("a session cannot be looked up: %s", error)
+            raise _unavailable() from error
+        user = self._access.policy.user(session.user) if session is not None else None
+        if session is None or user is None or not user.active:
+            return None
+        self._sessions.check_origin(request, is_known=True)
+        return Principal(
+            permissions=self._access.policy.permissions(None, user),
+            user=user.name,
+            session=session,
+            ends_at=session.expires_at,
         )
 
     async def _by_token(self, request: Request, token: str) -> Principal:

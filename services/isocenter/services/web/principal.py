@@ -11,6 +11,7 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Caller
 from isocenter.services.security.access import scopes
 from isocenter.services.security.access.permissions import Action, Permissions, Resource
+from isocenter.services.security.access.ports import Session
 
 #: What a route needs that everybody may use, also who is not known.
 PUBLIC: Final = "public"
@@ -44,6 +45,7 @@ class Principal:
         user, certificate: its name, for the audit trail; both empty: a program on this machine.
         scopes: of the token that narrow what it is good for; empty: nothing is narrowed.
         token_id: of the API token that it showed; empty: none.
+        session: of the browser that is signed in; None: it showed something else.
         ends_at: when what it showed is worth nothing any more, in seconds since 1970; None: it
             does not end by itself.
     """
@@ -53,6 +55,7 @@ class Principal:
     certificate: str = ""
     scopes: frozenset[str] = frozenset()
     token_id: str = ""
+    session: Session | None = None
     ends_at: float | None = None
 
 

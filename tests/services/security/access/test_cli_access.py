@@ -196,6 +196,24 @@ def test_users(cli: Cli) -> None:
     assert cli.file.read().users[0].active
 
 
+def test_one_time_codes_are_switched_on_and_off(cli: Cli) -> None:
+    cli("user add carol --no-passcode --role Viewer")
+    assert b"totp" not in cli.file.path.read_bytes(), "programs from before read it"
+    said = cli("user totp carol")
+    carol = cli.file.read().user("carol")
+    assert carol is not None
+    assert carol.totp_secret
+    assert f"otpauth://totp/ISOCENTER:carol?secret={carol.totp_secret}" in said
+    assert carol.totp_secret not in repr(carol)
+    assert "one-time code" in cli("user list")
+    assert carol.totp_secret not in cli("user list")
+    cli("user totp carol --off")
+    carol = cli.file.read().user("carol")
+    assert carol is not None
+    assert not carol.totp_secret
+    assert "no user 'dave'" in cli("user totp dave", code=1)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_root_leaves_files_that_the_server_can_read(cli: Cli) -> None:
     """An operator may be root; what is made belongs to whoever owns the data directory."""

@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.association.access import AeTitleRules
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.messages import HttpError, Request, Response
@@ -29,7 +30,12 @@ from isocenter.services.net.http.routing import RouteTable
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.notices import Caller, Notices
+from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.ports import Session
+from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
+from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.web.ui.study_filter import StudyFilter
@@ -53,12 +59,30 @@ DETAILS = {
 }  # fmt: skip
 
 
+class NoSessions:
+    """Nobody signs in here."""
+
+    async def add(self, session: Session) -> bool:
+        return False
+
+    async def find(self, secret_digest: str) -> Session | None:
+        return None
+
+    async def note_use(self, session_id: str, now: float) -> None:
+        return None
+
+    async def end(self, session_id: str, now: float) -> bool:
+        return False
+
+
 async def state() -> ServerState:
     return ServerState(level="degraded", messages=["the disk is 91 % full"], details=DETAILS)
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
+    notices = Notices()
+    access = PolicyAccessControl(AeTitleRules(ae_titles=frozenset({"ARCHIVE"})))
     bind = ListenAddress(host="127.0.0.1", port=0)
     (listener,) = open_listener(bind)
     async with (
@@ -66,11 +90,13 @@ async def serving() -> AsyncIterator[str]:
         CodecPool(PoolLimits(workers=1)) as pool,
         trio.open_nursery() as nursery,
     ):
+        sessions = BrowserSessions(SessionKeeper(NoSessions(), SessionRules()))
         pages = Pages(
             archive,
             title="ARCHIVE <1>",
             receiver=Receiver(ae_title="ARCHIVE", host="127.0.0.1", port=11112),
             state=state,
+            sign_in=SignIn(access, sessions, notices),
         )
 
         def error_page(request: Request, error: HttpError) -> Response:
@@ -79,7 +105,7 @@ async def serving() -> AsyncIterator[str]:
         def caller_of(request: Request) -> Caller:
             return Caller(association="test", address=request.host)
 
-        routes = dicomweb_routes(archive, Notices(), pool=pool, caller_of=caller_of)
+        routes = dicomweb_routes(archive, notices, pool=pool, caller_of=caller_of)
         table = RouteTable([*routes, *pages.routes()])
         server = HttpServer(RoutedApplication(table, error_page=error_page))
         nursery.start_soon(server.run, [(listener, bind)])

@@ -415,7 +415,9 @@ async def test_what_is_promised_is_not_deleted(
                 (theirs, requester),
             )
             connection.execute(
-                "INSERT INTO commitment_reference SELECT commitment_pk, 0, ?, ?, ? FROM commitment",
+                "INSERT INTO commitment_reference (commitment_pk, position, sop_class_uid, "
+                "sop_instance_uid, failure_reason) "
+                "SELECT commitment_pk, 0, ?, ?, ? FROM commitment",
                 (CT, uid(1), failure),
             )
 

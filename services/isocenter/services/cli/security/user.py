@@ -14,6 +14,7 @@ from isocenter.services.cli import EXIT_OK
 from isocenter.services.composition.access import access_folder
 from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.one_time_codes import new_secret, provisioning_uri
 from isocenter.services.security.access.passwords import MOST_BYTES, hash_passcode
 from isocenter.services.security.access.policy import Policy, User
 from isocenter.services.security.access.policy_file import PolicyFile
@@ -33,6 +34,7 @@ examples:
   isocenter user add carol --no-passcode --subject carol@example.org --role Viewer
                                                        by token or ticket only
   isocenter user passwd alice
+  isocenter user totp alice                            one-time codes in the browser
   isocenter user deactivate bob
   isocenter user list
 
@@ -79,6 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_passcode_file(passwd)
     role = action("role", "replace the roles of a user")
     role.add_argument("role", nargs="*", metavar="ROLE")
+    totp = action("totp", "ask a user for one-time codes where it signs in with a browser")
+    totp.add_argument("--off", action="store_true", help="ask for none any more")
     action("deactivate", "believe this user no more")
     action("activate", "believe this user again")
     action("remove", "forget a user")
@@ -118,6 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
         case "role":
             _edit(file, name, lambda user: replace(user, roles=tuple(arguments.role)))
             print(f"{name} is {' '.join(arguments.role) or 'nothing'}")
+        case "totp":
+            _totp(file, name, settings.server.ae_title, off=arguments.off)
         case "deactivate" | "activate":
             active = arguments.action == "activate"
             _edit(file, name, lambda user: replace(user, active=active))
@@ -162,6 +168,17 @@ def _edit(file: PolicyFile, name: str, change: Callable[[User], User | None]) ->
     file.change(edit)
 
 
+def _totp(file: PolicyFile, name: str, issuer: str, *, off: bool) -> None:
+    secret = "" if off else new_secret()
+    _edit(file, name, lambda user: replace(user, totp_secret=secret))
+    if off:
+        print(f"{name} is asked for no one-time codes")
+        return
+    print(f"{name} is asked for one-time codes from now on; its authenticator reads this address")
+    print("as a QR code, or takes the secret in it; it is shown this once:")
+    print(provisioning_uri(secret, name, issuer))
+
+
 def _passcode(path: Path | None) -> str:
     if path is not None:
         try:
@@ -187,6 +204,8 @@ def _print_list(policy: Policy) -> None:
         proof = "passcode" if one.password_hash else "token or ticket"
         if one.without_passcode:
             proof = "name alone"
+        if one.totp_secret:
+            proof += " and one-time code"
         state = "" if one.active else ", not active"
         subjects = f" as {', '.join(one.subjects)}" if one.subjects else ""
         roles = " ".join(one.roles) or "no role"

@@ -79,6 +79,12 @@ class Request:
         return found
 
     @property
+    def raw_query(self) -> bytes:
+        """As it came, percent-encoded, without the question mark."""
+        found: bytes = self._scope["query_string"]
+        return found
+
+    @property
     def peer(self) -> str:
         """The address at the other end of the connection."""
         client = self._scope.get("client")

@@ -127,6 +127,8 @@ class User:
         password_hash: argon2id; empty: there is no passcode that fits.
         without_passcode: the name alone is believed (User-Identity-Type 1).
         subjects: how tokens, tickets and assertions call this user, beside its name.
+        totp_secret: of its one-time codes, in base 32, asked for where it signs in with a browser;
+            empty: none are.
     """
 
     name: str
@@ -135,6 +137,7 @@ class User:
     roles: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     active: bool = True
+    totp_secret: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         _check(
@@ -240,9 +243,16 @@ def to_text(policy: Policy) -> bytes:
             }
             for one in policy.entities
         ],
-        "users": [{f.name: getattr(one, f.name) for f in fields(one)} for one in policy.users],
+        "users": [_user_document(one) for one in policy.users],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _user_document(user: User) -> dict[str, Any]:
+    document = {one.name: getattr(user, one.name) for one in fields(user)}
+    if not user.totp_secret:
+        del document["totp_secret"]  # programs from before there were any read the rest
+    return document
 
 
 def from_text(text: bytes) -> Policy:

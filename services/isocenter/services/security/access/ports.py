@@ -1,4 +1,4 @@
-"""API tokens as they are kept, and the port of their store."""
+"""API tokens and sessions as they are kept, and the ports of their stores."""
 
 from __future__ import annotations
 
@@ -63,4 +63,49 @@ class ApiTokens(Protocol):
 
     async def note_use(self, token_id: str, now: float) -> None:
         """It was used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What is kept of a browser that is signed in.  Times are seconds since 1970.
+
+    Attributes:
+        session_id: names it in lists and logs; it opens nothing.
+        secret_digest: SHA-256 of what the cookie says, in hexadecimal digits.
+        user: of the policy.
+        address: where it began.
+        code_step: the time step of the one-time code that was shown (RFC 6238); None: none was.
+        expires_at: at the latest; it ends before when it is not used.
+    """
+
+    session_id: str
+    secret_digest: str
+    user: str
+    address: str
+    code_step: int | None = None
+    created_at: float
+    last_used_at: float
+    expires_at: float
+    ended_at: float | None = None
+
+
+class Sessions(Protocol):
+    """Where sessions are kept.  All may raise `StorageError`."""
+
+    async def add(self, session: Session) -> bool:
+        """Keep a new one, and forget those that expired a day ago; False: its one-time code has
+        opened another one."""
+        ...
+
+    async def find(self, secret_digest: str) -> Session | None:
+        """The one with that digest, as it is now."""
+        ...
+
+    async def note_use(self, session_id: str, now: float) -> None:
+        """It was used."""
+        ...
+
+    async def end(self, session_id: str, now: float) -> bool:
+        """End it; False: there is none, or it had ended."""
         ...

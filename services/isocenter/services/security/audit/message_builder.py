@@ -27,6 +27,7 @@ from isocenter.services.notices import (
     RetrieveFailed,
     TransferStarted,
 )
+from isocenter.services.security.access.sessions import SignedIn, SignedOut
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.alert_messages import LONGEST_TEXT
 from isocenter.services.security.audit.codes import EventId, EventType
@@ -366,10 +367,10 @@ def plugin_operation(
 
 
 def user_authenticated(
-    here: ActiveProcess, notice: AssociationEstablished | AssociationEnded
+    here: ActiveProcess, notice: AssociationEstablished | AssociationEnded | SignedIn | SignedOut
 ) -> AuditMessage:
-    """A.5.3.12: a peer has proven who its user is, or the association of that user is over."""
-    is_login = isinstance(notice, AssociationEstablished)
+    """A.5.3.12: who a user is was proven, or the association or session of that user is over."""
+    is_login = isinstance(notice, AssociationEstablished | SignedIn)
     return AuditMessage(
         event=EventId.USER_AUTHENTICATION,
         type=EventType.LOGIN if is_login else EventType.LOGOUT,

@@ -50,6 +50,7 @@ from isocenter.services.notices import (
     TransferStarted,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
+from isocenter.services.security.access.sessions import SignedIn, SignedOut
 from isocenter.services.security.audit import alert_messages as alerts
 from isocenter.services.security.audit import message_builder as builders
 from isocenter.services.security.audit.aggregation import (
@@ -213,6 +214,7 @@ class AuditRecorder:
             handlers[InstancesRead] = lambda notice: self._read.add(notice, trio.current_time())
         if switches.authentication:
             handlers[AssociationEstablished] = self._authenticated
+            handlers |= dict.fromkeys((SignedIn, SignedOut), self._signed)
         if switches.security_alerts:
             handlers |= {
                 AssociationRejected: self._rejected,
@@ -282,6 +284,9 @@ class AuditRecorder:
         message = alerts.access_denied(self._here, notice)
         title = notice.caller.calling_ae_title
         self._alert(message, f"{title} denied {notice.command}", notice.caller.address)
+
+    def _signed(self, notice: SignedIn | SignedOut) -> None:
+        self.record(builders.user_authenticated(self._here, notice))
 
     def _sign_in_failed(self, notice: SignInFailed) -> None:
         message = alerts.sign_in_failed(self._here, notice)

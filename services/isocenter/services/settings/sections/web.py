@@ -95,6 +95,12 @@ class WebSettings:
         "offer the deletion of studies, series and instances (DELETE) to who has study:delete; "
         "what is deleted goes into the trash",
     )
+    session_idle: float = setting(
+        1_800.0, kinds.Seconds(), "a browser that is signed in and not used is signed out after it"
+    )
+    session_length: float = setting(
+        43_200.0, kinds.Seconds(), "a browser is signed in for so long at most"
+    )
     max_connections: int = setting(500, COUNT, "HTTP connections at once")
     max_connections_per_address: int = setting(
         100, COUNT, "HTTP connections at once from one address"

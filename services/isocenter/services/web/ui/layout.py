@@ -7,6 +7,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
+from isocenter.services.web.principal import Principal
 from isocenter.services.web.ui import texts
 from isocenter.services.web.ui.assets import Assets
 
@@ -32,6 +33,7 @@ _TITLES: Final = {
     403: "This is not for you",
     404: "There is nothing here",
     410: "It is gone",
+    429: "Not so fast",
     500: "Something went wrong",
     503: "Not now",
 }
@@ -62,15 +64,25 @@ class Layout:
         }
 
     def page(
-        self, template: str, *, status: int = 200, headers: Headers = (), **values: Any
+        self,
+        request: Request,
+        template: str,
+        *,
+        status: int = 200,
+        headers: Headers = (),
+        **values: Any,
     ) -> Response:
-        """A page."""
+        """A page, for whoever made *request*."""
+        caller = request.caller
+        session = caller.session if isinstance(caller, Principal) else None
+        values["user"] = session.user if session is not None else ""
         text = self._environment.get_template(template).render(values)
         return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())
 
     def error(self, request: Request, error: HttpError) -> Response:
         """A page that says what is wrong."""
         return self.page(
+            request,
             "error.html",
             status=error.status,
             headers=error.headers,

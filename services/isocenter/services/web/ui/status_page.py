@@ -37,6 +37,7 @@ class StatusPage:
         state = await self._state()
         details = state.details
         return self._layout.page(
+            request,
             "status.html",
             section="status",
             state=state.level,

@@ -1,4 +1,4 @@
-"""The form over the list of studies, and the search that it means."""
+"""Form over the list of studies, and the search that it means."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ class StudyList:
                 raise
             fault = error.message
         return self._layout.page(
+            request,
             "studies.html",
             status=400 if fault else 200,
             section="studies",

@@ -34,6 +34,7 @@ class StudyPages:
         study = await self._catalogue.study(study_uid)
         series = await self._catalogue.series(study_uid)
         return self._layout.page(
+            request,
             "study.html",
             section="studies",
             study=study,
@@ -51,6 +52,7 @@ class StudyPages:
         instances = await self._catalogue.instances(study_uid, series_uid)
         at = _place(request, len(instances))
         return self._layout.page(
+            request,
             "series.html",
             section="studies",
             study=study,
@@ -76,6 +78,7 @@ class StudyPages:
         study = await self._catalogue.study(study_uid)
         series = await self._catalogue.one_series(study_uid, series_uid)
         return self._layout.page(
+            request,
             "instance.html",
             section="studies",
             study=study,

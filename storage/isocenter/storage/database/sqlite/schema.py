@@ -43,6 +43,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v11_commitment_places,
     v12_pages,
     v13_metadata,
+    v14_web_sessions,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -63,6 +64,7 @@ MIGRATIONS: Final = (
     v11_commitment_places.MIGRATION,
     v12_pages.MIGRATION,
     v13_metadata.MIGRATION,
+    v14_web_sessions.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

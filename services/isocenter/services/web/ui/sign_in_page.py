@@ -1,0 +1,51 @@
+"""Page to sign in, and its form."""
+
+from __future__ import annotations
+
+from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.web.sign_in import (
+    NotSignedInError,
+    SignIn,
+    SignInForm,
+    own_path,
+    read_form,
+)
+from isocenter.services.web.ui.layout import Layout
+
+
+class SignInPage:
+    """Answers whoever signs in or out."""
+
+    def __init__(self, sign_in: SignIn, layout: Layout) -> None:
+        self._sign_in = sign_in
+        self._layout = layout
+
+    async def show(self, request: Request) -> Response:
+        """The handler of the form."""
+        self._sign_in.check_secure(request)
+        return self._page(request, SignInForm(goes_to=own_path(request.parameter("next") or "/")))
+
+    async def begin(self, request: Request) -> Response:
+        """The handler of what is written into it."""
+        form = await read_form(request)
+        try:
+            cookie = await self._sign_in.begin(request, form)
+        except NotSignedInError as error:
+            return self._page(request, form, str(error))
+        return Response(status=303, headers=[("location", form.goes_to), *cookie])
+
+    async def end(self, request: Request) -> Response:
+        """The handler of the button to sign out."""
+        cookie = await self._sign_in.end(request)
+        return Response(status=303, headers=[("location", "/sign-in"), *cookie])
+
+    def _page(self, request: Request, form: SignInForm, fault: str = "") -> Response:
+        return self._layout.page(
+            request,
+            "sign_in.html",
+            status=403 if fault else 200,
+            section="",
+            form=form,
+            fault=fault,
+            nobody=not self._sign_in.is_possible,
+        )
