@@ -662,3 +662,17 @@ def test_what_the_reader_makes_can_be_read() -> None:
     write_model_file(read, target)
     data = target.getvalue()
     assert read_data_set(data[data.index(b"\x40\0\x75\x02") :], EXPLICIT_LITTLE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"00081030": {"vr": "LO", "Value": ["\\ud800"]}}',
+        b'{"00081110": {"vr": "SQ", "Value": [{"00081030": {"vr": "LO", "Value": ["a\\udfff"]}}]}}',
+    ],
+)
+@pytest.mark.parametrize("preferred", [(), ("ISO_IR 192",), ("ISO_IR 100",)])
+def test_half_a_character_is_none(text: bytes, preferred: tuple[str, ...]) -> None:
+    model = read_model(read_json(text)[0])
+    with pytest.raises(ModelError, match="no character"):
+        encode_texts(model, preferred)

@@ -37,6 +37,19 @@ def web_services(settings: Settings, routes: Sequence[Route[Any]]) -> Iterator[B
         "The address is one of 4.3. Security: a client certificate, or a bearer token (RFC 6750); "
         "programs on the same machine need neither in the clear."
     )
+    yield Table(
+        ("Header field", "Where", "Meaning"),
+        [
+            ("Accept", "all", "media types; accept in the query wins over it"),
+            ("Accept-Encoding", "metadata", "gzip; identity otherwise"),
+            ("Authorization", "all", "Bearer, a token"),
+            ("Content-Type", "POST", "media type of the body; 415 for what is not taken"),
+            ("If-None-Match", "retrieve", "304 where nothing has changed"),
+            ("If-Range, Range", "frames, bulk data", "one range of bytes; 206, 416"),
+            ("Origin, Access-Control-Request-Method", "all", "CORS, for web.cors_origins"),
+        ],
+    )
+    yield Paragraph("Answers are in UTF-8; Accept-Charset is not looked at.")
     count = 0
     for block in tables(routes, PLACES, _NUMBER):
         count += isinstance(block, Heading)

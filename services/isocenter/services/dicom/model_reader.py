@@ -396,6 +396,9 @@ def encode_texts(read: ReadModel, preferred: tuple[str, ...] = ()) -> tuple[str,
 
     Returns:
         The terms of the character set.
+
+    Raises:
+        ModelError: a text has what no character set has.
     """
     texts = [one.text for one in _texts(read.elements) if one.text is not None]
     wanted = read.character_set or preferred
@@ -404,7 +407,10 @@ def encode_texts(read: ReadModel, preferred: tuple[str, ...] = ()) -> tuple[str,
         _encode(read.elements, chosen)
     except CharacterSetError:
         chosen = UTF_8
-        _encode(read.elements, chosen)
+        try:
+            _encode(read.elements, chosen)
+        except CharacterSetError:  # half of a surrogate pair
+            raise ModelError("a text has what is no character of Unicode") from None
     declared = SPECIFIC_CHARACTER_SET in read.elements or bool(chosen)
     if declared:
         terms = "\\".join(chosen).encode("ascii")

@@ -101,6 +101,8 @@ def changed(dataset: Dataset, **values: Any) -> Dataset:
         (400, {}),
         (400, [model(begun())] * 2),
         (400, b"no json"),
+        (400, b'{"00400254": {"vr": "LO", "Value": ["\\ud800"]}}'),
+        (400, model(begun()) | {"FFFEE000": {"vr": "UN"}}),
         (413, model(begun()) | {"00400280": {"vr": "ST", "Value": ["x" * 2_000_000]}}),
     ],
 )

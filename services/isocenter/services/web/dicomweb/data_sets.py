@@ -7,7 +7,12 @@ from typing import Final
 
 import trio
 
-from isocenter.engine.dataset import EXPLICIT_LITTLE, DataSetError, write_data_set
+from isocenter.engine.dataset import (
+    EXPLICIT_LITTLE,
+    DataSetError,
+    DataSetLimitError,
+    write_data_set,
+)
 from isocenter.engine.limits import Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -74,8 +79,10 @@ async def read_data_set(request: Request, limits: Limits) -> AttributeList:
         return await trio.to_thread.run_sync(_attributes, read, body, limits)
     except ModelError as error:
         raise HttpError(400, "BAD_DATA_SET", f"the data set cannot be read: {error}") from error
-    except DataSetError as error:
+    except DataSetLimitError as error:
         raise HttpError(413, "TOO_LARGE", "the data set is over a limit of this server") from error
+    except DataSetError as error:
+        raise HttpError(400, "BAD_DATA_SET", f"the data set cannot be read: {error}") from error
 
 
 def _attributes(read: Callable[[bytes], list[Model]], body: bytes, limits: Limits) -> AttributeList:
