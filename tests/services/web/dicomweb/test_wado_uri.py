@@ -243,6 +243,23 @@ def test_video_as_it_is(url: str) -> None:
     assert (part.status_code, part.content) == (206, b"ftyp")
 
 
+def test_documents_and_video_rendered(url: str) -> None:
+    """What a frame of a viewer or a video element asks for."""
+    browser = {"accept": "text/html,application/xhtml+xml,image/avif,*/*;q=0.8"}
+    instances = f"{url}/studies/1.2.9/series/1.2.9.7/instances"
+    pdf = httpx.get(f"{instances}/1.2.9.1/rendered", headers=browser)
+    assert pdf.content == b"%PDF-1.4 odd %%EOF\n"
+    assert pdf.headers["content-type"] == "application/pdf"
+    assert pdf.headers["content-disposition"].startswith("inline")
+    assert httpx.get(f"{instances}/1.2.9.1/rendered?accept=application/pdf").status_code == 200
+    wrong = httpx.get(f"{instances}/1.2.9.1/rendered", headers={"accept": "image/png"})
+    assert wrong.status_code == 406
+    video = {"accept": "video/mp4", "range": "bytes=4-7"}
+    part = httpx.get(f"{instances}/1.2.9.3/rendered", headers=video)
+    assert (part.status_code, part.content) == (206, b"ftyp")
+    assert part.headers["content-type"] == "video/mp4"
+
+
 @pytest.mark.parametrize(
     ("more", "status"),
     [

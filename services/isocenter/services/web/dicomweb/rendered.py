@@ -30,6 +30,7 @@ from isocenter.services.dicom.pixels.rendering.renderer import (
 )
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
 from isocenter.services.web.dicomweb.framing import boundary_for
 from isocenter.services.web.dicomweb.representations import Offer, choose
 from isocenter.services.web.dicomweb.resources import instances_of
@@ -46,13 +47,18 @@ class Rendered:
     def __init__(self, archive: Archive, pool: CodecPool | None) -> None:
         self._archive = archive
         self._pool = pool
+        self._encapsulated = Encapsulated(archive)
 
     async def whole(self, request: Request) -> Response:
         """The handler of ``…/rendered`` and ``…/frames/{frames}/rendered``: of a series or study,
-        its instance in the middle."""
-        form, _ = choose(request, _FORMS)
-        options = _options(request, form.media_type)
+        its instance in the middle.  Documents and video are as they are in the object."""
         stored = await self._one_of(request)
+        held = "" if "frames" in request.arguments else media_type_of(stored)
+        offers = (Offer(media_type=held, is_multipart=False), *_FORMS) if held else _FORMS
+        form, _ = choose(request, offers)
+        if form.media_type == held:
+            return await self._encapsulated(request, stored)
+        options = _options(request, form.media_type)
         return await self.picture(request, stored, _frame(request), lambda image: options)
 
     async def picture(

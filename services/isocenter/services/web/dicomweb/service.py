@@ -47,6 +47,8 @@ _PICTURE: Final = (
     Parameter(name="iccprofile", text="What becomes of colours."),
 )
 _PICTURES: Final = ("image/jpeg", "image/png", "image/gif")
+#: What objects hold that are no pictures.
+_HELD: Final = ("application/pdf", "text/xml", "model/*", "video/*")
 
 _URI: Final = (
     Parameter(name="requestType", text="WADO.", values=("WADO",), is_required=True),
@@ -68,7 +70,7 @@ _URI: Final = (
     Parameter(name="presentationUID", text="SOP Instance UID of a presentation state."),
     Parameter(name="presentationSeriesUID", text="Its series."),
 )
-_SEEN: Final = (*_PICTURES, DICOM, "application/pdf", "text/xml", "model/*", "video/*")
+_SEEN: Final = (*_PICTURES, DICOM, *_HELD)
 
 # Services and transactions are called as in PS3.18 Table H-1.
 _SEARCHES: Final = "Search: QIDO-RS (PS3.18 10.6)"
@@ -205,7 +207,7 @@ def dicomweb_routes(
             ),
             get(
                 f"{path}/rendered", rendered.whole, f"A picture of {what}.", "read",
-                _PICTURES, _PICTURE, name=f"RetrieveRendered{name}", answers=_DRAWN,
+                (*_PICTURES, *_HELD), _PICTURE, name=f"RetrieveRendered{name}", answers=_DRAWN,
             ),
             get(
                 f"{path}/thumbnail", rendered.small, f"A small picture of {what}.", "read",
