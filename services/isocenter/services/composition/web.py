@@ -126,6 +126,7 @@ def _workflow(
                 limits=SearchLimits(
                     default=min(web.default_results, most or web.default_results),
                     most=min(web.max_results, most or web.max_results),
+                    empty_status=web.empty_search.status(204),
                 ),
                 engine_limits=limits,
             )
@@ -162,7 +163,7 @@ def _studies(
             default=web.default_results,
             most=web.max_results,
             objects=web.max_objects_searched,
-            empty_status=int(web.empty_search.value),
+            empty_status=web.empty_search.status(200),
         ),
         book=parts.stores.metadata,
         trash=trash_of(settings, parts, "isocenter serve"),

@@ -134,6 +134,17 @@ async def test_what_is_told_with_an_answer() -> None:
         assert "fuzzy" in fuzzy.headers["warning"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "of_worklist", "of_studies"),
+    [("standard", 204, 200), ("200", 200, 200), ("204", 204, 204)],
+)
+async def test_nothing_found(setting: str, of_worklist: int, of_studies: int) -> None:
+    async with web_side({"web.empty_search": setting}) as ask:
+        for path, status in ((PATH, of_worklist), ("/dicomweb/studies", of_studies)):
+            answer = await ask("GET", path)
+            assert (answer.status, answer.body) == (status, b"[]" if status == 200 else b"")
+
+
 async def test_the_bound_of_the_worklist_is_one_of_the_web_too() -> None:
     async with web_side({"worklist.max_results": 2}) as ask:
         await schedule(ask)

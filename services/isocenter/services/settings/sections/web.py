@@ -15,8 +15,13 @@ from isocenter.services.settings.field import COUNT, setting
 class EmptySearch(Enum):
     """Status of a search that finds nothing."""
 
+    STANDARD = "standard"
     OK = "200"
     NO_CONTENT = "204"
+
+    def status(self, standard: int) -> int:
+        """The status, where the standard has *standard*."""
+        return standard if self is EmptySearch.STANDARD else int(self.value)
 
 
 def _is_root(text: str) -> bool:
@@ -135,8 +140,8 @@ class WebSettings:
         "status 413",
     )
     empty_search: EmptySearch = setting(
-        EmptySearch.OK,
+        EmptySearch.STANDARD,
         kinds.Choice(EmptySearch),
         "status of a search that finds nothing: 200 with an empty array, or 204, which older "
-        "clients expect",
+        "clients expect; standard: 200, and of the worklist 204 (PS3.18 Table 14.4.3-1)",
     )

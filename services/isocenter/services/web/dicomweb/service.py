@@ -84,6 +84,7 @@ _NOT_MADE: Final = Answer(
 )
 _SEARCHED: Final = (
     ok("The matches, an array; none is `[]`. A `Warning` tells what was cut, or not matched."),
+    ok("There is no match, where `web.empty_search` is `204`.", Payload.NOTHING, 204),
     Answer(400, "The value of a known attribute or parameter is broken."),
     Answer(404, "The path names what is no UID."),
     Answer(406, "Neither JSON nor XML is accepted."),

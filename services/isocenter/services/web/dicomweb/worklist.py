@@ -59,8 +59,7 @@ class WebWorklist:
     Args:
         states: of the entries that are offered, unless a search asks for Scheduled Procedure Step
             Status (0040,0020).
-        limits: on the matches of one answer.
-        empty_status: of an answer without a match: 204 (Table 14.4.3-1), or 200.
+        limits: on the matches of one answer, and its status without one.
     """
 
     def __init__(
@@ -71,14 +70,12 @@ class WebWorklist:
         states: Sequence[EntryState],
         limits: SearchLimits,
         engine_limits: Limits,
-        empty_status: int = 204,
     ) -> None:
         self._worklist = worklist
         self._urls = urls
         self._states = tuple(states)
         self._limits = limits
         self._engine_limits = engine_limits
-        self._empty_status = empty_status
 
     async def __call__(self, request: Request) -> Response:
         """The handler of a search (14.4)."""
@@ -103,7 +100,7 @@ class WebWorklist:
         warnings = [*said.warnings, *_unmatched(keys)]
         headers = [("cache-control", "no-cache"), ("vary", "Accept")]
         headers += warning_headers(self._urls.base(request), warnings, is_cut=len(found) > limit)
-        if not answers and self._empty_status == 204:
+        if not answers and self._limits.empty_status == 204:
             return Response(status=204, headers=headers)
         return data_sets_response(form, answers, headers=headers)
 
@@ -164,7 +161,7 @@ def worklist_routes(worklist: WebWorklist) -> Sequence[Route[Handler]]:
             text="Search for what is scheduled.", parameters=SEARCH_PARAMETERS,
             answers=(
                 ok("The matches, the earliest first. A `Warning` tells what was cut."),
-                ok("There is no match.", Payload.NOTHING, 204),
+                ok("There is no match (`web.empty_search`).", Payload.NOTHING, 204),
                 Answer(400, "The value of a known attribute or parameter is broken."),
                 Answer(406, "Neither JSON nor XML is accepted."),
                 Answer(503, "The archive cannot do that now."),
