@@ -77,6 +77,7 @@ class HttpConnection:
         self._on_limit = on_limit
         self.protocol: HttpProtocol = Http2(scope["scheme"]) if is_http2 else Http1()
         self._transport = transport
+        self._sends_files = transport if isinstance(transport, SendsFiles) else None
         self._application = application
         self._limits = limits
         self._scope = scope
@@ -340,9 +341,9 @@ class HttpConnection:
             scope.deadline = trio.current_time() + seconds
 
         try:
-            if isinstance(self._transport, SendsFiles):
+            if self._sends_files is not None:
                 progress()
-                offset += await self._transport.send_file(
+                offset += await self._sends_files.send_file(
                     descriptor, offset, region.length, progress
                 )
             while offset < end:

@@ -14,7 +14,7 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.dicom.object_reader import FileBacked
+from isocenter.services.dicom.object_reader import is_file_backed
 from isocenter.services.dicom.pixels.errors import ImageError, PixelError
 from isocenter.services.dicom.pixels.frames import Image, NoPixelDataError, open_image
 from isocenter.services.dicom.pixels.layout import ImageLayout
@@ -107,7 +107,8 @@ class FrameBodies:
                 spans = [span for number in places for span in image.frame(number).spans]
                 if any(span.end > image.size for span in spans):
                     raise DataSetError("the object is shorter than it was", image.size)
-                if isinstance(reader := image.reader, FileBacked):
+                reader = image.reader
+                if is_file_backed(reader):
                     stack.pop_all()  # until it is sent
                     at, descriptor = image.offset, reader.descriptor
                     parts = [
@@ -136,7 +137,7 @@ class FrameBodies:
                 raise HttpError(404, "NOT_FOUND", "the object has no bulk data there")
             if layout.value.end > image.size:
                 raise DataSetError("the object is shorter than it was", image.size)
-            if isinstance(reader, FileBacked) and not layout.is_big_endian:
+            if is_file_backed(reader) and not layout.is_big_endian:
                 stack.pop_all()
                 start = image.offset + layout.value.offset
                 region = FileRegion(reader.descriptor, start, layout.value.length)

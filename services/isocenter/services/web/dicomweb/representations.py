@@ -12,6 +12,7 @@ Clients ask for the same in many spellings; what they mean is decided here:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
@@ -71,7 +72,7 @@ class Offer:
         return f'{MULTIPART}; type="{self.media_type}"' if self.is_multipart else self.media_type
 
 
-def wanted_of(request: Request) -> list[Wanted]:
+def wanted_of(request: Request) -> Sequence[Wanted]:
     """What a request accepts, the most wanted first; as it says in the query, else in its header.
 
     Raises:
@@ -80,11 +81,16 @@ def wanted_of(request: Request) -> list[Wanted]:
     said = [value for name, value in request.query if name == "accept" and value]
     text = ", ".join(said) or request.header("accept") or ""
     try:
-        ranges = parse_accept(text)
+        return _wanted_by(text)
     except MediaTypeError as error:
         raise HttpError(400, "BAD_ACCEPT", f"{error}; ask for a media type") from error
-    ordered = sorted(ranges, key=lambda one: -one.quality)
-    return [_wanted(one) for one in ordered if one.quality > 0]
+
+
+@lru_cache(maxsize=256)
+def _wanted_by(text: str) -> Sequence[Wanted]:
+    """Clients say the same with each request."""
+    ordered = sorted(parse_accept(text), key=lambda one: -one.quality)
+    return tuple(_wanted(one) for one in ordered if one.quality > 0)
 
 
 def _wanted(accepted: AcceptedRange) -> Wanted:

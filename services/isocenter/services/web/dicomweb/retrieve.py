@@ -22,7 +22,7 @@ from isocenter.engine.uid import (
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.dicom.object_reader import FileBacked, ObjectReader
+from isocenter.services.dicom.object_reader import ObjectReader, is_file_backed
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.errors import StorageError
@@ -216,7 +216,7 @@ class Retrieve:
                     raise KeyError("another object has taken its place")
 
                 async def whole() -> AsyncGenerator[Piece, None]:
-                    if isinstance(reader, FileBacked):
+                    if is_file_backed(reader):
                         yield FileRegion(reader.descriptor, 0, stored.size)
                         return
                     for start in range(0, stored.size, _PIECE):
