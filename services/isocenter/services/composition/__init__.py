@@ -14,7 +14,7 @@ from isocenter.services.composition.archive import (
 )
 from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
-from isocenter.services.composition.metadata import make_metadata
+from isocenter.services.composition.metadata import check_metadata, make_metadata
 from isocenter.services.composition.outgoing_associations import StartError, build_deadlines
 from isocenter.services.composition.plugins import (
     Plugin,
@@ -40,6 +40,7 @@ __all__ = [
     "StartError",
     "TlsContexts",
     "listen_addresses",
+    "check_metadata",
     "check_plugins",
     "build_deadlines",
     "declared_by",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.metadata.maker import REST, MadeSeries, MetadataMaker, make_all
+from isocenter.services.archive.metadata.verification import verify_metadata
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.dicomweb.urls import ROOT, instance_url
@@ -27,6 +29,15 @@ async def make_metadata(
         StorageError: the database cannot be read or written.
     """
     return await make_all(_maker(settings, parts, 0.0), parts.stores.metadata, progress)
+
+
+async def check_metadata(parts: ArchiveParts) -> CountedFindings:
+    """What was made beforehand and is not what would be made now.
+
+    Raises:
+        StorageError: the index cannot be read.
+    """
+    return await verify_metadata(parts.archive, parts.stores.metadata, instance_url)
 
 
 def _maker(settings: Settings, parts: ArchiveParts, rest: float) -> MetadataMaker:

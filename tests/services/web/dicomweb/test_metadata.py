@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.metadata.maker import MetadataMaker, make_all
+from isocenter.services.archive.metadata.verification import verify_metadata
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.reindexing import reindex
 from isocenter.services.net.http.application import Handler
@@ -24,6 +25,7 @@ from isocenter.services.net.http.routing import RouteTable
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import instance_url
+from isocenter.storage.database.database import Database
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.stores import Stores, StoresOptions, join_stores
 from support.images import dataset_of, describe, pixels
@@ -53,6 +55,7 @@ class Served:
     table: RouteTable[Handler]
     maker: MetadataMaker
     clock: Clock
+    database: Database
 
     async def get(
         self, path: str, headers: dict[str, str] = GZIP, *, authority: str = "archive.example"
@@ -81,7 +84,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
                 archive, Notices(), book=book, caller_of=lambda _: Caller(association="test")
             )
             maker = MetadataMaker(book, archive, base=BASE, url_of=instance_url, rest=0.0)
-            yield Served(archive, stores, RouteTable(routes), maker, clock)
+            yield Served(archive, stores, RouteTable(routes), maker, clock, database)
 
 
 def image(series: str, number: int, **more: object) -> Dataset:
@@ -275,7 +278,7 @@ async def test_a_study_that_is_complete_is_not_waited_for(tmp_path: Path) -> Non
         def complete(connection: Any) -> None:
             at.stores.metadata.study_complete(connection, STUDY, 0.0)  # type: ignore[attr-defined]
 
-        await at.stores.metadata._database.write(complete)  # type: ignore[attr-defined]
+        await at.database.write(complete)
         assert len(await at.stores.metadata.due(1)) == 1
 
 
@@ -341,3 +344,26 @@ async def test_frames_are_found_by_what_was_made(
             with pytest.raises(HttpError) as gone:
                 await ask(RouteTable(fresh), path, headers=stored)
             assert gone.value.status == 404
+
+
+async def test_verification_finds_what_is_of_something_else(tmp_path: Path) -> None:
+    async with served(tmp_path) as at:
+        records = await five(at)
+        book = at.stores.metadata
+        assert (await verify_metadata(at.archive, book, instance_url)).count == 0
+        await at.maker.make_due()
+        assert (await verify_metadata(at.archive, book, instance_url)).count == 0
+        uid = records[0].sop_instance_uid
+        place = f"SELECT instance_pk FROM instance WHERE sop_instance_uid = '{uid}'"
+        of = f"WHERE instance_pk = ({place})"
+        last = "SELECT fragment FROM instance_metadata ORDER BY instance_pk DESC LIMIT 1"
+        for change, named in (
+            (f"UPDATE instance_metadata SET layout = x'00' {of}", uid),
+            (f"UPDATE instance_metadata SET fragment = x'ff' {of}", uid),
+            (f"UPDATE instance_metadata SET fragment = ({last}) {of}", uid),
+            ("UPDATE series_metadata SET content_crc = 1", "1.2.3"),
+            ("UPDATE series_metadata SET content = x'00'", "1.2.3"),
+        ):
+            await at.database.write(lambda connection, change=change: connection.execute(change))
+            found = await verify_metadata(at.archive, book, instance_url)
+            assert named in dict(found.named), change

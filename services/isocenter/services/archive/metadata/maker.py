@@ -174,16 +174,7 @@ class MetadataMaker:
     async def _read(self, stored: StoredInstance) -> tuple[bytes | None, bytes]:
         """Fragment and layout; no fragment: it is too long, or cannot be read."""
         try:
-            async with await stored_object(stored, self._archive.open).open() as reader:
-                header = await read_header(
-                    reader,
-                    stored.data_set_offset,
-                    encoding_of(stored.transfer_syntax_uid),
-                    _MOST_HEADER,
-                )
-            if len(header.data) > _LONG_HEADER:
-                return await trio.to_thread.run_sync(_made, header, stored)
-            return _made(header, stored)
+            return await make_of(self._archive, stored)
         except DataSetError as error:
             log.info("no metadata of instance %s beforehand: %s", stored.sop_instance_uid, error)
         return None, b""
@@ -245,6 +236,22 @@ async def make_all(
     while (made := await maker.make_due(count)).series:
         later += made.later
     return MadeSeries(series=done, later=later)
+
+
+async def make_of(archive: Archive, stored: StoredInstance) -> tuple[bytes, bytes]:
+    """Fragment and packed layout of one object.
+
+    Raises:
+        DataSetError: it cannot be read, or has too long a header.
+        KeyError, StorageError: it is not there, or cannot be read now.
+    """
+    async with await stored_object(stored, archive.open).open() as reader:
+        header = await read_header(
+            reader, stored.data_set_offset, encoding_of(stored.transfer_syntax_uid), _MOST_HEADER
+        )
+    if len(header.data) > _LONG_HEADER:
+        return await trio.to_thread.run_sync(_made, header, stored)
+    return _made(header, stored)
 
 
 def _made(header: Header, stored: StoredInstance) -> tuple[bytes, bytes]:

@@ -148,11 +148,17 @@ async def _verify(settings: Settings, terminal: Terminal, *, checksums: bool) ->
             report = await verify(parts.archive, progress=show, checksums=checksums)
             trash = composition.trash_of(settings, parts, "isocenter db verify")
             lost = CountedFindings() if trash is None else await trash.verify()
+            wrong = await composition.check_metadata(parts) if checksums else CountedFindings()
     is_good = print_report(report, terminal)
-    print_findings(terminal, {"in the trash": lost})
+    print_findings(terminal, {"in the trash": lost, "metadata": wrong})
     if lost.count:
         terminal.error(f"{lost.count} deleted objects could not be restored; see the lines above")
-    return EXIT_OK if is_good and not lost.count else EXIT_FAILED
+    if wrong.count:
+        terminal.error(
+            f"{wrong.count} metadata are not those of their objects; stop the server, and "
+            "isocenter db reindex has all made again"
+        )
+    return EXIT_OK if is_good and not lost.count and not wrong.count else EXIT_FAILED
 
 
 def print_report(report: VerifyReport, terminal: Terminal) -> bool:
