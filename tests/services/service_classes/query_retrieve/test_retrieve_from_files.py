@@ -60,7 +60,7 @@ class Files:
 
     async def path_of(self, number: int) -> str:
         stored = (await self.archive.index.get([uid(number)]))[uid(number)]
-        return self.store.path_of(stored.object_key)
+        return self.store.tree.path_of(stored.object_key)
 
     async def receive(self, operation: Operation, request: CStoreRequest) -> int:
         content = bytearray()

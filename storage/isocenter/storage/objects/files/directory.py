@@ -1,4 +1,4 @@
-"""Directory of a file store: made, synced, and tried before use."""
+"""Directory of a file store: made, synced, tried before use, and locked."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from isocenter.services.errors import StorageError, text_of
+from isocenter.services.system.file_lock import HAS_FILE_LOCKS, open_lock_file, try_lock
 from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.files.file_system import (
     FOLDER_MODE,
     NO_LINKS,
     OUT_OF_RESOURCES,
     OsFileSystem,
+    storage_error,
 )
 
 
@@ -67,6 +69,40 @@ def prepare_folder(path: str) -> tuple[str, bool]:
             "directory with --data-dir",
             out_of_resources=error.errno in OUT_OF_RESOURCES,
         ) from error
+
+
+def lock_folder(root: str, *, shared: bool) -> int:
+    """A descriptor that holds the lock of a data directory; it ends with that.
+
+    Args:
+        shared: for the worker processes of one server.
+
+    Raises:
+        StorageError: another server has it.
+    """
+    if not HAS_FILE_LOCKS:
+        raise StorageError(
+            f"the data directory {root} cannot be locked against a second server: this "
+            "system has no POSIX file locks; run the archive on Linux or another POSIX "
+            "system, or in memory (--data-dir :memory:)"
+        )
+    path = os.path.join(root, "lock")
+    try:
+        descriptor = open_lock_file(path)
+    except OSError as error:
+        raise storage_error(f"open the lock file {path}", error) from error
+    try:
+        is_ours = try_lock(descriptor, shared=shared)
+    except OSError as error:
+        os.close(descriptor)
+        raise storage_error(f"lock {path}", error) from error
+    if not is_ours:
+        os.close(descriptor)
+        raise StorageError(
+            f"the data directory {root} is in use by another server; "
+            "stop that one, or choose another directory with --data-dir"
+        )
+    return descriptor
 
 
 def _sync_ancestry(folder: str) -> None:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from isocenter.engine.buffers import Buffer
+from isocenter.services.errors import StorageError, text_of
 
 #: Patient data: for the owner alone (PS3.15 leaves it to us; umask can only narrow it).
 FILE_MODE: Final = 0o600
@@ -239,3 +240,14 @@ OUT_OF_RESOURCES: Final = frozenset(
 
 #: The file system has no hard links (FAT, some network and FUSE file systems), or forbids them.
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def storage_error(what: str, error: OSError) -> StorageError:
+    """The port's error for one of the operating system.
+
+    It names no file: with some naming schemes a path holds a date of the patient's.
+    """
+    return StorageError(
+        f"cannot {what}: {text_of(error)}",
+        out_of_resources=error.errno in OUT_OF_RESOURCES,
+    )

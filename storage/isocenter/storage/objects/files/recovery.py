@@ -16,7 +16,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -24,7 +24,7 @@ from typing import Final, Protocol, TypeVar
 from isocenter.engine.buffers import Buffer
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.errors import text_of
-from isocenter.storage.objects.files.file_system import FileSystem
+from isocenter.storage.objects.files.file_system import FileSystem, storage_error
 from isocenter.storage.objects.files.journal import (
     DAMAGED,
     NEW,
@@ -34,7 +34,7 @@ from isocenter.storage.objects.files.journal import (
     Record,
     read_segment,
 )
-from isocenter.storage.objects.files.staging import storage_error
+from isocenter.storage.objects.files.object_tree import ObjectTree
 from isocenter.storage.objects.keys import is_object_key
 
 _T = TypeVar("_T")
@@ -68,17 +68,8 @@ class RecoverableStore(Protocol):
     @property
     def staging_folder(self) -> str: ...
 
-    def path_of(self, key: str) -> str:
-        """Where an object lies."""
-        ...
-
-    def make_folders(self, folder: str) -> None:
-        """Make a folder below ``objects``, and those above it."""
-        ...
-
-    def sync_published(self, keys: Iterable[str], *, files: Sequence[str] = ()) -> None:
-        """Make the names of objects durable, and the content of those that *files* names."""
-        ...
+    @property
+    def tree(self) -> ObjectTree: ...
 
     def remove_durably(self, keys: Sequence[str]) -> None:
         """Remove objects so that no power failure brings them back."""
@@ -183,13 +174,13 @@ class _Recovery:
                 raise storage_error("make an object from the journal", error) from error
 
     def _undo(self, record: Record) -> None:
-        path = self._store.path_of(record.key)
+        path = self._store.tree.path_of(record.key)
         if os.path.lexists(path) or (record.staged and os.path.lexists(self._staged_path(record))):
             self._store.remove_durably([record.key])
             self._undone.add(record.key)
 
     def _redo(self, record: Record, stored: StoredInstance) -> None:
-        path = self._store.path_of(record.key)
+        path = self._store.tree.path_of(record.key)
         self._kept[record.key] = None
         if self._is_whole(path, record, stored):
             self._lacking.discard(record.key)
@@ -207,7 +198,7 @@ class _Recovery:
                     return
             case Kind.KEY:
                 return
-        self._store.make_folders(os.path.dirname(path))
+        self._store.tree.make(os.path.dirname(path))
         self._files.rename(source, path)
         self._lacking.discard(record.key)
 
@@ -238,8 +229,8 @@ class _Recovery:
         key = record.key
         match record.kind:
             case Kind.CONTENT:
-                if os.path.lexists(self._store.path_of(key)):
-                    if _has(self._store.path_of(key), record.content):
+                if os.path.lexists(self._store.tree.path_of(key)):
+                    if _has(self._store.tree.path_of(key), record.content):
                         self._kept[key] = None
                         return
                     key = other_key(key)
@@ -248,12 +239,12 @@ class _Recovery:
             case Kind.STAGED:
                 source = self._staged_path(record)
                 # What is there was synced before it had this name.
-                if os.path.lexists(self._store.path_of(key)) or not os.path.lexists(source):
+                if os.path.lexists(self._store.tree.path_of(key)) or not os.path.lexists(source):
                     return
             case Kind.KEY:
                 return
-        path = self._store.path_of(key)
-        self._store.make_folders(os.path.dirname(path))
+        path = self._store.tree.path_of(key)
+        self._store.tree.make(os.path.dirname(path))
         self._files.rename(source, path)
         self._kept[key] = None
 
@@ -279,7 +270,7 @@ class _Recovery:
             )
         try:
             if self._store.is_durable and self._kept:
-                self._store.sync_published(list(self._kept), files=list(self._kept))
+                self._store.tree.sync(list(self._kept), files=list(self._kept))
             folder = self._store.journal_folder
             for path in self._used:
                 self._files.unlink(path)

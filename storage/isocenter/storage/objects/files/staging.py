@@ -19,14 +19,14 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Latch
-from isocenter.services.errors import StorageError, text_of
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.buffers import (
     BLOCK_BYTES,
     SMALL_BYTES,
     BufferPool,
     WriteBuffer,
 )
-from isocenter.storage.objects.files.file_system import OUT_OF_RESOURCES, FileSystem
+from isocenter.storage.objects.files.file_system import FileSystem, storage_error
 from isocenter.storage.objects.files.journal import Journal, Kind, Record, Segment
 from isocenter.storage.objects.files.threads import run_in_thread
 
@@ -397,14 +397,3 @@ class StagedFile:
         segment, self._segment = self._segment, None
         if segment is not None:
             self._area.journal.release([segment])
-
-
-def storage_error(what: str, error: OSError) -> StorageError:
-    """The port's error for one of the operating system.
-
-    It names no file: with some naming schemes a path holds a date of the patient's.
-    """
-    return StorageError(
-        f"cannot {what}: {text_of(error)}",
-        out_of_resources=error.errno in OUT_OF_RESOURCES,
-    )

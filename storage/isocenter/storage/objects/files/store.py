@@ -33,8 +33,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Generator,
-    Iterable,
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -44,18 +42,18 @@ import trio
 
 from isocenter.services.archive.ports import StagedObject, StoredInstance
 from isocenter.services.errors import StorageError
-from isocenter.services.system.file_lock import HAS_FILE_LOCKS, open_lock_file, try_lock
 from isocenter.storage.objects.files.buffers import BufferPool
-from isocenter.storage.objects.files.directory import prepare_folder
-from isocenter.storage.objects.files.file_system import FileSystem, OsFileSystem
+from isocenter.storage.objects.files.directory import lock_folder, prepare_folder
+from isocenter.storage.objects.files.file_system import FileSystem, OsFileSystem, storage_error
 from isocenter.storage.objects.files.journal import Journal
+from isocenter.storage.objects.files.object_tree import SYNCED_ALONE, ObjectTree
 from isocenter.storage.objects.files.reader import FileReader
 from isocenter.storage.objects.files.recent import RecentFiles
 from isocenter.storage.objects.files.recovery import damaged_segments, recover, salvage
 from isocenter.storage.objects.files.removal_hold import RemovalHold
-from isocenter.storage.objects.files.staging import WRITERS, StagedFile, StagingArea, storage_error
+from isocenter.storage.objects.files.staging import WRITERS, StagedFile, StagingArea
 from isocenter.storage.objects.files.threads import run_in_thread
-from isocenter.storage.objects.keys import check_object_key, is_key_part
+from isocenter.storage.objects.keys import check_object_key
 
 Durability = Literal["full", "relaxed"]
 
@@ -66,12 +64,6 @@ SMALL_OBJECT: Final = 1 << 20
 READERS: Final = 16
 #: Objects above `SMALL_BYTES` that are held in memory while they are read; more are not read ahead.
 MOST_AHEAD: Final = 64
-#: Keys in one block of `FileStore.keys` and of a question to the index.
-KEYS_PER_BLOCK: Final = 500
-#: Folders whose own name is remembered as durable; forgotten all at once beyond that.
-KNOWN_FOLDERS: Final = 8192
-#: So many files are synced one after the other; more, with the whole file system in one go.
-SYNCED_ALONE: Final = 8
 #: How often a folder that vanishes under us (another process prunes) is made again.
 FOLDER_ATTEMPTS: Final = 16
 
@@ -112,8 +104,8 @@ class FileStore:
         memory_per_object: int = SMALL_OBJECT,
     ) -> None:
         self.root = root
-        self._objects = os.path.join(root, "objects")
         self.files: FileSystem = files if files is not None else OsFileSystem()
+        self.tree = ObjectTree(os.path.join(root, "objects"), self.files)
         self.is_durable = durability == "full"
         self.links = links
         self.journal_folder = os.path.join(root, "journal")
@@ -130,10 +122,6 @@ class FileStore:
         #: For what is read to be sent; apart from those of what is being received.
         self._buffers = BufferPool()
         self._recent = RecentFiles()
-        #: Folders below ``objects`` whose own name was synced by us and not removed since.
-        self._known_folders: set[str] = set()
-        #: How often one was taken out of them.
-        self._forgotten = 0
         self._lock_descriptor: int | None = None
         self.hold = RemovalHold(root)
 
@@ -194,7 +182,7 @@ class FileStore:
 
     def _write(self, staged: StagedFile, key: str) -> None:
         """Write and sync the staged file of a larger object."""
-        target = self.path_of(key)
+        target = self.tree.path_of(key)
         if os.path.lexists(target):  # most often a whole study sent again: do not write it
             raise FileExistsError(target)
         if not staged.is_small:
@@ -243,11 +231,8 @@ class FileStore:
             return storage_error("publish an object", error)
         return None
 
-    def path_of(self, key: str) -> str:
-        return os.path.join(self._objects, *key.split("/"))
-
     def _name(self, staged: StagedFile, key: str) -> None:
-        target = self.path_of(key)
+        target = self.tree.path_of(key)
         for _ in range(FOLDER_ATTEMPTS):
             try:
                 if staged.is_small:
@@ -259,30 +244,12 @@ class FileStore:
                     # apart here; the later one wins.
                     self.files.rename(staged.path, target)
             except FileNotFoundError:
-                self.make_folders(os.path.dirname(target))
+                self.tree.make(os.path.dirname(target))
             else:
                 staged.published(key, is_renamed=not staged.is_small and not self.links)
                 return
         # Another process prunes the folder each time.
         raise OSError(errno.ENOENT, "the object's folder is removed again and again")
-
-    def make_folders(self, folder: str) -> None:
-        missing = []
-        while folder != self._objects and not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for folder in reversed(missing):
-            # Another process may have removed one that was known to be durable.
-            self._forget(folder)
-            try:
-                self.files.make_folder(folder)
-            except FileExistsError:
-                if not os.path.isdir(folder):
-                    raise NotADirectoryError(
-                        errno.ENOTDIR, "a file is where the object's folder belongs"
-                    ) from None
-            except FileNotFoundError:
-                return  # pruned under us: the caller tries again
 
     def _sync_renamed(self, jobs: list[_Job], outcomes: list[_Published]) -> None:
         """Where a larger object loses one name for the other, a power failure could take both."""
@@ -292,59 +259,11 @@ class FileStore:
             if outcomes[place] is not None or staged.is_to_be_synced:
                 continue
             try:
-                self.sync_published([key])
+                self.tree.sync([key])
             except OSError as error:
                 self._unpublish(key)
                 staged.drop()
                 outcomes[place] = storage_error("make a folder durable", error)
-
-    def sync_published(self, keys: Iterable[str], *, files: Sequence[str] = ()) -> None:
-        """In a worker thread: make the names of objects durable, or that they are gone, each
-        folder once; and the content of those that *files* names by their keys.
-
-        Raises:
-            OSError: some may not be.
-        """
-        forgotten = self._forgotten
-        ancestries = [self.folders_to_sync(key) for key in keys]
-        is_alone = len(ancestries) + len(files) <= SYNCED_ALONE
-        if is_alone or not self.files.sync_file_system(self._objects):
-            for key in files:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    self.files.sync_file(self.path_of(key))
-            self._sync_folders({folder for ancestry in ancestries for folder in ancestry})
-        if len(self._known_folders) > KNOWN_FOLDERS:
-            self._known_folders.clear()
-        # One that went meanwhile and was made again has a new name, which was not synced.
-        if forgotten == self._forgotten:
-            self._known_folders.update(*(ancestry[:-1] for ancestry in ancestries))
-
-    def _forget(self, folder: str) -> None:
-        self._known_folders.discard(folder)
-        self._forgotten += 1
-
-    def _sync_folders(self, folders: set[str]) -> None:
-        while folders:
-            folder = max(folders, key=len)
-            folders.remove(folder)
-            try:
-                self.files.sync_folder(folder)
-            except (FileNotFoundError, NotADirectoryError):  # removed: then that has to last
-                if folder != self._objects:
-                    folders.add(os.path.dirname(folder))
-
-    def folders_to_sync(self, key: str) -> list[str]:
-        """The object's folder, then each ancestor whose entry for the one before may be new.
-
-        Asked after the link: a folder with an object in it is not pruned, and pruning forgets
-        it here first, so what is known now stays true.
-        """
-        folder = os.path.join(self._objects, *key.split("/")[:-1])
-        folders = [folder]
-        while folder != self._objects and folder not in self._known_folders:
-            folder = os.path.dirname(folder)
-            folders.append(folder)
-        return folders
 
     async def prepare_always(self) -> None:
         await self._area.prepare_always()
@@ -357,7 +276,7 @@ class FileStore:
     def _settle(self, staged: list[StagedFile]) -> None:
         if self.is_durable:
             try:
-                self.sync_published(
+                self.tree.sync(
                     [one.key for one in staged if one.key],
                     files=[one.key for one in staged if one.key and one.is_to_be_synced],
                 )
@@ -367,7 +286,7 @@ class FileStore:
         for one in staged:
             one.drop()
             if one.key and one.is_past_cache:
-                self._recent.add(self.path_of(one.key), one.written)
+                self._recent.add(self.tree.path_of(one.key), one.written)
         self._recent.warm(lambda: not self._area.larger)
         if self.is_durable and len(staged) > SYNCED_ALONE:
             with suppress(OSError):  # whoever needs it tries again, and says so
@@ -377,7 +296,7 @@ class FileStore:
 
     async def open(self, key: str) -> FileReader:
         check_object_key(key)
-        return await self.open_file(self.path_of(key))
+        return await self.open_file(self.tree.path_of(key))
 
     async def open_ahead(
         self, keys: Sequence[str], *, reads: bool = True
@@ -392,7 +311,7 @@ class FileStore:
     def _announced(self, key: str) -> FileReader | None:
         try:
             check_object_key(key)
-            reader = FileReader.open(self.path_of(key), self._readers, self._buffers)
+            reader = FileReader.open(self.tree.path_of(key), self._readers, self._buffers)
         except (KeyError, ValueError, StorageError):
             return None
         reader.announce()
@@ -417,7 +336,7 @@ class FileStore:
         check_object_key(key)
         try:
             status = await trio.to_thread.run_sync(
-                os.stat, self.path_of(key), limiter=self._readers
+                os.stat, self.tree.path_of(key), limiter=self._readers
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError("no such object") from error
@@ -438,7 +357,7 @@ class FileStore:
                 try:
                     if is_held:
                         self._put_aside(key)
-                    self.remove_one(key)
+                    self.tree.remove(key)
                 except OSError as error:
                     failure = error
             if failure is not None:
@@ -446,23 +365,10 @@ class FileStore:
 
         await self._area.run_in_writer_thread(remove_all)
 
-    def remove_one(self, key: str) -> None:
-        parts = key.split("/")
-        with suppress(FileNotFoundError, NotADirectoryError):
-            self.files.unlink(os.path.join(self._objects, *parts))
-        # Empty folders go too, from the innermost outwards.
-        for depth in range(len(parts) - 1, 0, -1):
-            folder = os.path.join(self._objects, *parts[:depth])
-            self._forget(folder)
-            try:
-                self.files.remove_folder(folder)
-            except OSError:
-                return
-
     def _put_aside(self, key: str) -> None:
         """For a backup that is being made, and needs the file."""
         with suppress(FileNotFoundError, NotADirectoryError):
-            self.hold.put_aside(key, self.path_of(key))
+            self.hold.put_aside(key, self.tree.path_of(key))
 
     def remove_durably(self, keys: Sequence[str]) -> None:
         """In a worker thread: remove objects so that no power failure brings them back.
@@ -475,16 +381,16 @@ class FileStore:
         for key in keys:
             if is_held:
                 self._put_aside(key)
-            self.remove_one(key)
-            folders.add(os.path.dirname(self.path_of(key)))
+            self.tree.remove(key)
+            folders.add(os.path.dirname(self.tree.path_of(key)))
         if not self.is_durable:
             return
-        self._sync_folders(folders)
+        self.tree.sync_folders(folders)
 
     def _unpublish(self, key: str) -> bool:
         """Take a name back after a failure; False: that failed as well, `recover` has to do it."""
         try:
-            self.remove_one(key)
+            self.tree.remove(key)
         except OSError:
             return False
         return True
@@ -492,7 +398,7 @@ class FileStore:
     @asynccontextmanager
     async def keys(self) -> AsyncIterator[AsyncIterator[Sequence[str]]]:
         """All published keys, in blocks; other files below ``objects`` are passed over."""
-        walk = self._walk()
+        walk = self.tree.walk()
 
         async def blocks() -> AsyncGenerator[Sequence[str], None]:
             while block := await trio.to_thread.run_sync(
@@ -505,28 +411,6 @@ class FileStore:
                 yield iterator
         finally:
             walk.close()
-
-    def _walk(self) -> Generator[list[str], None, None]:
-        block: list[str] = []
-        folders = [("", self._objects)]
-        try:
-            while folders:
-                prefix, folder = folders.pop()
-                with suppress(FileNotFoundError), os.scandir(folder) as entries:
-                    for entry in entries:
-                        if not is_key_part(entry.name):
-                            continue
-                        if entry.is_dir(follow_symlinks=False):
-                            folders.append((f"{prefix}{entry.name}/", entry.path))
-                        elif entry.is_file(follow_symlinks=False):
-                            block.append(prefix + entry.name)
-                            if len(block) == KEYS_PER_BLOCK:
-                                yield block
-                                block = []
-        except OSError as error:
-            raise storage_error("list the objects", error) from error
-        if block:
-            yield block
 
     # -- Start and end ----------------------------------------------------------------
 
@@ -558,29 +442,7 @@ class FileStore:
         Raises:
             StorageError: another server has it.
         """
-        if not HAS_FILE_LOCKS:
-            raise StorageError(
-                f"the data directory {self.root} cannot be locked against a second server: this "
-                "system has no POSIX file locks; run the archive on Linux or another POSIX "
-                "system, or in memory (--data-dir :memory:)"
-            )
-        path = os.path.join(self.root, "lock")
-        try:
-            descriptor = open_lock_file(path)
-        except OSError as error:
-            raise storage_error(f"open the lock file {path}", error) from error
-        try:
-            is_ours = try_lock(descriptor, shared=shared)
-        except OSError as error:
-            os.close(descriptor)
-            raise storage_error(f"lock {path}", error) from error
-        if not is_ours:
-            os.close(descriptor)
-            raise StorageError(
-                f"the data directory {self.root} is in use by another server; "
-                "stop that one, or choose another directory with --data-dir"
-            )
-        self._lock_descriptor = descriptor
+        self._lock_descriptor = lock_folder(self.root, shared=shared)
 
     async def aclose(self) -> None:
         try:

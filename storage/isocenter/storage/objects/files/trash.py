@@ -32,9 +32,10 @@ import trio
 from isocenter.services.archive.deletion.ports import TrashContent
 from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
 from isocenter.services.system.private_files import match_owner
+from isocenter.storage.objects.files.file_system import storage_error
+from isocenter.storage.objects.files.object_tree import KEYS_PER_BLOCK
 from isocenter.storage.objects.files.reader import FileReader
-from isocenter.storage.objects.files.staging import storage_error
-from isocenter.storage.objects.files.store import KEYS_PER_BLOCK, FileStore
+from isocenter.storage.objects.files.store import FileStore
 from isocenter.storage.objects.keys import check_object_key, is_key_part, is_object_key
 
 _MANIFEST: Final = "deletion.json"
@@ -110,7 +111,7 @@ class TrashFolder:
         with suppress(FileExistsError):
             self._files.make_folder(self._folder_of(deletion_id))
         for key in keys:
-            source, target = self._store.path_of(key), self._path(deletion_id, key)
+            source, target = self._store.tree.path_of(key), self._path(deletion_id, key)
             if not os.path.lexists(source):
                 if not os.path.lexists(target):
                     missing.append(key)
@@ -142,7 +143,7 @@ class TrashFolder:
         )
 
     def _give_back(self, deletion_id: str, key: str, target: str) -> None:
-        source, path = self._path(deletion_id, key), self._store.path_of(target)
+        source, path = self._path(deletion_id, key), self._store.tree.path_of(target)
         while True:
             if not self._store.links and os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -155,8 +156,8 @@ class TrashFolder:
             except FileNotFoundError:
                 if not os.path.lexists(source):
                     raise KeyError("no such object in the trash") from None
-                self._store.make_folders(os.path.dirname(path))
-        for folder in self._store.folders_to_sync(target):
+                self._store.tree.make(os.path.dirname(path))
+        for folder in self._store.tree.folders_to_sync(target):
             self._sync(folder)
 
     async def take_again(self, deletion_id: str, key: str, target: str) -> None:
@@ -166,7 +167,7 @@ class TrashFolder:
         )
 
     def _take_again(self, deletion_id: str, key: str, target: str) -> None:
-        kept, path = self._path(deletion_id, key), self._store.path_of(target)
+        kept, path = self._path(deletion_id, key), self._store.tree.path_of(target)
         if not os.path.lexists(path):
             return
         if not os.path.lexists(kept):  # it was renamed
@@ -215,7 +216,7 @@ class TrashFolder:
 
     async def is_taken(self, key: str) -> bool:
         """See `TrashFiles.is_taken`."""
-        path = self._store.path_of(key)
+        path = self._store.tree.path_of(key)
         return await self._in_thread("look for an object", lambda: os.path.lexists(path))
 
     @asynccontextmanager
