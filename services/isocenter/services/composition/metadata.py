@@ -1,4 +1,4 @@
-"""Maker of metadata of a server, and of the command that makes all at once."""
+"""Maker of metadata, of a server and of the command that makes all."""
 
 from __future__ import annotations
 

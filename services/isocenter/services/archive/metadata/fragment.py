@@ -1,4 +1,4 @@
-"""Fragment: the metadata of one instance as DICOM JSON, without its URL (PS3.18 Annex F).
+"""Fragment: the metadata of one instance as DICOM JSON, without its URL.
 
 Where the URL of the instance belongs stands `URL_MARK`, which JSON text has nowhere else.  So a
 fragment is the same whatever the server is called.

@@ -1,4 +1,4 @@
-"""Deletion of studies, series and instances over the web, and what is told of them afterwards.
+"""Deletion over the web, and what is told of it afterwards.
 
 No part of PS3.18: a server may offer it.  What is deleted goes into the trash, as by any other way.
 """

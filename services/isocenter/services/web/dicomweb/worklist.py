@@ -1,4 +1,4 @@
-"""Modality worklist over the web (PS3.18 14): the search of C-FIND, asked by a URL.
+"""Modality worklist over the web (PS3.18 14).
 
 The parameters become an identifier of the worklist information model, so that both are matched and
 answered in the same way.

@@ -1,4 +1,4 @@
-"""What becomes of metadata when what they were made of changes, within that transaction."""
+"""Metadata of series, when what they were made of changes, within that transaction."""
 
 from __future__ import annotations
 
