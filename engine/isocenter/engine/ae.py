@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from isocenter.engine.errors import LocalProtocolError
@@ -11,6 +12,8 @@ from isocenter.engine.errors import LocalProtocolError
 AE_TITLE_LENGTH: Final = 16
 #: Default character repertoire without backslash and control characters.
 _AE_TITLE: Final = re.compile(r"[ -\[\]-~]{1,16}")
+#: Titles that are remembered: the same few come again and again.
+_REMEMBERED: Final = 256
 
 
 def is_ae_title(text: str) -> bool:
@@ -18,6 +21,7 @@ def is_ae_title(text: str) -> bool:
     return _AE_TITLE.fullmatch(text) is not None and text == text.strip(" ")
 
 
+@lru_cache(_REMEMBERED)
 def is_padded_ae_title(text: str) -> bool:
     """Whether *text* is an AE title in spaces or without them, as the field of a PDU has it."""
     return is_ae_title(text.strip(" "))
@@ -32,6 +36,7 @@ def ae_title_of(field: bytes) -> str:
     return bytes(field).partition(b"\0")[0].strip(b" ").decode("latin-1")
 
 
+@lru_cache(_REMEMBERED)
 def printable_ae_title(text: str) -> str:
     """What a peer sent as an AE title, for people and logs: as it is if it is one, else with
     whatever an AE title cannot have escaped."""
@@ -59,3 +64,13 @@ def check_ae_title(text: str) -> str:
             f"AE title {stripped!r} has characters that are not allowed: only ASCII, no backslash"
         )
     return stripped
+
+
+@lru_cache(_REMEMBERED)
+def encode_ae_title(text: str) -> bytes:
+    """The field of a PDU: *text*, padded.
+
+    Raises:
+        LocalProtocolError: as `check_ae_title`.
+    """
+    return check_ae_title(text).ljust(AE_TITLE_LENGTH).encode("ascii")

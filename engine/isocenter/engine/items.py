@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
 
@@ -129,6 +130,8 @@ _UINT16: Final = Struct(">H")
 _UINT32: Final = Struct(">I")
 _TWO_UINT16: Final = Struct(">HH")
 _VERSION_NAME_LENGTH: Final = 16
+#: Each has 64 characters at most.
+_UIDS_REMEMBERED: Final = 1024
 _UINT8_MAX: Final = 0xFF
 _UINT16_MAX: Final = 0xFFFF
 _UINT32_MAX: Final = 0xFFFF_FFFF
@@ -178,6 +181,16 @@ def encode_uid(uid: str) -> bytes:
     return uid.encode("ascii")
 
 
+@lru_cache(_UIDS_REMEMBERED)
+def encode_uid_item(item_type: int, uid: str) -> bytes:
+    """An item that holds a UID and nothing else; SOP classes and transfer syntaxes are few.
+
+    Raises:
+        LocalProtocolError: *uid* is none.
+    """
+    return encode_item(item_type, encode_uid(uid))
+
+
 def decode_uid(value: bytes, name: str) -> str:
     """A UID; some peers pad it.
 
@@ -201,11 +214,9 @@ def encode_proposed_context(context: ProposedContext) -> bytes:
         raise LocalProtocolError("a presentation context needs a transfer syntax (PS3.8 9.3.2.2)")
     parts = [
         bytes((context.context_id, 0, 0, 0)),
-        encode_item(ABSTRACT_SYNTAX_ITEM, encode_uid(context.abstract_syntax)),
+        encode_uid_item(ABSTRACT_SYNTAX_ITEM, context.abstract_syntax),
     ]
-    parts += [
-        encode_item(TRANSFER_SYNTAX_ITEM, encode_uid(uid)) for uid in context.transfer_syntaxes
-    ]
+    parts += [encode_uid_item(TRANSFER_SYNTAX_ITEM, uid) for uid in context.transfer_syntaxes]
     return encode_item(PROPOSED_CONTEXT_ITEM, b"".join(parts))
 
 
@@ -253,11 +264,11 @@ def encode_context_result(context: ContextResult) -> bytes:
         raise LocalProtocolError(
             f"presentation context {context.context_id} accepted without a transfer syntax"
         )
-    syntax = encode_uid(context.transfer_syntax or IMPLICIT_VR_LITTLE_ENDIAN)
+    syntax = context.transfer_syntax or IMPLICIT_VR_LITTLE_ENDIAN
     return encode_item(
         CONTEXT_RESULT_ITEM,
         bytes((context.context_id, 0, context.result, 0))
-        + encode_item(TRANSFER_SYNTAX_ITEM, syntax),
+        + encode_uid_item(TRANSFER_SYNTAX_ITEM, syntax),
     )
 
 
@@ -301,9 +312,7 @@ def encode_user_information(info: UserInformation) -> bytes:
     _check_range("maximum length", info.max_pdu_length, _UINT32_MAX)
     parts = [encode_item(MAXIMUM_LENGTH_ITEM, _UINT32.pack(info.max_pdu_length))]
     if info.implementation_class_uid:
-        parts.append(
-            encode_item(IMPLEMENTATION_CLASS_UID_ITEM, encode_uid(info.implementation_class_uid))
-        )
+        parts.append(encode_uid_item(IMPLEMENTATION_CLASS_UID_ITEM, info.implementation_class_uid))
     window = info.asynchronous_operations_window
     if window is not None:
         _check_range("operations invoked", window.invoked, _UINT16_MAX)

@@ -14,7 +14,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
-from isocenter.engine.ae import AE_TITLE_LENGTH, ae_title_of, check_ae_title
+from isocenter.engine.ae import AE_TITLE_LENGTH, ae_title_of, encode_ae_title
+from isocenter.engine.associate_cache import AssociateRequests
 from isocenter.engine.buffers import Buffer, octets
 from isocenter.engine.errors import (
     ABORT_REASONS,
@@ -41,7 +42,7 @@ from isocenter.engine.items import (
     encode_context_result,
     encode_item,
     encode_proposed_context,
-    encode_uid,
+    encode_uid_item,
     encode_user_information,
     split_items,
     unexpected_item,
@@ -137,11 +138,18 @@ _EMPTY_BODY: Final = bytes(4)
 _OF_FOUR_BYTES: Final = frozenset(
     {PduType.A_ASSOCIATE_RJ, PduType.A_RELEASE_RQ, PduType.A_RELEASE_RP, PduType.A_ABORT}
 )
+#: As plain numbers: to look up a member of an `Enum` costs as much as a call.
+_A_ASSOCIATE_RQ: Final = int(PduType.A_ASSOCIATE_RQ)
+_A_ASSOCIATE_AC: Final = int(PduType.A_ASSOCIATE_AC)
 #: Results and sources of an A-ASSOCIATE-RJ (PS3.8 Table 9-21).
 _REJECT_RESULTS: Final = (1, 2)
 _REJECT_SOURCES: Final = (1, 2, 3)
 _UINT16_MAX: Final = 0xFFFF
 _UINT8_MAX: Final = 0xFF
+_RELEASE_REQUEST: Final = _HEADER.pack(PduType.A_RELEASE_RQ, 4) + _EMPTY_BODY
+_RELEASE_RESPONSE: Final = _HEADER.pack(PduType.A_RELEASE_RP, 4) + _EMPTY_BODY
+#: Bounded, and the same for every association: what bytes mean does not depend on who sent them.
+_REQUESTS: Final = AssociateRequests()
 
 
 def encode_associate_request(pdu: AssociateRequest) -> bytes:
@@ -188,12 +196,12 @@ def encode_associate_reject(pdu: AssociateReject) -> bytes:
 
 def encode_release_request() -> bytes:
     """A whole A-RELEASE-RQ."""
-    return _HEADER.pack(PduType.A_RELEASE_RQ, 4) + _EMPTY_BODY
+    return _RELEASE_REQUEST
 
 
 def encode_release_response() -> bytes:
     """A whole A-RELEASE-RP."""
-    return _HEADER.pack(PduType.A_RELEASE_RP, 4) + _EMPTY_BODY
+    return _RELEASE_RESPONSE
 
 
 def encode_abort(pdu: Abort) -> bytes:
@@ -216,8 +224,10 @@ def decode_pdu(pdu_type: int, body: Buffer, limits: Limits) -> Pdu:
             PDU types (reason 1).
     """
     data = bytes(octets(body))
-    if pdu_type in (PduType.A_ASSOCIATE_RQ, PduType.A_ASSOCIATE_AC):
-        return _decode_associate(PduType(pdu_type), data, limits)
+    if pdu_type == _A_ASSOCIATE_RQ:
+        return _REQUESTS.find(data, limits) or _decode_request(data, limits)
+    if pdu_type == _A_ASSOCIATE_AC:
+        return _decode_associate(PduType.A_ASSOCIATE_AC, data, limits)
     if pdu_type not in _OF_FOUR_BYTES:
         raise RemoteProtocolError(
             f"PDU type {int(pdu_type):02X}H is not one to be decoded whole (PS3.8 9.3.1)",
@@ -226,11 +236,15 @@ def decode_pdu(pdu_type: int, body: Buffer, limits: Limits) -> Pdu:
     if len(data) != _FOUR.size:
         raise _invalid(f"{PduType(pdu_type)} of {len(data)} bytes instead of 4")
     first, second, reason = _FOUR.unpack(data)
-    if pdu_type == PduType.A_ASSOCIATE_RJ:
-        return AssociateReject(first, second, reason)
-    if pdu_type == PduType.A_ABORT:
-        return Abort(second, reason)
-    return ReleaseRequest() if pdu_type == PduType.A_RELEASE_RQ else ReleaseResponse()
+    match PduType(pdu_type):
+        case PduType.A_RELEASE_RQ:
+            return ReleaseRequest()
+        case PduType.A_RELEASE_RP:
+            return ReleaseResponse()
+        case PduType.A_ASSOCIATE_RJ:
+            return AssociateReject(first, second, reason)
+        case _:
+            return Abort(second, reason)
 
 
 def _encode_associate(
@@ -242,10 +256,10 @@ def _encode_associate(
         (
             _ASSOCIATE.pack(
                 pdu.protocol_version,
-                check_ae_title(pdu.called_ae_title).ljust(AE_TITLE_LENGTH).encode("ascii"),
-                check_ae_title(pdu.calling_ae_title).ljust(AE_TITLE_LENGTH).encode("ascii"),
+                encode_ae_title(pdu.called_ae_title),
+                encode_ae_title(pdu.calling_ae_title),
             ),
-            encode_item(APPLICATION_CONTEXT_ITEM, encode_uid(pdu.application_context_name)),
+            encode_uid_item(APPLICATION_CONTEXT_ITEM, pdu.application_context_name),
             contexts,
             encode_item(USER_INFORMATION_ITEM, encode_user_information(pdu.user_information)),
         )
@@ -258,6 +272,13 @@ def _check_context_ids(ids: list[int]) -> None:
         raise LocalProtocolError("presentation context IDs are not unique (PS3.8 9.3.2.2)")
     for context_id in ids:
         check_context_id(context_id)
+
+
+def _decode_request(data: bytes, limits: Limits) -> AssociateRequest:
+    request = _decode_associate(PduType.A_ASSOCIATE_RQ, data, limits)
+    assert isinstance(request, AssociateRequest)
+    _REQUESTS.remember(data, limits, request)
+    return request
 
 
 def _decode_associate(
