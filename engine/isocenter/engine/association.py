@@ -47,6 +47,7 @@ from isocenter.engine.negotiation import Negotiated, Role, negotiated_from, prov
 from isocenter.engine.pdv import PDV_OVERHEAD, MessageAssembler, encode_fragments
 from isocenter.engine.states import STATES, Evt, Sta
 from isocenter.engine.upper_layer import (
+    NEEDS_CAUSE,
     NO_INPUT,
     PASSES_DATA,
     TABLE_9_10,
@@ -66,6 +67,12 @@ _SHORTEST_MAX_LENGTH: Final = PDV_OVERHEAD + 10
 #: forty times their length in memory.
 _SHORT_PIECE: Final = 256
 
+#: What is asked for with each message: to look up a member of an `Enum` costs as much as a call.
+_STA2: Final = Sta.STA2
+_STA6: Final = Sta.STA6
+_STA7: Final = Sta.STA7
+_STA13: Final = Sta.STA13
+_EVT9: Final = Evt.EVT9
 #: Before the transport connection opens, and after it has closed.
 _WITHOUT_CONNECTION: Final = frozenset({Sta.STA1, Sta.STA4})
 
@@ -120,7 +127,7 @@ class Association:
         and when the connection has been closed or was lost; not while one side of a release,
         or of a collision of two, still owes its answer.
         """
-        return self._closed or self._state.sta is Sta.STA13
+        return self._closed or self._state.sta is _STA13
 
     @property
     def is_receiving_data_set(self) -> bool:
@@ -161,7 +168,7 @@ class Association:
                     if type(cut) is Fragment:
                         self._receive_fragment(cut, effects)
                     elif type(cut) is DataHeader:
-                        if self._state.sta is not Sta.STA6:
+                        if self._state.sta is not _STA6:
                             self._receive_data_header(effects)
                     else:
                         assert isinstance(cut, ControlPdu)
@@ -252,9 +259,9 @@ class Association:
 
     def _take(self, state: UpperLayerState, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
         self._state = state
-        if self._state.sta is Sta.STA13:
+        if self._state.sta is _STA13:
             self._framer.skip_data()
-        if any(type(effect) is CloseTransport for effect in effects):
+        if effects and type(effects[-1]) is CloseTransport:  # nothing can follow it
             self._close()
         return effects
 
@@ -278,7 +285,7 @@ class Association:
     def _receive_fault(self, fault: RemoteProtocolError, effects: list[Effect]) -> None:
         # A first fault within a PDU leaves the stream readable, so that an A-ABORT is still
         # understood in Sta13; after a second one nobody listens any more.
-        if self._state.sta is Sta.STA13:
+        if self._state.sta is _STA13:
             self._framer.discard()
         # Its frames would keep this association and the chunk alive as long as the event.
         fault.__traceback__ = fault.__context__ = None
@@ -291,7 +298,7 @@ class Association:
 
     def _receive_fragment(self, fragment: Fragment, effects: list[Effect]) -> None:
         sta = self._state.sta
-        if sta is not Sta.STA6 and sta is not Sta.STA7:
+        if sta is not _STA6 and sta is not _STA7:
             return  # of a P-DATA-TF that was answered, or is ignored, since its header
         self.fragments += 1
         negotiated = self.negotiated
@@ -327,8 +334,9 @@ class Association:
     def _receive_control(self, cut: ControlPdu, effects: list[Effect]) -> None:
         received = pdu.decode_pdu(cut.pdu_type, cut.body, self._limits)
         evt = _RECEIVED[type(received)]
-        given = self._unexpected(str(cut.pdu_type))
-        if isinstance(received, pdu.AssociateRequest) and self._state.sta is Sta.STA2:
+        sta = self._state.sta
+        given = self._unexpected(cut.pdu_type) if TABLE_9_10[evt, sta] in NEEDS_CAUSE else NO_INPUT
+        if isinstance(received, pdu.AssociateRequest) and self._state.sta is _STA2:
             self._check_max_length(received.user_information.max_pdu_length)
             self._request = received
             given = StepInput(
@@ -344,7 +352,7 @@ class Association:
             given = StepInput(received=received, cause=given.cause)
         effects += self._step(evt, given)
 
-    def _unexpected(self, name: str) -> StepInput:
+    def _unexpected(self, name: object) -> StepInput:
         sta = self._state.sta
         return StepInput(
             cause=RemoteProtocolError(
@@ -400,7 +408,7 @@ class Association:
         return step(self._state, evt, given), given, negotiated
 
     def _check_data_allowed(self, context_id: int) -> None:
-        if (Evt.EVT9, self._state.sta) not in TABLE_9_10:
+        if (_EVT9, self._state.sta) not in TABLE_9_10:
             self._step(Evt.EVT9)  # raises with the reason
         assert self.negotiated is not None
         if context_id not in self.negotiated.contexts:

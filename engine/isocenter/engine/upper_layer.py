@@ -123,6 +123,30 @@ NEXT_STATE: Final = {
 #: these only let P-DATA pass, or ignore it.
 PASSES_DATA: Final = frozenset({Action.DT_1, Action.DT_2, Action.AR_6, Action.AR_7})
 
+#: Those that tell what the peer did wrong (`StepInput.cause`).
+NEEDS_CAUSE: Final = frozenset({Action.AA_1, Action.AA_7, Action.AA_8})
+
+#: What is to be done by those actions that do the same whatever came with the event.
+_ALWAYS_THE_SAME: Final[dict[Action, tuple[Effect, ...]]] = {
+    Action.AE_1: (OpenTransport(),),
+    Action.AE_5: (StartArtim(),),
+    Action.DT_1: (),
+    Action.DT_2: (),
+    Action.AR_1: (SendBytes((pdu.encode_release_request(),)),),
+    Action.AR_2: (ReleaseRequested(),),
+    Action.AR_3: (AssociationReleased(), CloseTransport()),
+    Action.AR_4: (SendBytes((pdu.encode_release_response(),)), StartArtim()),
+    Action.AR_5: (StopArtim(),),
+    Action.AR_6: (),
+    Action.AR_7: (),
+    Action.AR_9: (SendBytes((pdu.encode_release_response(),)),),
+    Action.AR_10: (AssociationReleased(),),
+    Action.AA_2: (StopArtim(), CloseTransport()),
+    Action.AA_4: (ProviderAborted(REASON_NOT_SPECIFIED, transport_lost=True),),
+    Action.AA_5: (StopArtim(),),
+    Action.AA_6: (),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class UpperLayerState:
@@ -151,7 +175,7 @@ class StepInput:
 NO_INPUT: Final = StepInput()
 
 
-def step(  # noqa: C901 (one case for each action of the standard)
+def step(
     state: UpperLayerState, evt: Evt, given: StepInput = NO_INPUT
 ) -> tuple[UpperLayerState, tuple[Effect, ...]]:
     """One cell of Table 9-10: the next state, and what is to be done in this order.
@@ -167,10 +191,10 @@ def step(  # noqa: C901 (one case for each action of the standard)
             f"{evt} ({EVENTS[evt]}) is not allowed in {state.sta} (PS3.8 Table 9-10)"
         )
     sta = NEXT_STATE[action]
-    effects: tuple[Effect, ...]
+    effects = _ALWAYS_THE_SAME.get(action)
+    if effects is not None:
+        return UpperLayerState(sta, state.role), effects
     match action:
-        case Action.AE_1:
-            effects = (OpenTransport(),)
         case Action.AE_2 | Action.AE_7:
             effects = (SendBytes((given.encoded,)),)
         case Action.AE_3:
@@ -178,8 +202,6 @@ def step(  # noqa: C901 (one case for each action of the standard)
         case Action.AE_4:
             assert isinstance(given.received, pdu.AssociateReject)
             effects = (AssociationRejected(given.received), CloseTransport())
-        case Action.AE_5:
-            effects = (StartArtim(),)
         case Action.AE_6:
             if given.reject is not None:
                 sta = Sta.STA13
@@ -194,33 +216,15 @@ def step(  # noqa: C901 (one case for each action of the standard)
         case Action.AE_8:
             assert given.reject is not None
             effects = (SendBytes((pdu.encode_associate_reject(given.reject),)), StartArtim())
-        case Action.DT_1 | Action.DT_2 | Action.AR_6 | Action.AR_7 | Action.AA_6:
-            effects = ()
-        case Action.AR_1:
-            effects = (SendBytes((pdu.encode_release_request(),)),)
-        case Action.AR_2:
-            effects = (ReleaseRequested(),)
-        case Action.AR_3:
-            effects = (AssociationReleased(), CloseTransport())
-        case Action.AR_4:
-            effects = (SendBytes((pdu.encode_release_response(),)), StartArtim())
-        case Action.AR_5 | Action.AA_5:
-            effects = (StopArtim(),)
         case Action.AR_8:
             if state.role is Role.ACCEPTOR:
                 sta = Sta.STA10
             effects = (ReleaseRequested(is_collision=True),)
-        case Action.AR_9:
-            effects = (SendBytes((pdu.encode_release_response(),)),)
-        case Action.AR_10:
-            effects = (AssociationReleased(),)
         case Action.AA_1:
             abort = pdu.encode_abort(pdu.Abort(SERVICE_USER, REASON_NOT_SPECIFIED))
             effects = (SendBytes((abort,)), StartArtim())
             if given.cause is not None:
                 effects += (PeerFault(given.cause),)
-        case Action.AA_2:
-            effects = (StopArtim(), CloseTransport())
         case Action.AA_3:
             assert isinstance(given.received, pdu.Abort)
             aborted: Event = (
@@ -229,8 +233,6 @@ def step(  # noqa: C901 (one case for each action of the standard)
                 else ProviderAborted(given.received.reason)
             )
             effects = (aborted, CloseTransport())
-        case Action.AA_4:
-            effects = (ProviderAborted(REASON_NOT_SPECIFIED, transport_lost=True),)
         case Action.AA_7 | Action.AA_8:
             reason = given.cause.reason if given.cause else REASON_NOT_SPECIFIED
             effects = (SendBytes((pdu.encode_abort(pdu.Abort(SERVICE_PROVIDER, reason)),)),)
@@ -238,4 +240,6 @@ def step(  # noqa: C901 (one case for each action of the standard)
                 effects += (ProviderAborted(reason, given.cause), StartArtim())
             elif given.cause is not None:
                 effects += (PeerFault(given.cause),)
+        case _:
+            raise AssertionError(f"{action} has no effects")
     return UpperLayerState(sta, state.role), effects

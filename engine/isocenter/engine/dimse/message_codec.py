@@ -255,22 +255,28 @@ def is_response(message: object) -> TypeGuard[Response]:
 
 def sop_class_of(request: Request) -> str:
     """The SOP class that *request* is about: the Affected or the Requested one, as it came."""
-    if isinstance(request, _Requested):
-        return request.requested_sop_class_uid
-    return request.affected_sop_class_uid
+    uid: str = getattr(request, _SOP_CLASS_FIELDS[type(request)])
+    return uid
 
 
 def sop_instance_of(request: Request) -> str:
     """The SOP instance that *request* names, affected or requested; empty when it names none."""
-    if isinstance(request, _Requested):
-        return request.requested_sop_instance_uid
-    if isinstance(request, CStoreRequest | NEventReportRequest | NCreateRequest):
-        return request.affected_sop_instance_uid
-    return ""
+    field = _SOP_INSTANCE_FIELDS.get(type(request))
+    return getattr(request, field) if field is not None else ""
 
 
 #: They name what is there already (PS3.7 10.1.2 to 10.1.4, 10.1.6).
-_Requested = NGetRequest | NSetRequest | NActionRequest | NDeleteRequest
+_REQUESTED: Final = frozenset({NGetRequest, NSetRequest, NActionRequest, NDeleteRequest})
+_SOP_CLASS_FIELDS: Final[Mapping[type, str]] = {
+    kind: "requested_sop_class_uid" if kind in _REQUESTED else "affected_sop_class_uid"
+    for kind in _REQUESTS
+}
+_SOP_INSTANCE_FIELDS: Final[Mapping[type, str]] = {
+    **dict.fromkeys(_REQUESTED, "requested_sop_instance_uid"),
+    **dict.fromkeys(
+        (CStoreRequest, NEventReportRequest, NCreateRequest), "affected_sop_instance_uid"
+    ),
+}
 
 
 def encode_message(message: Message, has_data_set: bool) -> bytes:

@@ -82,6 +82,9 @@ class Status(IntEnum):
     PENDING_WARNING = 0xFF01
 
 
+#: As plain numbers: each response is asked for, and a member of an `Enum` costs as much as a call.
+_PENDING: Final = frozenset({int(Status.PENDING), int(Status.PENDING_WARNING)})
+_CANCEL: Final = int(Status.CANCEL)
 _WARNINGS: Final = frozenset(
     {Status.WARNING, Status.ATTRIBUTE_LIST_ERROR, Status.ATTRIBUTE_VALUE_OUT_OF_RANGE}
 )
@@ -263,11 +266,11 @@ def service_class_of(sop_class_uid: str) -> ServiceClass | None:
 
 def classify(status: int) -> StatusClass:
     """What kind of status *status* is; what the standard does not know is a failure."""
-    if status == Status.SUCCESS:
+    if status == 0:
         return StatusClass.SUCCESS
-    if status in (Status.PENDING, Status.PENDING_WARNING):
+    if status in _PENDING:
         return StatusClass.PENDING
-    if status == Status.CANCEL:
+    if status == _CANCEL:
         return StatusClass.CANCEL
     if status & 0xF000 == 0xB000 or status in _WARNINGS:
         return StatusClass.WARNING
@@ -276,7 +279,7 @@ def classify(status: int) -> StatusClass:
 
 def is_final(status: int) -> bool:
     """Whether no response comes after one with *status*: every status but pending."""
-    return status not in (Status.PENDING, Status.PENDING_WARNING)
+    return status not in _PENDING
 
 
 def describe_status(status: int, service: ServiceClass | None = None) -> str:

@@ -57,4 +57,4 @@ def names_an_instance(request: Request) -> bool:
     uid = sop_instance_of(request)
     if not uid:
         return not isinstance(request, CStoreRequest)
-    return UidRule.SAFE.allows(uid)
+    return is_safe_uid(uid) or UidRule.SAFE.allows(uid)
