@@ -45,6 +45,7 @@ from isocenter.services.notices import (
     RefusalReason,
     ServerStarted,
     ServerStopped,
+    WingNotice,
 )
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.service_classes.client import ClientAssociation, open_association
@@ -369,3 +370,23 @@ async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixtu
         await peer.echo()
     assert heard.of(OperationEnded)
     assert "a listener failed on OperationEnded" in caplog.text
+
+
+def test_a_listener_hears_the_kinds_that_it_asked_for() -> None:
+    class Base(WingNotice):
+        pass
+
+    class Special(Base):
+        pass
+
+    everything, some = [], []
+    notices = Notices(everything.append)
+    assert notices
+    stopped = ServerStopped()
+    notices.publish(stopped)
+    notices.subscribe(some.append, [Base])
+    special = Special()
+    notices.publish(special)
+    notices.publish(stopped)
+    assert everything == [stopped, special, stopped]
+    assert some == [special]

@@ -11,7 +11,7 @@ takes longer (a file, a socket) a listener puts into a queue of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import field
 from enum import Enum
@@ -574,20 +574,33 @@ class Notices:
     neither the operation nor the other listeners notice.
     """
 
-    __slots__ = ("_listeners",)
+    __slots__ = ("_listeners", "_of_kind")
 
     def __init__(self, *listeners: Listener) -> None:
-        self._listeners = listeners
+        self._listeners: tuple[tuple[Listener, tuple[type, ...]], ...] = ()
+        #: Who hears a kind of notice, worked out when the first of it is published.
+        self._of_kind: dict[type, tuple[Listener, ...]] = {}
+        for listener in listeners:
+            self.subscribe(listener)
 
     def __bool__(self) -> bool:
         """Whether anybody listens: what costs something to tell need not be told to nobody."""
         return bool(self._listeners)
 
-    def subscribe(self, listener: Listener) -> None:
-        self._listeners = (*self._listeners, listener)
+    def subscribe(self, listener: Listener, kinds: Iterable[type] = (object,)) -> None:
+        """*listener* hears of *kinds* of notices, by default of all."""
+        self._listeners = (*self._listeners, (listener, tuple(kinds)))
+        self._of_kind = {}
+
+    def _hear(self, kind: type) -> tuple[Listener, ...]:
+        found = tuple(one for one, kinds in self._listeners if issubclass(kind, kinds))
+        self._of_kind[kind] = found
+        return found
 
     def publish(self, notice: Notice) -> None:
-        for listener in self._listeners:
+        kind = type(notice)
+        listeners = self._of_kind.get(kind)
+        for listener in self._hear(kind) if listeners is None else listeners:
             try:
                 listener(notice)
             except Exception:

@@ -194,7 +194,7 @@ async def open_audit(
         written=written,
         deliveries=deliveries,
     )
-    notices.subscribe(auditor.on_notice)
+    notices.subscribe(auditor.on_notice, auditor.hears)
     async with run_recorder(auditor):
         yield auditor
 

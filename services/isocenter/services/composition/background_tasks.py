@@ -88,6 +88,6 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
     async with trio.open_nursery() as nursery:
         # Each process knows what it has sent.
         recorder = UseRecorder(stores.retention)
-        notices.subscribe(recorder.on_notice)
+        notices.subscribe(recorder.on_notice, recorder.hears)
         nursery.start_soon(recorder.run)
         await run_exclusively(folder / "duty.lock", work)

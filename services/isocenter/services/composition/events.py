@@ -59,5 +59,5 @@ async def build_events(
         ),
     )
     await keeping.begin()
-    notices.subscribe(keeping.on_notice)
+    notices.subscribe(keeping.on_notice, keeping.hears)
     return keeping

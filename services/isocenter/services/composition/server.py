@@ -217,7 +217,7 @@ async def serve_archive(
     is_worker = parent is not None
     peers = {peer.ae_title: peer for peer in settings.peers}
     rejected = rejected_callers_of(settings)
-    notices.subscribe(rejected.on_notice)
+    notices.subscribe(rejected.on_notice, rejected.hears)
     monitoring = Monitoring(
         settings,
         notices,

@@ -96,7 +96,6 @@ class Metrics:
         self.archive: Archive | None = None
         self.web: HttpServer | None = None
         self._seen_bytes = (0, 0)
-        self._most_associations = 0
         self._queued_before: set[tuple[str, str]] = set()
         self._metrics = {metric.name: register(metric, registry) for metric in METRICS}
         self._metrics["build_info"].labels(version).set(1)
@@ -137,7 +136,6 @@ class Metrics:
                 self._of("stored_bytes").inc(notice.size)
             case AssociationEstablished():
                 self._of("associations_established").inc()
-                self._refresh_associations()
             case AssociationEnded():
                 self._of("associations_ended", notice.ending.value).inc()
                 self._of("association_duration_seconds").observe(notice.seconds)
@@ -223,17 +221,11 @@ class Metrics:
         """An object names another patient than its study (`Committer`, *on_other_patient*)."""
         self._of("instances_of_other_patients", "kept" if kept else "refused").inc()
 
-    def _refresh_associations(self) -> None:
-        if self.server is not None:
-            now = self.server.associations
-            self._of("associations_active").set(now)
-            self._most_associations = max(self._most_associations, now)
-            self._of("associations_active_peak").set(self._most_associations)
-
     def refresh(self) -> None:
         """Take up what is not told but can be seen; now and then, and before a page is made."""
-        self._refresh_associations()
         if self.server is not None:
+            self._of("associations_active").set(self.server.associations)
+            self._of("associations_active_peak").set(self.server.most_associations)
             self._of("connections_active").set(self.server.connections)
             self._of("handshakes_active").set(self.server.handshakes)
             received, sent = self.server.traffic()

@@ -28,6 +28,9 @@ class UseRecorder:
     A study that is retrieved a thousand times a day costs one row, once.
     """
 
+    #: Kinds of notices that it listens for.
+    hears = (InstancesSent,)
+
     def __init__(self, book: RetentionBook, *, now: Callable[[], float] = time) -> None:
         self._book = book
         self._now = now

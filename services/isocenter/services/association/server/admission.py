@@ -72,13 +72,14 @@ class Admission:
     Attributes:
         connections: those that are open, the oldest first.
         associations: how many of them have been accepted.
+        most_associations: the most of them at once so far.
         is_closed: no more associations are taken.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
         self.limits = limits
         self.connections: dict[Connection, None] = {}
-        self.associations = 0
+        self.associations = self.most_associations = 0
         self.is_closed = False
         self._changed = Broadcast()
         self._handshaking: dict[Connection, None] = {}
@@ -168,6 +169,7 @@ class Admission:
         connection.associated = True
         connection.calling_ae_title = calling_ae_title
         self.associations += 1
+        self.most_associations = max(self.most_associations, self.associations)
         self.per_address[connection.host] += 1
         self.per_ae_title[calling_ae_title] += 1
 

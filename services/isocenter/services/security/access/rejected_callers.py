@@ -159,6 +159,9 @@ class RejectedCallers:
         file: None: nothing is kept.
     """
 
+    #: Kinds of notices that it listens for.
+    hears = (AssociationRejected, ConnectionRefused)
+
     def __init__(self, file: RejectedFile | None) -> None:
         self._file = file
         self._new: list[RejectedCaller] = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -227,6 +227,11 @@ class AuditRecorder:
         return handlers
 
     # What happens.
+
+    @property
+    def hears(self) -> Iterable[type]:
+        """Kinds of notices that it listens for."""
+        return self._handlers
 
     def on_notice(self, notice: Notice) -> None:
         """A listener of `Notices`."""

@@ -82,6 +82,18 @@ class EventService:
         ConsumerError: a consumer cannot be used at all.
     """
 
+    #: Kinds of notices that it listens for.
+    hears = (
+        InstanceStored,
+        PerformedStepChanged,
+        CommitmentDone,
+        ConnectionRefused,
+        AssociationRejected,
+        AccessDenied,
+        InstancesSent,
+        notices.RetrieveFailed,
+    )
+
     def __init__(
         self,
         outbox: Outbox,
