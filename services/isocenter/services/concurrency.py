@@ -91,9 +91,16 @@ class FairLock:
     def is_taken(self) -> bool:
         return self._is_taken
 
-    async def __aenter__(self) -> None:
-        if not self._is_taken:
-            self._is_taken = True
+    def take_now(self) -> bool:
+        """Whether it was free, and is taken now."""
+        if self._is_taken:
+            return False
+        self._is_taken = True
+        return True
+
+    async def take(self) -> None:
+        """Wait for it."""
+        if self.take_now():
             return
         turn = trio.Event()
         self._waiting.append(turn)
@@ -101,15 +108,19 @@ class FairLock:
             await turn.wait()
         except trio.Cancelled:
             if turn.is_set():  # it was handed over already
-                self._hand_over()
+                self.release()
             else:
                 self._waiting.remove(turn)
             raise
 
-    async def __aexit__(self, *exc: object) -> None:
-        self._hand_over()
+    async def __aenter__(self) -> None:
+        await self.take()
 
-    def _hand_over(self) -> None:
+    async def __aexit__(self, *exc: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Hand it over to who waits longest; else it is free."""
         if self._waiting:
             self._waiting.popleft().set()
         else:

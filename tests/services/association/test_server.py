@@ -630,6 +630,33 @@ async def test_a_service_that_fails_answers_0110_and_the_association_goes_on(
     assert sum("an operation failed" in record.getMessage() for record in caplog.records) == 1
 
 
+async def test_a_fault_of_ours_ends_its_association_and_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken() -> Notice:
+        raise ZeroDivisionError
+
+    async def perform(operation: Operation) -> None:
+        operation.completion_notice = broken
+        await answer_store(operation)
+
+    async with (
+        serving(Scripted([CT], perform)) as server,
+        raw_peer(port_of(server)) as other,
+        raw_peer(port_of(server)) as peer,
+    ):
+        await other.associate(VERIFICATION)
+        await peer.associate(CT)
+        response, _ = await peer.exchange(1, STORE, bytes(4))
+        assert isinstance(response, CStoreResponse)
+        assert response.status == 0
+        assert await peer.pdu() == BY_USER
+        assert await peer.pdu() is None
+        await echo(other)
+    assert "the association failed here" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 # Stopping.
 
 

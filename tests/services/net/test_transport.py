@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+import trio.testing
 
 from isocenter.services.net.transport import SocketTransport
 
@@ -70,3 +71,33 @@ async def test_what_the_kernel_did_not_take_is_the_rest(
         nursery.start_soon(read)
         await transport.send(left, lambda: None)
     assert got == b"".join(buffers)
+
+
+async def test_what_was_looked_at_comes_once_more(
+    pair: tuple[SocketTransport, socket.socket],
+) -> None:
+    transport, theirs = pair
+    theirs.sendall(b"first")
+    assert await transport.look_ahead() == b"first"
+    theirs.sendall(b"second")
+    assert await transport.receive() == b"first"
+    assert await transport.receive() == b"second"
+
+
+async def test_a_connection_may_be_closed_more_than_once_and_while_somebody_reads(
+    pair: tuple[SocketTransport, socket.socket],
+) -> None:
+    transport, theirs = pair
+    heard = []
+
+    async def read() -> None:
+        heard.append(await transport.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        transport.close()
+        transport.close()
+    assert heard == [b""]
+    await trio.lowlevel.wait_readable(theirs)
+    assert theirs.recv(1) == b""

@@ -33,6 +33,8 @@ class DeadlineWatch:
     def __init__(self) -> None:
         self._watched: dict[Watched, None] = {}
         self._sleeping = trio.CancelScope()
+        #: Its deadline: to set one costs twenty times as much as to compare two numbers.
+        self._wakes_at = math.inf
         self._is_stopped = False
 
     def add(self, watched: Watched) -> None:
@@ -46,7 +48,8 @@ class DeadlineWatch:
 
     def wake_by(self, moment: float) -> None:
         """Some `wake_at` has become as early as that."""
-        self._sleeping.deadline = min(self._sleeping.deadline, moment)
+        if moment < self._wakes_at:
+            self._wakes_at = self._sleeping.deadline = moment
 
     def stop(self) -> None:
         """`run` ends."""
@@ -57,6 +60,7 @@ class DeadlineWatch:
         """Look until cancelled or stopped."""
         while not self._is_stopped:
             earliest = min((each.wake_at for each in self._watched), default=math.inf)
+            self._wakes_at = earliest
             self._sleeping = trio.CancelScope(deadline=earliest)
             with self._sleeping:
                 await trio.sleep_forever()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, assert_never
 
 import trio
@@ -74,46 +73,45 @@ class AssociationDriver(Performer):
 
     # Its life.
 
-    async def run(self) -> None:
+    async def run(self, nursery: trio.Nursery) -> None:
         """Read until the association has ended and the connection is closed.
 
         Cancelled from outside it sends A-ABORT, as far as that takes no longer than
         `Deadlines.abort`, and closes the connection.
+
+        Args:
+            nursery: where its tasks run, which may be that of other associations, too.  None of
+                them fails there, and none is left when this returns; to cancel them is to cancel
+                this as well.
         """
+        self._nursery = nursery
+        watch, own = self._watch, None
+        if watch is None:
+            watch = self._watch = own = DeadlineWatch()
+            self._start(own.run)
+        watch.add(self)
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                with self._watched(nursery):
-                    try:
-                        if self._engine.role is Role.ACCEPTOR:
-                            await self._apply_effects(self._engine.transport_opened())
-                        await self._read()
-                    finally:
-                        self._nursery = None  # it may close at any time, and takes no more tasks
-                self.released = self._end_reason is None
-                self._end(AssociationError("the association was released"))
+            try:
+                if self._engine.role is Role.ACCEPTOR:
+                    await self._apply_effects(self._engine.transport_opened())
+                await self._read()
+            finally:
+                self._nursery = None  # what is begun now, nobody would wait for
+                watch.remove(self)
+                if own is not None:
+                    own.stop()
+            await self._wait_for_tasks()
+            self.released = self._end_reason is None
+            self._end(AssociationError("the association was released"))
         except BaseException:
             await self.abort()  # the peer learns that we failed, or are not wanted any more
             raise
         finally:
-            self._end(AssociationError("the association was closed here"))
             self.peer_log.log_suppressed()
             await self._close()
-
-    @contextmanager
-    def _watched(self, nursery: trio.Nursery) -> Iterator[None]:
-        """Have somebody look after its deadlines."""
-        watch, own = self._watch, None
-        if watch is None:
-            watch = self._watch = own = DeadlineWatch()
-            nursery.start_soon(own.run)
-        watch.add(self)
-        try:
-            yield
-        finally:
-            watch.remove(self)
-            if own is not None:
-                own.stop()
+            if self._tasks:
+                with trio.CancelScope(shield=True):
+                    await self._wait_for_tasks()
 
     async def release(self) -> None:
         """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort.
@@ -142,8 +140,10 @@ class AssociationDriver(Performer):
             await self._invocation_ended.wait()
 
     async def _answer(self, request: AssociateRequest) -> None:
-        assert self._decide is not None
-        answer = await self._decide(request)
+        # It is asked once; and whoever decides knows us, which would leave both to the collector.
+        decide, self._decide = self._decide, None
+        assert decide is not None
+        answer = await decide(request)
         if self._engine.is_over:
             return  # what came behind the request, in the same chunk, has ended it already
         if isinstance(answer, AssociateReject):
@@ -176,7 +176,7 @@ class AssociationDriver(Performer):
 
     async def _read(self) -> None:
         engine, transport = self._engine, self.transport
-        self._moments.received = trio.current_time()
+        self._moments.received = self.now()
         while not self._closed:
             if self.wake_at == math.inf:
                 self._set_deadline()
@@ -193,7 +193,7 @@ class AssociationDriver(Performer):
             if self._filling is not None:
                 await self._filling.until_room()
             if answer:  # bytes that trickle in and come to nothing are no sign of life
-                self._moments.received = trio.current_time()
+                self._moments.received = self.now()
 
     async def _process_chunk(self, chunk: Buffer) -> bool:
         """A chunk goes through the engine at once, unless the peer sends crumbs: then it is taken
@@ -220,14 +220,14 @@ class AssociationDriver(Performer):
         # While what came is worked on, nobody waits for the peer; the reader sets it again.
         if self._is_reading and not self._closed:
             due, _ = self._next_deadline()
-            if due > trio.current_time():
+            if due > self.now():
                 self._set_deadline()
-            elif self._nursery is not None:
-                self._nursery.start_soon(self._handle_timeout)
+            else:
+                self._start(self._handle_timeout)
 
     async def _handle_timeout(self) -> None:
         due, clock = self._next_deadline()
-        if self._closed or trio.current_time() < due:
+        if self._closed or self.now() < due:
             return
         if clock is Clock.ARTIM:
             self._moments.artim = math.inf
@@ -241,7 +241,8 @@ class AssociationDriver(Performer):
 
     async def _apply_effects(self, answer: Iterable[Effect]) -> None:
         for effect in answer:
-            self._trace(effect)
+            if self._is_traced:
+                self._trace(effect)
             match effect:
                 case events.DataSetReceived():
                     await self._part_received(effect)
@@ -255,8 +256,8 @@ class AssociationDriver(Performer):
                         if operation.request.message_id == cancel.message_id_being_responded_to:
                             operation.cancel()
                 case effects.StartArtim():
-                    self._moments.artim = trio.current_time()
-                    self._set_deadline()
+                    self._moments.artim = now = self.now()
+                    self._wake_by(now + self.deadlines.association_request)
                 case effects.StopArtim():
                     self._moments.artim = math.inf
                 case effects.CloseTransport():

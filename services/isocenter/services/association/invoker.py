@@ -190,7 +190,7 @@ class Invocation:
         self.request = request
         #: Of the last response that was taken.
         self.status: int | None = None
-        self.began = trio.current_time()
+        self.began = invoker.now()
         self._responses: deque[ReceivedResponse] = deque()
         #: No more comes, or nobody waits for it.
         self._is_over = False

@@ -66,7 +66,7 @@ class Operation:
         self.has_data_set = has_data_set
         self.scope = trio.CancelScope()
         self.status: int | None = None
-        self.began = trio.current_time()
+        self.began = association.now()
         #: What to tell of it when it has ended, beside that it has.
         self.completion_notice: Callable[[], Notice] | None = None
         self._cancelled = False

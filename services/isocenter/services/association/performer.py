@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-import trio
-
 from isocenter.engine import commands
 from isocenter.engine.dimse.message_codec import Request, Response
 from isocenter.engine.errors import AssociationError, LocalProtocolError
@@ -93,8 +91,7 @@ class Performer(Invoker):
             operation.abandon()
             return
         self._performing.add(operation)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._perform, operation)
+        self._start(self._perform, operation)
 
     async def wait_until_idle(self) -> None:
         """Wait until nothing is performed for the peer, or the association has ended."""
@@ -111,7 +108,7 @@ class Performer(Invoker):
     async def _respond_immediately(
         self, context_id: int, request: Request, response: Response
     ) -> None:
-        began = trio.current_time()
+        began = self.now()
         try:
             await self.send(commands.SendMessage(context_id, response))
         except (AssociationError, LocalProtocolError):

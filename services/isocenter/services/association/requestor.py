@@ -140,7 +140,8 @@ async def request_association(
         nonlocal fault
         try:
             with reading:
-                await task.run()
+                async with trio.open_nursery() as tasks:
+                    await task.run(tasks)
         except BaseException as error:  # a nursery would wrap it
             fault = alone(error)
             using.cancel()

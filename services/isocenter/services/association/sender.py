@@ -54,16 +54,23 @@ class MessageSender(AssociationState):
         """
         if self._end_reason is not None:
             raise self._end_reason
-        self._trace(command)
+        if self._is_traced:
+            self._trace(command)
         if isinstance(command, commands.SendMessage):
-            async with self._message_lock:
+            lock = self._message_lock
+            if not lock.take_now():
+                await lock.take()
+            try:
                 if self._end_reason is not None:
                     raise self._end_reason
                 self.traffic.messages_sent += 1
-                for effect in self._by_engine(command):  # nothing but bytes
+                (effect,) = self._by_engine(command)
+                if self._is_traced:
                     self._trace(effect)
-                    assert isinstance(effect, effects.SendBytes)
-                    await self._write(effect.buffers)
+                assert isinstance(effect, effects.SendBytes)
+                await self._write(effect.buffers)
+            finally:
+                lock.release()
         else:
             await self._apply_effects(self._engine.send(command))
 
@@ -82,7 +89,8 @@ class MessageSender(AssociationState):
         async with self._message_lock:
             for message, data_set in messages:
                 command = commands.SendMessage(context_id, message, data_set)
-                self._trace(command)
+                if self._is_traced:
+                    self._trace(command)
                 buffers += _bytes_of(self._engine.send(command))
             self.traffic.messages_sent += len(messages)
             await self._write(buffers)
@@ -100,7 +108,8 @@ class MessageSender(AssociationState):
             raise self._end_reason
         async with self._message_lock:
             command = commands.SendMessage(context_id, message)
-            self._trace(command)
+            if self._is_traced:
+                self._trace(command)
             buffers = _bytes_of(self._by_engine(command))
             self.traffic.messages_sent += 1
             await self._write(buffers, is_followed=True)
@@ -122,7 +131,8 @@ class MessageSender(AssociationState):
             self.traffic.messages_sent += 1
             if is_last:
                 whole = commands.SendMessage(context_id, message, part)
-                self._trace(whole)
+                if self._is_traced:
+                    self._trace(whole)
                 await self._write(_bytes_of(self._by_engine(whole)))
                 return
             buffers = _bytes_of(
@@ -172,7 +182,10 @@ class MessageSender(AssociationState):
     # The socket.
 
     async def _write(self, buffers: Sequence[Buffer], *, is_followed: bool = False) -> None:
-        async with self._sending:
+        lock = self._sending
+        if not lock.take_now():
+            await lock.take()
+        try:
             if self._write_incomplete or self._closed:
                 await trio.lowlevel.checkpoint()  # whoever is cancelled by now gets to know
                 return
@@ -189,6 +202,8 @@ class MessageSender(AssociationState):
                 # has read what the peer had sent; until then nobody works for it any more.
                 self._transport_broken = True
                 self._cancel_operations()
+        finally:
+            lock.release()
         self._sends += 1
         if self._sends % _FAIR_SHARE == 0:
             await trio.lowlevel.checkpoint()

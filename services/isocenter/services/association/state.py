@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -82,6 +82,7 @@ class AssociationState(ABC):
         accept: as requestor, the A-ASSOCIATE-AC; None: it has not come.
         notices: hears what is performed.
         awaited: how many requests of ours are still to come that the peer waits for.
+        now: tells the time by trio's clock, for a third of what `trio.current_time` costs.
     """
 
     def __init__(self, transport: Transport, role: Role, options: AssociationOptions) -> None:
@@ -89,6 +90,7 @@ class AssociationState(ABC):
         self.caller = options.caller or Caller(association="", address=transport.peer_address)
         self.notices = Notices() if options.notices is None else options.notices
         self.deadlines = options.deadlines
+        self.now = trio.lowlevel.current_clock().current_time
         self.limits = options.limits
         self.traffic = TrafficCounters()
         self.established = trio.Event()
@@ -105,7 +107,12 @@ class AssociationState(ABC):
         self._watch = options.watch
         #: It waits for the peer.
         self._is_reading = False
+        #: Where its tasks run while it reads.
         self._nursery: trio.Nursery | None = None
+        self._tasks = 0
+        self._task_ended = Broadcast()
+        #: What one of them failed with: a fault of ours.
+        self._failure: Exception | None = None
         self._moments = Moments()
         #: Something that one of our operations waits for may have come, or the association ended.
         self._invocation_ended = Broadcast()
@@ -127,6 +134,10 @@ class AssociationState(ABC):
     @abstractmethod
     def _end_invocations(self) -> None:
         """No response comes any more."""
+
+    @abstractmethod
+    async def abort(self, reason: AssociationError | None = None) -> None:
+        """A-ABORT now, if it can still be framed; else close."""
 
     @abstractmethod
     def _is_busy(self) -> bool:
@@ -176,10 +187,36 @@ class AssociationState(ABC):
         self._end_invocations()
         self._invocation_ended.send()
 
+    # What is done beside reading.
+
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Run *function* in the association's nursery; it ends with the association."""
-        if self._nursery is not None and not self.ended.is_set():
-            self._nursery.start_soon(function)
+        """Run *function* beside the reader; nothing of it is left when `run` returns."""
+        if not self.ended.is_set():
+            self._start(function)
+
+    def _start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        if self._nursery is not None:
+            self._tasks += 1
+            self._nursery.start_soon(self._run_task, function, args)
+
+    async def _run_task(
+        self, function: Callable[..., Awaitable[None]], args: Sequence[object]
+    ) -> None:
+        """The nursery is that of many associations: what fails ends this one, and no other."""
+        try:
+            await function(*args)
+        except Exception as error:
+            self._failure = self._failure or error
+            await self.abort()
+        finally:
+            self._tasks -= 1
+            self._task_ended.send()
+
+    async def _wait_for_tasks(self) -> None:
+        while self._tasks:
+            await self._task_ended.wait()
+        if self._failure is not None:
+            raise self._failure
 
     # How long it may be silent.
 
@@ -193,6 +230,9 @@ class AssociationState(ABC):
         """Have somebody look in time; who looks too early looks again, which is cheaper than to
         move the deadline with every message."""
         due, _ = self._next_deadline()
+        self._wake_by(due)
+
+    def _wake_by(self, due: float) -> None:
         if due < self.wake_at:
             self.wake_at = due
             if self._watch is not None:
@@ -200,7 +240,7 @@ class AssociationState(ABC):
 
     def restart_idle(self) -> None:
         """Count silence from now on: what the peer waited for has come."""
-        now = self._moments.received = trio.current_time()
+        now = self._moments.received = self.now()
         if now + self.deadlines.idle < self.wake_at:
             self._set_deadline()
 
@@ -217,14 +257,14 @@ class AssociationState(ABC):
                     command=operation_name(type(request)),
                     sop_class_uid=sop_class_of(request),
                     status=status,
-                    seconds=trio.current_time() - began,
+                    seconds=self.now() - began,
                     as_scp=as_scp,
                 )
             )
 
     def _trace(self, item: Command | Effect) -> None:
-        """Log *item* for debugging; of data sets only that there is one."""
-        if self._is_traced and not isinstance(item, events.DataSetReceived):
+        """Log *item* for debugging, if it is traced; of data sets only that there is one."""
+        if not isinstance(item, events.DataSetReceived):
             log.debug("%s: %s", self.transport.peer_address, describe(item))
 
     def _log_fault(self, cause: RemoteProtocolError) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ from isocenter.services.errors import text_of
 _BACKLOG: Final = 1024
 #: How long accepting rests when the process or the machine has no descriptor or memory left.
 _PAUSE_SECONDS: Final = 0.25
-#: Such a shortage is logged once per this many pauses.
-_LOG_EVERY: Final = 40
+#: Such a shortage is logged this often at most.
+_LOG_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,23 +63,19 @@ class AcceptBackoff:
     def __init__(self, log: logging.Logger, what: str) -> None:
         self._log = log
         self._what = what
-        self._pauses = 0
+        self._told_at = -math.inf
 
     async def wait(self, error: OSError) -> None:
         """Before the next attempt."""
-        if self._pauses % _LOG_EVERY == 0:
+        if trio.current_time() - self._told_at >= _LOG_SECONDS:
+            self._told_at = trio.current_time()
             self._log.error(
                 "cannot accept %s: %s; raise the limit of open files or lower the limit of "
                 "connections",
                 self._what,
                 text_of(error),
             )
-        self._pauses += 1
         await trio.sleep(_PAUSE_SECONDS)
-
-    def reset(self) -> None:
-        """One was accepted, or nobody waits."""
-        self._pauses = 0
 
 
 def open_listeners(

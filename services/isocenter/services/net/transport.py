@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -99,9 +98,20 @@ class SocketTransport:
         self._is_drained = False
         #: Nothing was sent since, that would have carried the acknowledgement.
         self._is_unacknowledged = False
+        self._ahead: Buffer = b""
+        #: Tasks that wait for the kernel.
+        self._waiting = 0
         self.peer_address = peer_address or address_of(sock)
 
+    async def look_ahead(self) -> Buffer:
+        """The next bytes, which `receive` will give as well; ``b""`` when the connection ended."""
+        self._ahead = await self.receive()
+        return self._ahead
+
     async def receive(self) -> Buffer:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
         sock = self._socket
         if self._is_drained:
             self._is_drained = False
@@ -128,8 +138,13 @@ class SocketTransport:
         if self._is_unacknowledged:
             self._is_unacknowledged = False
             quick_ack(self._socket)
-        with suppress(trio.ClosedResourceError):  # the next `recv` finds out
+        self._waiting += 1
+        try:
             await trio.lowlevel.wait_readable(self._socket)
+        except trio.ClosedResourceError:
+            pass  # the next `recv` finds out
+        finally:
+            self._waiting -= 1
 
     def send_now(self, buffers: Sequence[Buffer], is_followed: bool = False) -> Sequence[Buffer]:
         flags = _MSG_MORE if is_followed else 0
@@ -165,22 +180,33 @@ class SocketTransport:
         left = buffers
         while left := self.send_now(left):
             progress()
+            self._waiting += 1
             try:
                 await trio.lowlevel.wait_writable(self._socket)
             except trio.ClosedResourceError as error:
                 raise BrokenPipeError(str(error)) from error
+            finally:
+                self._waiting -= 1
 
     async def send_file(
         self, descriptor: int, offset: int, count: int, progress: Callable[[], None]
     ) -> int:
         """See `isocenter.services.net.file_regions.SendsFiles`."""
-        return await send_file(self._socket, descriptor, offset, count, progress)
+        self._waiting += 1
+        try:
+            return await send_file(self._socket, descriptor, offset, count, progress)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Close, without waiting for the peer; not for the first time, too."""
+        if self._socket.fileno() != -1:
+            if self._waiting:
+                trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
 
     async def aclose(self) -> None:
-        if self._socket.fileno() != -1:
-            trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        self.close()
 
 
 class StreamTransport:

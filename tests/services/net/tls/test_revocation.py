@@ -181,13 +181,13 @@ async def test_the_operation_under_way_is_answered_and_nothing_after_it(
 ) -> None:
     serving = Serving(tmp_path)
     first, other = serving.client("CT1"), serving.client("CT2")
-    answers: list[object] = []
+    answers: dict[str, object] = {}
 
-    async def echo(association: ClientAssociation) -> None:
+    async def echo(association: ClientAssociation, which: str) -> None:
         try:
-            answers.append(await association.echo())
+            answers[which] = await association.echo()
         except AssociationError as error:
-            answers.append(error)
+            answers[which] = error
 
     async def stand(task_status: trio.TaskStatus[ClientAssociation]) -> None:
         with suppress(AssociationAbortedError):
@@ -201,22 +201,22 @@ async def test_the_operation_under_way_is_answered_and_nothing_after_it(
         serving.calling("CT2", other) as stays,
     ):
         ends = await nursery.start(stand)
-        nursery.start_soon(echo, ends)
+        nursery.start_soon(echo, ends, "under way")
         with trio.fail_after(PATIENCE):
             await serving.begun.wait()
         serving.ca.revoke("CT1")
         nursery.start_soon(server.end_revoked, serving.revoked().revoked_in)
         await trio.testing.wait_all_tasks_blocked(0.01)
         # Asked for after it was revoked: never performed.
-        nursery.start_soon(echo, ends)
+        nursery.start_soon(echo, ends, "later")
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert not ends.ended.is_set()
         serving.go_on.set()
         await _wait_for_end(ends)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert serving.performed == 1
-        assert answers[0] == 0
-        assert isinstance(answers[1], AssociationError)
+        assert answers["under way"] == 0
+        assert isinstance(answers["later"], AssociationError)
         assert isinstance(ends.end_reason(), AssociationAbortedError)
         assert await stays.echo() == 0
         (told,) = [one for one in serving.told if isinstance(one, AssociationRevoked)]

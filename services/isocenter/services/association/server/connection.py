@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -69,36 +68,45 @@ class ConnectionHandler:
         self.revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
 
     async def handle(
-        self, sock: socket.socket, bind: ListenAddress, connection: Connection
+        self,
+        plain: SocketTransport,
+        bind: ListenAddress,
+        connection: Connection,
+        nursery: trio.Nursery,
     ) -> None:
-        """From accept to close; what fails on it is logged, and stays here."""
+        """From accept to close; what fails on it is logged, and stays here.
+
+        Args:
+            nursery: for tasks of the association; that of all others, as one for each would cost
+                as much as a C-ECHO.
+        """
         association_name.set(connection.name)
         connection.wake_at = trio.current_time() + self._options.deadlines.association_request
         self.watch.add(connection)
         try:
             with connection.scope:
-                transport = await self.open_transport(sock, bind, connection)
+                transport = await self.open_transport(plain, bind, connection)
                 if transport is None:
                     return
                 connection.opened = True
                 if self._options.wrap_transport is not None:
                     transport = self._options.wrap_transport(transport, Role.ACCEPTOR)
-                await self._associate(transport, connection)
-        except* Exception:
+                await self._associate(transport, connection, nursery)
+        except Exception:
             # One association, not the server.
             log.exception("%s: the association failed here", connection.address)
         finally:
-            sock.close()
+            plain.close()
             self.watch.remove(connection)
             self._admission.remove(connection)
             if connection.scope.cancelled_caught and not connection.associated:
                 self._publish_timeout(connection)
 
     async def open_transport(
-        self, sock: socket.socket, bind: ListenAddress, connection: Connection
+        self, plain: SocketTransport, bind: ListenAddress, connection: Connection
     ) -> Transport | None:
         """Know what the peer speaks, and shake hands under TLS; None: it goes."""
-        first = await _first_bytes(sock)
+        first = await plain.look_ahead()
         if not first:
             return None
         address = connection.address
@@ -117,7 +125,7 @@ class ConnectionHandler:
                     "an HTTP request on the DICOM port; closed",
                 )
                 return None
-            return SocketTransport(sock, address)
+            return plain
         if first[0] != _TLS_HANDSHAKE:
             what = "clear-text DICOM" if first[0] == _ASSOCIATE_RQ else "not TLS"
             self._refuse(
@@ -129,7 +137,7 @@ class ConnectionHandler:
         self._admission.begin_handshake(connection)
         context = bind.tls()
         try:
-            transport = await tls_transport(sock, context, server_side=True, peer_address=address)
+            transport = await tls_transport(plain, context, server_side=True)
         except trio.BrokenResourceError as error:
             cause = error.__cause__
             text = (
@@ -152,7 +160,9 @@ class ConnectionHandler:
         log.warning("%s: %s", address, detail)
         self._notices.publish(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
-    async def _associate(self, transport: Transport, connection: Connection) -> None:
+    async def _associate(
+        self, transport: Transport, connection: Connection, nursery: trio.Nursery
+    ) -> None:
         async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
             decision = await self._requests.handle(request, origin, task.caller)
             self._apply(decision, request, connection, task)
@@ -179,14 +189,14 @@ class ConnectionHandler:
             watch=self.watch,
         )
         connection.task = task
-        began = trio.current_time()
+        began = task.now()
         try:
-            await task.run()
+            await task.run(nursery)
         finally:
             self._statistics.bytes_received += task.traffic.bytes_received
             self._statistics.bytes_sent += task.traffic.bytes_sent
             connection.task = None  # `traffic` counts it once
-            self._publish_end(task, connection, trio.current_time() - began)
+            self._publish_end(task, connection, task.now() - began)
 
     def _apply(
         self,
@@ -300,14 +310,3 @@ def _summary(refused: Sequence[RefusedContext]) -> str:
     first = next(iter(by_reason))
     more = len(refused) - 1
     return f"{first}{f' (and {more} SOP classes more)' if more else ''}"
-
-
-async def _first_bytes(sock: socket.socket) -> bytes:
-    """Look at what comes first without taking it; empty when the peer has closed."""
-    while True:
-        try:
-            return sock.recv(4, socket.MSG_PEEK)
-        except BlockingIOError:
-            await trio.lowlevel.wait_readable(sock)
-        except OSError:
-            return b""

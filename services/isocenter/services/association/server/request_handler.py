@@ -71,10 +71,13 @@ class RequestHandler:
             caller: what is known of who asks without the request.
         """
         verdict = await self._access.admit(request, origin)
-        caller = replace(
-            caller,
+        caller = Caller(
+            association=caller.association,
+            address=caller.address,
             calling_ae_title=printable_ae_title(request.calling_ae_title),
             called_ae_title=printable_ae_title(request.called_ae_title),
+            is_tls=caller.is_tls,
+            certificate=caller.certificate,
             user=verdict.user if isinstance(verdict, Admitted) else "",
         )
         if isinstance(verdict, Admitted):

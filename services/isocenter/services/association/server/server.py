@@ -29,7 +29,7 @@ from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.concurrency import alone
 from isocenter.services.net.listeners import AcceptBackoff, ListenAddress, open_listener
-from isocenter.services.net.transport import format_address, prepare_socket
+from isocenter.services.net.transport import SocketTransport, format_address
 from isocenter.services.notices import (
     AssociationRevoked,
     Notices,
@@ -82,6 +82,11 @@ class Server:
     def associations(self) -> int:
         """Associations now."""
         return self._admission.associations
+
+    @property
+    def most_associations(self) -> int:
+        """The most associations at once since it started."""
+        return self._admission.most_associations
 
     @property
     def is_stopping(self) -> bool:
@@ -172,9 +177,8 @@ class Server:
         accept_backoff = AcceptBackoff(log, "connections")
         while True:
             try:
-                sock, _ = listener.accept()
+                sock, name = listener.accept()
             except BlockingIOError:
-                accept_backoff.reset()
                 await trio.lowlevel.wait_readable(listener)
                 continue
             except OSError as error:
@@ -185,8 +189,7 @@ class Server:
                 await accept_backoff.wait(error)
                 continue
             try:
-                name = sock.getpeername()
-                prepare_socket(sock)
+                transport = SocketTransport(sock, format_address(name))
             except OSError:
                 sock.close()
                 continue
@@ -194,14 +197,15 @@ class Server:
             self._admission.make_room()
             connection = Connection(
                 str(name[0]),
-                format_address(name),
+                transport.peer_address,
                 f"{self._process}-{self.statistics.connections:x}",
                 address.tls is not None,
             )
             self._admission.add(connection)
-            serving.start_soon(self._connections.handle, sock, address, connection)
-            # One turn for the others, or a flood of connections would starve them.
-            await trio.lowlevel.checkpoint()
+            serving.start_soon(self._connections.handle, transport, address, connection, serving)
+            # Nearly always nobody else is there yet.  Where one is, it is a turn for the others,
+            # whom a flood of connections would starve.
+            await trio.lowlevel.wait_readable(listener)
 
     # Stopping.
 

@@ -149,7 +149,6 @@ class OrderListener:
             except OSError as error:
                 await accept_backoff.wait(error)
                 continue
-            accept_backoff.reset()
             sock = socket.socket(fileno=accepted.detach())
             sock.setblocking(False)
             if self._limits.senders and not is_within(name[0], self._limits.senders):

@@ -169,7 +169,6 @@ class HttpServer:
             try:
                 sock, name = listener.accept()
             except BlockingIOError:
-                accept_backoff.reset()
                 await trio.lowlevel.wait_readable(listener)
                 continue
             except ConnectionError:

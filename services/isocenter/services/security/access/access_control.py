@@ -7,6 +7,7 @@ log and the notice get the words, and the command that would admit it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -54,11 +55,15 @@ class PolicyAccessControl:
         self._own_needs = own_needs
         self.current = current or CurrentPolicy(None)
         self._looked_at = -_POLICY_SECONDS
+        #: Of the loop that asks first.
+        self._now: Callable[[], float] | None = None
 
     @property
     def policy(self) -> Policy:
         """The policy, as it was a moment ago."""
-        now = trio.current_time()
+        if self._now is None:
+            self._now = trio.lowlevel.current_clock().current_time
+        now = self._now()
         if now - self._looked_at >= _POLICY_SECONDS:
             self._looked_at = now
             return self.current.refresh()
@@ -96,8 +101,11 @@ class PolicyAccessControl:
                 case None:
                     pass
         name = user.name if user else ""
+        # They are as good as the policy that has just been asked.
+        rights = CachedRights(self, request, origin, name)
+        rights.take(policy, self.permitted(request, name, policy))
         return Admitted(
-            grant=PolicyGrant(CachedRights(self, request, origin, name).current),
+            grant=PolicyGrant(rights.current),
             user=name,
             response=response,
         )
@@ -163,11 +171,20 @@ class PolicyAccessControl:
         self, request: AssociateRequest, origin: ConnectionOrigin, user_name: str, policy: Policy
     ) -> Rights | None:
         """What the caller may do by *policy*; None: everything."""
+        rejected = self.check(request, origin, policy)
+        return self.permitted(request, user_name, policy, rejected.text if rejected else "")
+
+    def permitted(
+        self, request: AssociateRequest, user_name: str, policy: Policy, why: str = ""
+    ) -> Rights | None:
+        """As `rights`, of a caller who was checked.
+
+        Args:
+            why: it would be turned away now; empty: it would not.
+        """
         users_only = self.identities is not None and self.identities.rules.required
         user = policy.user(user_name) if user_name else None
         title = request.calling_ae_title
-        rejected = self.check(request, origin, policy)
-        why = rejected.text if rejected is not None else ""
         if user_name and (user is None or not user.active):
             why = why or "the user was deactivated; activate it with isocenter user activate"
         if not policy.entities and not (users_only and user is not None):
@@ -199,14 +216,18 @@ class CachedRights:
         self._policy: Policy | None = None
         self._rights: Rights | None = None
 
+    def take(self, policy: Policy, rights: Rights | None) -> None:
+        """These are the rights by *policy*."""
+        self._policy, self._rights = policy, rights
+
     def current(self) -> Rights | None:
         """The rights now; None: everything is allowed."""
         policy = self._control.policy
         if policy is not self._policy:
-            self._rights = self._control.rights(
-                self._request, self._origin, self._user_name, policy
+            self.take(
+                policy,
+                self._control.rights(self._request, self._origin, self._user_name, policy),
             )
-            self._policy = policy
         return self._rights
 
 
