@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
@@ -130,6 +133,67 @@ def test_memory_stays_flat_while_a_large_object_comes_and_goes(
     )
     assert stored_peak < idle + GROWTH
     assert peak < idle + GROWTH
+
+
+@pytest.mark.parametrize(("study", "form"), [(14, "object"), (15, "metadata and bulk data")])
+def test_memory_stays_flat_over_http(
+    archive: ServedArchive, tmp_path: Path, study: int, form: str
+) -> None:
+    idle = memory(archive, "VmRSS")
+    sent, came = tmp_path / "sent.dcm", tmp_path / "came.dcm"
+    write_large(sent, study)
+    uid = pydicom.dcmread(sent, stop_before_pixels=True).SOPInstanceUID
+    try:
+        if form == "object":
+            headers = {"content-type": "application/dicom"}
+            content = pieces_of(sent, 0)
+        else:
+            kind = "application/dicom+json"
+            headers = {"content-type": f'multipart/related; type="{kind}"; boundary=b'}
+            content = described(sent, kind)
+        url = f"{archive.web_url}/studies"
+        answer = httpx.post(url, content=content, headers=headers, timeout=600)
+        assert answer.status_code == 200, answer.text
+        stored_peak = memory(archive, "VmHWM")
+        (stored,) = answer.json()["00081199"]["Value"]
+        where = stored["00081190"]["Value"][0]
+        accept = {"accept": "application/dicom; transfer-syntax=*"}
+        with (
+            httpx.stream("GET", where, headers=accept, timeout=600) as got,
+            came.open("xb") as file,
+        ):
+            for piece in got.iter_bytes(MIB):
+                file.write(piece)
+        peak = memory(archive, "VmHWM")
+        (kept,) = (path for path in archive.objects() if path.stat().st_size > SIZE)
+        assert by_uid([kept]).keys() == by_uid([came]).keys() == {uid}
+        assert same_data_set(kept, sent)
+        assert same_data_set(came, sent)
+        kept.unlink()
+    finally:
+        shutil.rmtree(tmp_path)
+    print(
+        f"{form} over HTTP: idle {idle / MIB:.0f} MiB, peak {stored_peak / MIB:.0f} MiB after "
+        f"STOW-RS, {peak / MIB:.0f} MiB after WADO-RS of {SIZE / MIB:.0f} MiB"
+    )
+    assert peak < idle + GROWTH
+
+
+def pieces_of(path: Path, start: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while piece := file.read(MIB):
+            yield piece
+
+
+def described(path: Path, kind: str) -> Iterator[bytes]:
+    """The same object as metadata and its pixels."""
+    model = pydicom.dcmread(path, stop_before_pixels=True).to_json_dict()
+    model["7FE00010"] = {"vr": "OW", "BulkDataURI": "pixels"}
+    yield f"--b\r\nContent-Type: {kind}\r\n\r\n{json.dumps([model])}\r\n--b\r\n".encode()
+    yield b"Content-Type: application/octet-stream\r\nContent-Location: pixels\r\n\r\n"
+    yield from pieces_of(path, path.stat().st_size - SIZE)
+    yield b"\r\n--b--\r\n"
 
 
 def _ours(archive: ServedArchive, folder: Path, tool: str) -> tuple[object, ...]:

@@ -293,6 +293,10 @@ class _Store:
                 found.append(None)
         return [None if inner is None else _Reader(self._disk, inner) for inner in found]
 
+    async def missing(self, keys: Sequence[str]) -> frozenset[str]:
+        await self._step("look")
+        return await self._objects.missing(keys)
+
     async def stored_at(self, key: str) -> float:
         await self._step("stored at")
         return await self._objects.stored_at(key)

@@ -267,6 +267,13 @@ class StoreContract:
             await store.open(KEY)
         await store.remove([KEY, "a", "a/b"])
 
+    async def test_what_is_missing_of_some(self, store: ObjectStore) -> None:
+        await put(store, "s/e/1", b"1")
+        assert await store.missing(["s/e/1", "s/e/2", "t", KEY]) == {"s/e/2", "t", KEY}
+        assert await store.missing([]) == frozenset()
+        await store.remove(["s/e/1"])
+        assert await store.missing(["s/e/1"]) == {"s/e/1"}
+
     async def test_removing(self, store: ObjectStore) -> None:
         await put(store, "s/e/1", b"1")
         await put(store, "s/e/2", b"2")

@@ -430,6 +430,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def missing(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of *keys* under which there is nothing.
+
+        Raises:
+            StorageError: nobody can tell.
+        """
+        ...
+
     async def stored_at(self, key: str) -> float:
         """When an object was written, in seconds since 1970."""
         ...

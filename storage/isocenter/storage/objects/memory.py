@@ -140,6 +140,10 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return [None] * len(keys)  # nothing is quicker than `open`
 
+    async def missing(self, keys: Sequence[str]) -> frozenset[str]:
+        await trio.lowlevel.checkpoint()
+        return frozenset(keys) - self._objects.keys()
+
     async def stored_at(self, key: str) -> float:
         await trio.lowlevel.checkpoint()
         return self._stored_at[key]

@@ -247,3 +247,31 @@ async def test_a_peer_that_goes_leaves_nothing_half_stored(kind: str) -> None:
         assert {one.sop_instance_uid for one in stored} == (
             {"1.2.7.1.8", "1.2.7.1.9"} if kind == DICOM else {"1.2.7.9.9"}
         )
+
+
+async def test_what_is_gone_is_told_before_the_first_byte() -> None:
+    async with serving() as found:
+        sent = body(DICOM, *((DICOM, image(f"1.2.7.1.{number}")) for number in range(1, 4)))
+        await trio.to_thread.run_sync(partial(post, found.url, sent))
+        index = found.archive.index
+        known = await index.get(["1.2.7.1.2", "1.2.7.1.1", "1.2.7.1.3"])
+        accept = {"accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+        series = f"{found.url}/studies/1.2.7.1/series/1.2.7.1.1"
+
+        async def get(url: str) -> httpx.Response:
+            return await trio.to_thread.run_sync(partial(httpx.get, url, headers=accept))
+
+        whole = await get(series)
+        assert (whole.status_code, whole.content.count(b"DICM")) == (200, 3)
+        await found.archive.store.remove([known["1.2.7.1.2"].object_key])
+        for url in (series, f"{found.url}/studies/1.2.7.1"):
+            part = await get(url)
+            assert (part.status_code, part.content.count(b"DICM")) == (206, 2)
+            assert int(part.headers["content-length"]) == len(part.content)
+            assert part.headers["warning"].startswith(f"299 {found.url} ")
+            assert "1 of 3" in part.headers["warning"]
+            assert part.headers["etag"] != whole.headers["etag"]
+        assert (await get(f"{series}/instances/1.2.7.1.2")).status_code == 410
+        assert (await get(f"{series}/instances/1.2.7.1.1")).status_code == 200
+        await found.archive.store.remove([one.object_key for one in known.values()])
+        assert (await get(series)).status_code == 410

@@ -91,6 +91,10 @@ _SEARCHED: Final = (
     Answer(413, "Too many objects would have to be read for what the index does not have."),
 )
 _FOUND: Final = (ok("As it was asked for."), _UNCHANGED, _NOT_THERE, _NOT_MADE)
+_RETRIEVED: Final = (
+    *_FOUND,
+    ok("Some of it is gone, as a `Warning` says; this is the rest.", status=206),
+)
 _RANGED: Final = (
     *_FOUND,
     ok("The part that `Range` names.", status=206),
@@ -200,7 +204,7 @@ def dicomweb_routes(
         found += [
             get(
                 path, retrieve, f"Retrieve {what}.", "read", (MULTIPART, DICOM),
-                name=f"Retrieve{name}",
+                name=f"Retrieve{name}", answers=_RETRIEVED,
             ),
             get(
                 f"{path}/metadata", metadata, f"Metadata of {what}.", "read",

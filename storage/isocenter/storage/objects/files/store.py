@@ -332,6 +332,23 @@ class FileStore:
             FileReader.open, path, self._readers, self._buffers, limiter=self._readers
         )
 
+    async def missing(self, keys: Sequence[str]) -> frozenset[str]:
+        for key in keys:
+            check_object_key(key)
+
+        def look() -> frozenset[str]:
+            found = set()
+            for key in keys:
+                try:
+                    os.stat(self.path_of(key))
+                except (FileNotFoundError, NotADirectoryError):
+                    found.add(key)
+                except OSError as error:
+                    raise storage_error("look at an object", error) from error
+            return frozenset(found)
+
+        return await run_in_thread(look, self._readers)
+
     async def stored_at(self, key: str) -> float:
         check_object_key(key)
         try:
