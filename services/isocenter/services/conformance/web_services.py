@@ -34,8 +34,8 @@ def web_services(settings: Settings, routes: Sequence[Route[Any]]) -> Iterator[B
     yield Paragraph(
         "As origin server of PS3.18; the server requests nothing as user agent. Base URI: "
         f"{settings.web.public_root or 'http://host:port'}/dicomweb. HTTP/1.1; HTTP/2 over TLS. "
-        "The address is one of 4.3. Security: a client certificate, or a bearer token (RFC 6750); "
-        "programs on the same machine need neither in the clear."
+        "The address is one of 4.3. Security: a client certificate, or a bearer token (RFC 6750), "
+        "or the session of a browser; programs on the same machine need none of them in the clear."
     )
     yield Table(
         ("Header field", "Where", "Meaning"),

@@ -7,17 +7,18 @@ from typing import Any, Final
 
 from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route
 from isocenter.services.security.access.permissions import permission_texts
+from isocenter.services.web.browser_sessions import COOKIE
 from isocenter.services.web.principal import permissions_for, scopes_for
 
 OPENAPI_JSON: Final = "application/json"
 _DICOM_JSON: Final = "application/dicom+json"
 _UID: Final = "^[0-9.]{1,64}$"
 _FRAMES: Final = "^[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*$"
-_BEARER, _CERTIFICATE = "bearer", "certificate"
+_BEARER, _CERTIFICATE, _SESSION = "bearer", "certificate", "session"
 _DESCRIPTION: Final = """\
-DICOMweb (PS3.18). Who calls is known by a client certificate or a bearer token; programs on the \
-same machine need neither in the clear. Every operation says which permission of the access \
-policy it needs (`x-permission`)."""
+DICOMweb (PS3.18). Who calls is known by a client certificate, a bearer token or the session of a \
+browser; programs on the same machine need none of them in the clear. Every operation says which \
+permission of the access policy it needs (`x-permission`)."""
 
 #: What may be answered to any request.
 COMMON_ANSWERS: Final[tuple[Answer, ...]] = (
@@ -27,6 +28,9 @@ COMMON_ANSWERS: Final[tuple[Answer, ...]] = (
     Answer(404, "There is nothing at this path."),
     Answer(405, "The path is there, and not for this method; `Allow` lists those that are."),
     Answer(408, "The body did not come in time."),
+    Answer(
+        429, "Too many requests of this caller, or failed sign-ins; `Retry-After` says how long."
+    ),
     Answer(500, "A fault of the server."),
     Answer(503, "It cannot be done now."),
 )
@@ -100,8 +104,18 @@ def openapi(
         "components": {
             "schemas": dict(_SCHEMAS),
             "securitySchemes": {
-                _BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                _BEARER: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A JWT of the issuer that is believed, or an API token.",
+                },
                 _CERTIFICATE: {"type": "mutualTLS"},
+                _SESSION: {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "Of a browser in which somebody has signed in.",
+                },
             },
         },
     }
@@ -121,6 +135,7 @@ def _operation(route: Route[Any], places: Mapping[str, str]) -> dict[str, Any]:
             {},
             *({_BEARER: [scope] if scope else []} for scope in scopes),
             {_CERTIFICATE: []},
+            {_SESSION: []},
         ],
         "responses": _responses(route),
     }
