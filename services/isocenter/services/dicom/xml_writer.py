@@ -8,7 +8,7 @@ nothing else would tell them apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from xml.sax.saxutils import escape, quoteattr
@@ -26,11 +26,11 @@ NAMESPACE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 _NO_CHARACTERS: Final = re.compile("[^\\t\\n\\r\\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _UNKNOWN: Final = "\ufffd"
 #: A reader would make a line feed of it (XML 1.0 2.11).
-_RETURN: Final = {"\r": "&#13;"}
+RETURN: Final = {"\r": "&#13;"}
 _NO_XML: Final = "characters that XML does not have, replaced by ?"
-_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
+GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _COMPONENTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
-_INFINITIES: Final = {"Infinity": "INF", "-Infinity": "-INF"}
+INFINITIES: Final = {"Infinity": "INF", "-Infinity": "-INF"}
 
 
 def xml_of(data: Buffer, encoding: Encoding, **options: Any) -> bytes:
@@ -98,7 +98,7 @@ class XmlWriter(ModelWriter):
 
     def _head(self, tag: int, vr: str, scope: Scope) -> str:
         if not tag & 0x10000:
-            return _standard_head(tag, vr)
+            return standard_head(tag, vr)
         creator = "" if is_private_creator(tag) else scope.creator_of(tag)
         if not creator:
             return f'tag="{tag:08X}" vr="{vr}"'
@@ -107,7 +107,7 @@ class XmlWriter(ModelWriter):
         return f'tag="{tag:08X}" vr="{vr}" privateCreator={self._quoted(creator)}'
 
     def _quoted(self, text: str) -> str:
-        return quoteattr(self._clean(text), _RETURN)
+        return quoteattr(self._clean(text), RETURN)
 
     def _attribute(self, tag: int, vr: str, scope: Scope, content: str) -> str:
         if not content:
@@ -143,7 +143,7 @@ class XmlWriter(ModelWriter):
         if not fits(raw, vr):
             self.forgiven.setdefault(UNFIT_LENGTH, 0)
         found = numbers_of(raw, vr, big_endian=big_endian)
-        found = [_INFINITIES.get(value, value) for value in found]
+        found = [INFINITIES.get(value, value) for value in found]
         return self._attribute(tag, vr, scope, self._values(found))
 
     def _names(self, tag: int, vr: str, raw: bytes, scope: Scope, big_endian: bool) -> str:
@@ -157,20 +157,7 @@ class XmlWriter(ModelWriter):
         return self._attribute(tag, vr, scope, "".join(names))
 
     def _name(self, text: str) -> str:
-        parts = []
-        for name, group in zip(_GROUPS, person_name_groups(text), strict=False):
-            # What there is beyond five components stays in the last.
-            components = group.split("^", len(_COMPONENTS) - 1)
-            inner = "".join(
-                [
-                    f"<{component}>{self._escaped(value)}</{component}>"
-                    for component, value in zip(_COMPONENTS, components, strict=False)
-                    if value
-                ]
-            )
-            if inner:
-                parts.append(f"<{name}>{inner}</{name}>")
-        return "".join(parts)
+        return name_xml(zip(GROUPS, person_name_groups(text), strict=False), self._escaped)
 
     def _values(self, values: list[str]) -> str:
         return "".join(
@@ -183,13 +170,13 @@ class XmlWriter(ModelWriter):
         )
 
     def _escaped(self, text: str) -> str:
-        return escape(self._clean(text), _RETURN)
+        return escape(self._clean(text), RETURN)
 
     def _clean(self, text: str) -> str:
-        if not text.isprintable() and _NO_CHARACTERS.search(text):
+        cleaned = writable(text)
+        if cleaned is not text:
             self.forgiven.setdefault(_NO_XML, 0)
-            return _NO_CHARACTERS.sub("?", text)
-        return text
+        return cleaned
 
     def _decoded(self, raw: bytes, vr: str, scope: Scope) -> str:
         text = decode_text(raw, vr, scope.character_set)
@@ -198,8 +185,34 @@ class XmlWriter(ModelWriter):
         return text
 
 
+def name_xml(groups: Iterable[tuple[str, str]], escaped: Callable[[str], str]) -> str:
+    """What stands in a PersonName, of component groups by the names of `GROUPS`."""
+    parts = []
+    for name, group in groups:
+        # What there is beyond five components stays in the last.
+        components = group.split("^", len(_COMPONENTS) - 1)
+        inner = "".join(
+            [
+                f"<{component}>{escaped(value)}</{component}>"
+                for component, value in zip(_COMPONENTS, components, strict=False)
+                if value
+            ]
+        )
+        if inner:
+            parts.append(f"<{name}>{inner}</{name}>")
+    return "".join(parts)
+
+
+def writable(text: str) -> str:
+    """The same text, or another with question marks for what XML does not have."""
+    if not text.isprintable() and _NO_CHARACTERS.search(text):
+        return _NO_CHARACTERS.sub("?", text)
+    return text
+
+
 @lru_cache(maxsize=8192)
-def _standard_head(tag: int, vr: str) -> str:
+def standard_head(tag: int, vr: str) -> str:
+    """The attributes of a DicomAttribute that is not private."""
     keyword = keyword_for_tag(tag)
     head = f'tag="{tag:08X}" vr="{vr}"'
     return f'{head} keyword="{keyword}"' if keyword else head
