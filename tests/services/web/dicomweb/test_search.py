@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+from xml.etree import ElementTree as ET
 
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -26,6 +31,7 @@ from isocenter.services.service_classes.query_retrieve.identifier import (
     parse_query,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.web.dicomweb.object_attributes import pick, satisfies
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.search_request import parse_search
 from isocenter.services.web.dicomweb.service import dicomweb_routes
@@ -312,6 +318,44 @@ async def test_fields_of_objects(tmp_path: Path) -> None:
         assert (await fields("PixelData")).get("7FE00010", {}).get("Value") is None
 
 
+async def test_fields_as_xml(tmp_path: Path) -> None:
+    async with archive_in(tmp_path) as archive:
+        one = objects()[-1]
+        one.add_new(0x60003000, "OW", bytes(5000))
+        one.add_new(0x00111103, "UN", b"\1\2")
+        await keep(archive, one)
+        fields = "60003000,00111103,KVP,00081140.00081155,OperatorsName"
+        accept = {"accept": 'multipart/related; type="application/dicom+xml"'}
+        url = f"/dicomweb/instances?includefield={fields}"
+        xml = (await body_of(await ask(table_of(archive), url, headers=accept))).decode()
+        assert 'keyword="OverlayData"><BulkData uri="http' in xml
+        assert 'privateCreator="ACME 1.1"><InlineBinary>AQI=</InlineBinary>' in xml
+        assert "<FamilyName>Smith</FamilyName>" in xml
+        assert xml.count('keyword="ReferencedSOPInstanceUID"') == 2
+        (json_form,) = await found(table_of(archive), "/instances", ("includefield", fields))
+        (document,) = re.findall(r"<NativeDicomModel.*</NativeDicomModel>", xml, re.DOTALL)
+        top = [child.attrib["tag"] for child in ET.fromstring(document)]
+        # Private elements have no block there.
+        assert len(top) == len(json_form)
+        assert [tag for tag in top if int(tag, 16) >> 16 != 0x0011] == [
+            tag for tag in json_form if not tag.startswith("0011")
+        ]
+
+
+async def test_long_answers_are_compressed_for_who_takes_it(tmp_path: Path) -> None:
+    async with archive_in(tmp_path) as archive:
+        await keep(archive, *objects(), *[instance(3, 1, number) for number in range(1, 8)])
+        table = table_of(archive, SearchLimits())
+        plain = await ask(table, "/dicomweb/instances")
+        assert header(plain, "content-encoding") is None
+        for accepted, is_gzip in (("br, gzip", True), ("gzip;q=0", False)):
+            given = await ask(table, "/dicomweb/instances", headers={"accept-encoding": accepted})
+            body = await body_of(given)
+            assert (header(given, "content-encoding") == "gzip") is is_gzip
+            assert (gzip.decompress(body) if is_gzip else body) == await body_of(plain)
+            assert "Accept-Encoding" in (header(given, "vary") or "")
+
+
 async def test_what_was_matched_is_shown(tmp_path: Path) -> None:
     async with searched(tmp_path, SearchLimits()) as table:
         (study,) = await found(table, "/studies", ("KVP", "240"))
@@ -386,6 +430,53 @@ async def test_counts_follow_what_leaves(tmp_path: Path) -> None:
         assert await counted() == ([2], [4], ["CT", "MR"])
         await archive.remove([one.sop_instance_uid for one in records[2:4]])
         assert await counted() == ([1], [2], ["CT"])
+
+
+NAMES = st.lists(
+    st.sampled_from(
+        [
+            "PatientName", "00100020", "StudyDate", "StudyTime", "KVP", "PixelData", "00091001",
+            "00090010", "00400275", "00400275.00401001", "ReferencedImageSequence", "00081140",
+            "00081140.00081155", "AcquisitionDateTime", "Rows", "00000000", "FFFEE000", "7FE00010",
+            "00280009", "SelectorATValue", "OverlayData", "60033000", "00080005", "", "....", "x",
+        ]
+    ),
+    min_size=1,
+    max_size=3,
+).map(".".join)  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from(["", "*", "?", '""', "-", "--", "\\", "1-2-3", "20260101-", "1.2.3", "\0"]),
+    st.text(max_size=12),
+)
+CONTROLS = st.sampled_from(["includefield", "limit", "offset", "fuzzymatching"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([Level.STUDY, Level.SERIES, Level.IMAGE]),
+    st.lists(st.tuples(CONTROLS | NAMES, VALUES | NAMES), max_size=5),
+)
+def test_whatever_is_asked_is_understood_or_400(
+    level: Level, parameters: list[tuple[str, str]]
+) -> None:
+    refused: HttpError | None = None
+    try:
+        search = parse_search(level, {}, parameters)
+    except HttpError as error:
+        refused = error
+    if refused is not None:
+        assert (refused.status, refused.code) == (400, "BAD_QUERY")
+        return
+    item = {
+        "00081140": {"vr": "SQ", "Value": [{}, None, {"00081155": {"vr": "UI", "Value": ["1.2"]}}]},
+        "00090010": {"vr": "LO", "Value": ["A"]},
+        "00091001": {"vr": "UN", "InlineBinary": "AQI="},
+        "0008002A": {"vr": "DT", "Value": ["2026", None]},
+        "00180060": {"vr": "DS", "Value": [1.5, "x"]},
+        "00400275": {"vr": "SQ"},
+    }
+    satisfies(item, search.keys)
+    pick(item, search.fields)
 
 
 QUESTIONS: list[tuple[Level, list[tuple[str, str]]]] = [

@@ -11,6 +11,7 @@ Clients ask for the same in many spellings; what they mean is decided here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -31,6 +32,7 @@ DICOM_JSON: Final = "application/dicom+json"
 DICOM_XML: Final = "application/dicom+xml"
 OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
+_GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 #: As it lies in the archive.
 STORED: Final = "*"
 
@@ -146,3 +148,8 @@ def not_acceptable(offers: Sequence[Offer], more: str = "") -> HttpError:
     """406, with what there is."""
     there_is = ", ".join(map(str, offers))
     return HttpError(406, "NOT_ACCEPTABLE", f"this can be had as {there_is}{more}")
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether an answer may be compressed (RFC 9110 12.5.3)."""
+    return _GZIP.search(request.header("accept-encoding") or "") is not None

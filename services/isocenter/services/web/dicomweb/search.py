@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
+import trio
 
-from isocenter.engine.dataset.vr import EXPLICIT_LITTLE
-from isocenter.engine.dataset.writer import write_data_set
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.ports import MetadataBook
-from isocenter.services.dicom.json_reader import read_json
-from isocenter.services.dicom.model_file import writable_item
-from isocenter.services.dicom.model_reader import encode_texts, read_model
-from isocenter.services.dicom.xml_writer import xml_of
+from isocenter.services.dicom.json_xml import xml_of_json
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.notices import Notices, SearchAnswered, SearchOutcome
 from isocenter.services.web.dicomweb.framing import multipart_response
@@ -27,6 +25,7 @@ from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,
     Offer,
+    accepts_gzip,
     choose,
 )
 from isocenter.services.web.dicomweb.resources import parents_of
@@ -38,6 +37,12 @@ FORMS: Final = (
     Offer(media_type=DICOM_JSON, is_multipart=False),
     Offer(media_type=DICOM_XML, is_multipart=True),
 )
+#: Answers of fewer matches are short.
+_WORTH_GZIP: Final = 10
+#: As of metadata: fast.
+_GZIP_LEVEL: Final = 2
+#: Answers of so many take milliseconds to write.
+_MANY: Final = 500
 _STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
 
 
@@ -113,15 +118,32 @@ class Search:
         headers += warning_headers(base, warnings, is_cut=is_cut)
         if not found and self._limits.empty_status == 204:
             return Response(status=204, headers=headers)
-        answers = [_answer(one, search, level, base) for one in found]
-        if form.media_type == DICOM_XML:
-            return multipart_response(DICOM_XML, [xml_of_answer(one) for one in answers], headers)
+        is_xml = form.media_type == DICOM_XML
+        is_gzip = not is_xml and len(found) >= _WORTH_GZIP and accepts_gzip(request)
+        write = partial(_written, found, search, base, is_xml=is_xml, is_gzip=is_gzip)
+        # Others have their turn meanwhile.
+        parts = await trio.to_thread.run_sync(write) if len(found) >= _MANY else write()
+        if is_xml:
+            return multipart_response(DICOM_XML, parts, headers)
         headers.append(("content-type", DICOM_JSON))
-        return Response(headers=headers, body=orjson.dumps(answers))
+        if is_gzip:
+            headers.append(("content-encoding", "gzip"))
+        return Response(headers=headers, body=parts)
 
 
-def _answer(one: Found, search: SearchRequest, level: Level, base: str) -> dict[str, Any]:
-    match = one.match
+def _written(
+    found: Sequence[Found], search: SearchRequest, base: str, *, is_xml: bool, is_gzip: bool
+) -> list[bytes]:
+    """XML: a document for each; JSON: one array."""
+    answers = [_answer(one, search, base) for one in found]
+    if is_xml:
+        return [xml_of_json(one) for one in answers]
+    body = orjson.dumps(answers)
+    return [zlib.compress(body, _GZIP_LEVEL, wbits=31) if is_gzip else body]
+
+
+def _answer(one: Found, search: SearchRequest, base: str) -> dict[str, Any]:
+    match, level = one.match, search.query.level
     found = json_attributes(match, search.shown)
     if one.item is not None:
         found |= pick(one.item, search.fields)
@@ -133,14 +155,6 @@ def _answer(one: Found, search: SearchRequest, level: Level, base: str) -> dict[
     )
     found["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
     found["00081190"] = {"vr": "UR", "Value": [url]}
-    if not "".join(match.values()).isascii():
+    if not orjson.dumps(found).isascii():
         found["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     return dict(sorted(found.items()))
-
-
-def xml_of_answer(answer: dict[str, Any]) -> bytes:
-    """A DICOM JSON object as Native DICOM Model."""
-    model = read_model(read_json(orjson.dumps(answer))[0])
-    encode_texts(model)
-    data = write_data_set(writable_item(model.elements), EXPLICIT_LITTLE)
-    return xml_of(data, EXPLICIT_LITTLE)

@@ -13,6 +13,7 @@ import orjson
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import is_uid
 from isocenter.services.archive.archive import Archive
+from isocenter.services.dicom.json_xml import xml_of_json
 from isocenter.services.net.http.media_types import MediaType, MediaTypeError, parse_media_type
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.multipart import (
@@ -38,7 +39,7 @@ from isocenter.services.web.dicomweb.representations import (
     choose,
 )
 from isocenter.services.web.dicomweb.resources import parents_of
-from isocenter.services.web.dicomweb.search import FORMS, xml_of_answer
+from isocenter.services.web.dicomweb.search import FORMS
 from isocenter.services.web.dicomweb.store_outcomes import Outcome, http_status, store_response
 from isocenter.services.web.dicomweb.urls import PublicUrls
 
@@ -262,7 +263,7 @@ def _response(outcomes: list[Outcome], base: str, *, is_xml: bool) -> Response:
     if status == 503:
         headers.append(("retry-after", str(RETRY_SECONDS)))
     if is_xml:
-        response = multipart_response(DICOM_XML, [xml_of_answer(answer)], headers)
+        response = multipart_response(DICOM_XML, [xml_of_json(answer)], headers)
         return Response(status=status, headers=response.headers, body=response.body)
     headers.append(("content-type", DICOM_JSON))
     return Response(status=status, headers=headers, body=orjson.dumps(answer))
