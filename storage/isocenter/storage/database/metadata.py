@@ -34,14 +34,14 @@ from isocenter.storage.database.index.series_metadata import (
 )
 from isocenter.storage.database.rows import rows_as
 
-_SELECT_INSTANCE: Final = (
+INSTANCE: Final = (
     f"SELECT {STORED_INSTANCE_COLUMNS}, made.layout {FROM_INSTANCES} {WITH_METADATA} "
     "WHERE instance.sop_instance_uid = ?"
 )
 _OF_RESOURCE: Final = (
     "study.study_instance_uid = :study AND (:series = '' OR series.series_instance_uid = :series)"
 )
-_SELECT_SERIES: Final = f"""
+SERIES: Final = f"""
     SELECT {STORED_INSTANCE_COLUMNS}, made.layout, made.fragment, series.series_pk
     {FROM_INSTANCES} {WITH_METADATA}
     WHERE {_OF_RESOURCE} AND (:instance = '' OR instance.sop_instance_uid = :instance)
@@ -50,7 +50,7 @@ _SELECT_SERIES: Final = f"""
 _SELECT_DICTIONARY: Final = (
     "SELECT dictionary FROM series_metadata WHERE series_pk = ? AND format = ?"
 )
-_SELECT_CONTENTS: Final = f"""
+CONTENTS: Final = f"""
     SELECT base, tag, content, content_crc, content_length
     FROM series JOIN study ON study.study_pk = series.study_pk
     LEFT JOIN series_metadata ON series_metadata.series_pk = series.series_pk
@@ -191,7 +191,7 @@ def _execute(connection: Connection, statement: str, values: Mapping[str, Any]) 
 
 
 def _instance(connection: Connection, sop_instance_uid: str) -> KnownInstance | None:
-    row = connection.execute(_SELECT_INSTANCE, (sop_instance_uid,)).fetchone()
+    row = connection.execute(INSTANCE, (sop_instance_uid,)).fetchone()
     if row is None:
         return None
     layout = row[STORED_INSTANCE_WIDTH]
@@ -200,7 +200,7 @@ def _instance(connection: Connection, sop_instance_uid: str) -> KnownInstance | 
 
 
 def _series(connection: Connection, values: Mapping[str, str]) -> list[KnownSeries]:
-    rows = connection.execute(_SELECT_SERIES, values).fetchall()
+    rows = connection.execute(SERIES, values).fetchall()
     found = []
     for series_pk, of_series in groupby(rows, lambda row: row[-1]):
         row = connection.execute(_SELECT_DICTIONARY, (series_pk, FORMAT)).fetchone()
@@ -226,7 +226,7 @@ def _contents(connection: Connection, study: str, series: str) -> list[SeriesCon
         None
         if content is None
         else SeriesContent(base=base, tag=tag, part=GzipPart(data=content, crc=crc, length=length))
-        for base, tag, content, crc, length in connection.execute(_SELECT_CONTENTS, values)
+        for base, tag, content, crc, length in connection.execute(CONTENTS, values)
     ]
 
 

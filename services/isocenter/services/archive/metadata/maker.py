@@ -46,7 +46,7 @@ _MOST_HEADER: Final = 8 << 20
 #: A longer header is written in a thread: others have their turn meanwhile.
 _LONG_HEADER: Final = 32 << 10
 #: Of the metadata of a series, compressed.
-_MOST_CONTENT: Final = 64 << 20
+_MOST_CONTENT: Final = 16 << 20
 _LEVEL: Final = 6
 _SERIES_AT_ONCE: Final = 16
 #: Instances that are kept in one transaction; and that are joined in one hop to a thread.

@@ -136,21 +136,22 @@ class Image:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read_alone(self, number: int) -> bytes:
-        """A native frame as it stands alone in Explicit VR Little Endian: its samples in that byte
-        order, its first bit that of a byte.
+        """A frame as it stands alone: encapsulated as it is, native in Explicit VR Little Endian, its
+        samples in that byte order, its first bit that of a byte.
 
         Raises:
             ImageError: it is not there.
         """
         data = await self.read(number)
         layout = self.layout
+        if layout.is_verbatim:
+            return data
         if layout.description.frame_bits % 8:
             bits = int.from_bytes(data, "little") >> layout.index[number].skip_bits
             bits &= (1 << layout.description.frame_bits) - 1
             return bits.to_bytes(layout.description.frame_length, "little")
-        if not layout.is_big_endian or layout.swaps_words or layout.sample_width == 1:
-            return data
-        return _swapped(data, layout.sample_width)
+        # Words are in order by now.
+        return data if layout.swaps_words else _swapped(data, layout.sample_width)
 
     async def read_value(self) -> bytes:
         """All of native Pixel Data as Explicit VR Little Endian has it."""
