@@ -136,8 +136,8 @@ class Image:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read_alone(self, number: int) -> bytes:
-        """A frame as it stands alone: encapsulated as it is, native in Explicit VR Little Endian, its
-        samples in that byte order, its first bit that of a byte.
+        """A frame as it stands alone: encapsulated as it is; native in Explicit VR Little Endian,
+        its samples in that byte order, its first bit that of a byte.
 
         Raises:
             ImageError: it is not there.

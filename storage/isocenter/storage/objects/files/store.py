@@ -340,7 +340,7 @@ class FileStore:
             found = set()
             for key in keys:
                 try:
-                    os.stat(self.path_of(key))
+                    os.stat(self.tree.path_of(key))
                 except (FileNotFoundError, NotADirectoryError):
                     found.add(key)
                 except OSError as error:
