@@ -3,128 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pyotp
 import pytest
 
-from isocenter.services.archive.archive import Archive
-from isocenter.services.net.http.application import RoutedApplication
-from isocenter.services.net.http.exchange import Receive, Scope, Send
 from isocenter.services.net.http.forwarded import TrustedProxies
-from isocenter.services.net.http.routing import RouteTable
-from isocenter.services.security.access.access_control import PolicyAccessControl
-from isocenter.services.security.access.failed_sign_ins import FailureRules, SignInFailed
-from isocenter.services.security.access.passwords import hash_passcode
+from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy import Policy, User
-from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.sessions import (
-    SessionKeeper,
-    SessionRules,
     SignedIn,
     SignedOut,
 )
-from isocenter.services.security.access.user_identity import IdentityRules
-from isocenter.services.web.authentication import WebAccess
-from isocenter.services.web.browser_sessions import COOKIE, BrowserSessions
-from isocenter.services.web.sign_in import SignIn, own_path
-from isocenter.services.web.ui.service import Pages
-from isocenter.services.web.ui.status_page import ServerState
-from isocenter.storage.database.index.memory import MemoryIndex
-from isocenter.storage.database.sessions import DatabaseSessions
-from isocenter.storage.database.sqlite.database import open_sqlite_database
-from isocenter.storage.objects.memory import MemoryStore
-from services.security.access.policy_support import control, heard, users
-from support.web_archive import http_serving
-
-START = 1_700_000_000.0
-PASSCODE = "correct horse battery"
-SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-IDLE, MOST = 600.0, 3_000.0
-HTML = {"accept": "text/html"}
-
-ALICE = User(name="alice", password_hash=hash_passcode(PASSCODE), roles=("Viewer",))
-BOB = replace(ALICE, name="bob", totp_secret=SECRET)
-GONE = replace(ALICE, name="gone", active=False)
-
-
-class Site:
-    """An archive over TLS, as far as it knows, with a clock that tests set."""
-
-    def __init__(self, root: str, access: PolicyAccessControl, folder: Path) -> None:
-        self.root = root.replace("http:", "https:")
-        self.client = httpx.AsyncClient(base_url=root, headers=HTML)
-        self.access = access
-        self.file = PolicyFile(folder)
-        self.now = START
-        self.told: list[object] = []
-
-    async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
-        data = {"name": name, "passcode": PASSCODE, **fields}
-        return await self.client.post("/sign-in", data=data, headers={"origin": self.root})
-
-    async def cookie(self, name: str = "alice", **fields: str) -> dict[str, str]:
-        """The header that a browser sends from then on."""
-        answer = await self.sign_in(name, **fields)
-        assert answer.status_code == 303, answer.text
-        return {"cookie": f"other=1; {answer.headers['set-cookie'].partition(';')[0]}"}
-
-    async def status(self, path: str, headers: dict[str, str]) -> int:
-        return (await self.client.get(path, headers=headers)).status_code
-
-
-async def state() -> ServerState:
-    return ServerState(level="healthy", messages=(), details={})
-
-
-@asynccontextmanager
-async def opened(
-    folder: Path, *, scheme: str = "https", most: int = 10, **options: Any
-) -> AsyncIterator[Site]:
-    access = control(
-        folder,
-        users(ALICE, BOB, GONE),
-        rules=IdentityRules(failures=FailureRules(most=most)),
-    )
-    notices, told = heard()
-    async with (
-        open_sqlite_database(folder / "index.db", durability="relaxed") as database,
-        Archive(MemoryStore(), MemoryIndex()) as archive,
-    ):
-        sites: list[Site] = []
-
-        def now() -> float:
-            return sites[0].now
-
-        rules = SessionRules(idle=IDLE, most=MOST)
-        sessions = BrowserSessions(SessionKeeper(DatabaseSessions(database), rules, now), **options)
-        pages = Pages(
-            archive,
-            title="ARCHIVE",
-            receiver=None,
-            state=state,
-            sign_in=SignIn(access, sessions, notices, now),
-        )
-        application = RoutedApplication(
-            RouteTable(pages.routes()),
-            authorize=WebAccess(access, notices, sessions=sessions),
-            error_page=pages.error,
-        )
-
-        async def over_tls(scope: Scope, receive: Receive, send: Send) -> None:
-            await application({**scope, "scheme": scheme}, receive, send)
-
-        async with http_serving(over_tls) as root:
-            site = Site(root, access, folder)
-            site.told = told
-            sites.append(site)
-            async with site.client:
-                yield site
+from isocenter.services.web.browser_sessions import COOKIE
+from isocenter.services.web.sign_in import own_path
+from services.web.signed_in import IDLE, MOST, PASSCODE, SECRET, START, Site, opened
 
 
 @pytest.fixture

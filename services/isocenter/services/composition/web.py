@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 from isocenter.services.composition.archive import ArchiveParts, trash_of
+from isocenter.services.composition.pages import error_page, pages_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -18,7 +19,6 @@ from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.forwarded import TrustedProxies
 from isocenter.services.net.http.limits import HttpLimits
-from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.records import HttpLimitReached
 from isocenter.services.net.http.request_limits import RequestLimiter, RequestLimits
 from isocenter.services.net.http.routing import Route
@@ -40,14 +40,12 @@ from isocenter.services.web.dicomweb.performed_steps import (
 )
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
-from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.sign_in import SignIn
-from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.ui.status_page import ServerState
-from isocenter.services.web.ui.study_list import Receiver
 from isocenter.storage.stores import Stores
 
 log = logging.getLogger("isocenter.server")
@@ -203,17 +201,8 @@ def web_server(
     own_origin = web.public_root.rstrip("/")
     keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
     browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
-    pages = None
-    if web.pages:
-        title = settings.server.ae_title
-        receiver = _receiver(settings, dicom)
-        pages = Pages(
-            parts.archive,
-            title=title,
-            receiver=receiver,
-            state=state,
-            sign_in=SignIn(access, browsers, notices),
-        )
+    sign_in = SignIn(access, browsers, notices)
+    pages = pages_of(settings, parts, notices, sign_in, dicom, state)
     table, options = described(
         routes, version=version, urls=urls, pages=pages.routes() if pages else ()
     )
@@ -242,7 +231,7 @@ def web_server(
         on_answered=RequestRecords(notices),
         limiter=limiter,
         caller_key=caller_key,
-        error_page=partial(_error_page, pages),
+        error_page=partial(error_page, pages),
     )
     limits = HttpLimits(
         connections=web.max_connections,
@@ -254,20 +243,3 @@ def web_server(
         grace_seconds=settings.deadlines.shutdown,
     )
     return HttpServer(application, limits, proxies=proxies, notices=notices)
-
-
-def _error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:
-    """A page for people who look at pages; programs get JSON."""
-    is_for_people = "text/html" in (request.header("accept") or "")
-    if pages is None or not is_for_people or request.raw_path.startswith(ROOT.encode() + b"/"):
-        return None
-    return pages.error(request, error)
-
-
-def _receiver(settings: Settings, dicom: Listening) -> Receiver | None:
-    """Where DICOM in the clear is sent to."""
-    for sock, bind in dicom:
-        if bind.tls is None:
-            port = sock.getsockname()[1]
-            return Receiver(ae_title=settings.server.ae_title, host=bind.host, port=port)
-    return None

@@ -115,6 +115,7 @@ class WebAccess:
         if not request.is_passed_on:
             # What a proxy shows, or where it is, tells nothing of who has asked it.
             if request.identity is not None:
+                self._check_origin(request)  # browsers show certificates also for others
                 return self._by_certificate(request, request.identity)
             if request.scheme == "http" and is_loopback(request.peer):
                 self._check_local(request)
@@ -267,6 +268,14 @@ class WebAccess:
             raise HttpError(
                 403, "WRONG_HOST", "ask for 127.0.0.1, [::1] or localhost: other names are not ours"
             )
+        self._check_origin(request)
+
+    def _check_origin(self, request: Request) -> None:
+        """Whether a page of ours, or a program, asks for what changes something.
+
+        Raises:
+            HttpError: it is a page's of another origin (403).
+        """
         own = [f"{request.scheme}://{request.authority}", *filter(None, [self._own_origin])]
         if not may_change(request.method, own, self._origins, request.header):
             raise HttpError(403, "OTHER_ORIGIN", "a page of another origin may change nothing here")

@@ -10,7 +10,7 @@ from isocenter.services.net.http.messages import Request
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Caller
 from isocenter.services.security.access import scopes
-from isocenter.services.security.access.permissions import Action, Permissions, Resource
+from isocenter.services.security.access.permissions import Action, Permissions, Resource, without
 from isocenter.services.security.access.ports import Session
 
 #: What a route needs that everybody may use, also who is not known.
@@ -23,6 +23,7 @@ NEEDS: Final[Mapping[str, Permissions]] = {
     "delete": {Resource.STUDY: Action.DELETE},
     "commit": {Resource.STUDY: Action.EXECUTE},
     "state": {Resource.SYSTEM: Action.READ},
+    "configure": {Resource.SYSTEM: Action.WRITE},
     PUBLIC: {},
 }
 #: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
@@ -33,6 +34,7 @@ SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "delete": frozenset({scopes.ADMIN}),
     "commit": frozenset({scopes.WRITE}),
     "state": frozenset({scopes.ADMIN}),
+    "configure": frozenset({scopes.ADMIN}),
     PUBLIC: frozenset(),
 }
 
@@ -57,6 +59,18 @@ class Principal:
     token_id: str = ""
     session: Session | None = None
     ends_at: float | None = None
+
+
+def what_may(caller: Any) -> frozenset[str]:
+    """Of `NEEDS`, those that a caller meets."""
+    if not isinstance(caller, Principal):
+        return frozenset({PUBLIC})
+    return frozenset(
+        need
+        for need, permissions in NEEDS.items()
+        if not without(permissions, caller.permissions)
+        and (not caller.scopes or not SCOPES[need] or caller.scopes & SCOPES[need])
+    )
 
 
 def permissions_for(route: Route[Any]) -> Permissions:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from time import time
 from typing import Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import UserIdentity
@@ -24,11 +24,11 @@ from isocenter.services.security.access.user_identity import (
     UserIdentified,
 )
 from isocenter.services.web.browser_sessions import BrowserSessions, session_cookie
+from isocenter.services.web.forms import read_fields
 from isocenter.services.web.principal import Principal, caller_of
 
 log = logging.getLogger("isocenter.access")
 
-_MOST_FORM: Final = 16 << 10
 _MOST_FIELD: Final = 1_024
 _WRONG: Final = "name, passcode or one-time code is wrong, or the user is not active"
 
@@ -171,14 +171,7 @@ async def read_form(request: Request) -> SignInForm:
     Raises:
         HttpError: there is none (400), or it is too long (413).
     """
-    content = (request.header("content-type") or "").partition(";")[0].strip().lower()
-    if content != "application/x-www-form-urlencoded":
-        raise HttpError(400, "BAD_FORM", "send the fields of the form")
-    body = await request.body(_MOST_FORM)
-    try:
-        fields = dict(parse_qsl(body.decode("ascii"), max_num_fields=16))
-    except ValueError as error:
-        raise HttpError(400, "BAD_FORM", "the form cannot be read") from error
+    fields = await read_fields(request)
     return SignInForm(
         name=fields.get("name", "").strip(),
         passcode=fields.get("passcode", ""),

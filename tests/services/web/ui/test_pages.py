@@ -24,19 +24,21 @@ from pydicom.uid import generate_uid
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.access import AeTitleRules
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
-from isocenter.services.net.http.application import RoutedApplication
+from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.messages import HttpError, Request, Response
-from isocenter.services.net.http.routing import RouteTable
+from isocenter.services.net.http.routing import Route, RouteTable
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.permissions import ALL_PERMISSIONS
 from isocenter.services.security.access.ports import Session
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.principal import Principal
 from isocenter.services.web.sign_in import SignIn
-from isocenter.services.web.ui.service import Pages
+from isocenter.services.web.ui.service import PageParts, Pages
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.web.ui.study_filter import StudyFilter
 from isocenter.services.web.ui.study_list import Receiver
@@ -92,11 +94,13 @@ async def serving() -> AsyncIterator[str]:
     ):
         sessions = BrowserSessions(SessionKeeper(NoSessions(), SessionRules()))
         pages = Pages(
-            archive,
-            title="ARCHIVE <1>",
-            receiver=Receiver(ae_title="ARCHIVE", host="127.0.0.1", port=11112),
-            state=state,
-            sign_in=SignIn(access, sessions, notices),
+            PageParts(
+                archive=archive,
+                title="ARCHIVE <1>",
+                receiver=Receiver(ae_title="ARCHIVE", host="127.0.0.1", port=11112),
+                state=state,
+                sign_in=SignIn(access, sessions, notices),
+            )
         )
 
         def error_page(request: Request, error: HttpError) -> Response:
@@ -106,8 +110,13 @@ async def serving() -> AsyncIterator[str]:
             return Caller(association="test", address=request.host)
 
         routes = dicomweb_routes(archive, notices, pool=pool, caller_of=caller_of)
+
+        async def authorize(request: Request, route: Route[Handler]) -> None:
+            request.caller = Principal(permissions=ALL_PERMISSIONS)
+
         table = RouteTable([*routes, *pages.routes()])
-        server = HttpServer(RoutedApplication(table, error_page=error_page))
+        application = RoutedApplication(table, authorize=authorize, error_page=error_page)
+        server = HttpServer(application)
         nursery.start_soon(server.run, [(listener, bind)])
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         nursery.cancel_scope.cancel()

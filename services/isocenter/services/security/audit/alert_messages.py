@@ -16,6 +16,7 @@ from isocenter.services.notices import (
     PluginStarted,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
+from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.codes import EventId, EventType
@@ -150,6 +151,24 @@ def configuration_reloaded(here: ActiveProcess, reloaded: ConfigurationReloaded)
         action=Action.EXECUTE,
         outcome=Outcome.MINOR_FAILURE if reloaded.fault else Outcome.SUCCESS,
         participants=(here.participant(None), here.person(None, is_requestor=False)),
+        objects=(subject,),
+    )
+
+
+def policy_changed(here: ActiveProcess, changed: PolicyChanged) -> AuditMessage:
+    """A.5.3.11: somebody has changed who may do what."""
+    subject = _resource(
+        ObjectKind.CONFIGURATION, "urn:isocenter:configuration:policy", changed.what
+    )
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=_CONFIGURATIONS.get("policy", EventType.SOFTWARE_CONFIGURATION),
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        participants=(
+            here.participant(None),
+            peer_participant(changed.caller, None, is_requestor=True),
+        ),
         objects=(subject,),
     )
 

@@ -50,6 +50,7 @@ from isocenter.services.notices import (
     TransferStarted,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
+from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.sessions import SignedIn, SignedOut
 from isocenter.services.security.audit import alert_messages as alerts
 from isocenter.services.security.audit import message_builder as builders
@@ -222,6 +223,7 @@ class AuditRecorder:
                 ConnectionRefused: self._refused,
                 AccessDenied: self._denied,
                 SignInFailed: self._sign_in_failed,
+                PolicyChanged: self._policy_changed,
                 ConfigurationReloaded: self._reloaded,
             }
         return handlers
@@ -296,6 +298,9 @@ class AuditRecorder:
     def _sign_in_failed(self, notice: SignInFailed) -> None:
         message = alerts.sign_in_failed(self._here, notice)
         self._alert(message, f"{notice.kind} refused", notice.caller.address)
+
+    def _policy_changed(self, notice: PolicyChanged) -> None:
+        self.record(alerts.policy_changed(self._here, notice))
 
     def _alert(self, message: AuditMessage, kind: str, address: str) -> None:
         self._alerts.add(message, kind, host_of(address), trio.current_time())

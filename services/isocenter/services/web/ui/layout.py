@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
-from isocenter.services.web.principal import Principal
+from isocenter.services.web.principal import Principal, what_may
 from isocenter.services.web.ui import texts
 from isocenter.services.web.ui.assets import Assets
 
@@ -39,14 +41,29 @@ _TITLES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the pages, as the navigation shows it.
+
+    Attributes:
+        needs: whoever has not got that does not see it.
+    """
+
+    name: str
+    path: str
+    text: str
+    needs: str
+
+
 class Layout:
     """Makes pages of templates.
 
     Args:
         title: the name of the archive, over each page.
+        sections: what the navigation leads to.
     """
 
-    def __init__(self, assets: Assets, *, title: str) -> None:
+    def __init__(self, assets: Assets, sections: Sequence[Section], *, title: str) -> None:
         self._environment = Environment(
             loader=PackageLoader(__package__),
             autoescape=select_autoescape(default=True, default_for_string=True),
@@ -54,13 +71,14 @@ class Layout:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals |= {"asset": assets.url, "archive": title}
+        self._environment.globals |= {"asset": assets.url, "archive": title, "sections": sections}
         self._environment.filters |= {
             "person": texts.person_name,
             "date": texts.date_text,
             "time": texts.time_text,
             "values": texts.list_text,
             "size": texts.size_text,
+            "moment": texts.moment_text,
         }
 
     def page(
@@ -75,6 +93,7 @@ class Layout:
         """A page, for whoever made *request*."""
         caller = request.caller
         session = caller.session if isinstance(caller, Principal) else None
+        values["may"] = what_may(caller)
         values["user"] = session.user if session is not None else ""
         text = self._environment.get_template(template).render(values)
         return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())

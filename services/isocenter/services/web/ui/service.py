@@ -2,85 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
+from isocenter.services.security.access.policy_changes import PolicyChanges
+from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.web.dicomweb.urls import ROOT
-from isocenter.services.web.principal import PUBLIC
+from isocenter.services.web.forms import CONTENT_TYPE
+from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
 from isocenter.services.web.sign_in import SignIn, sign_in_path
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.catalogue import Catalogue
-from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.device_pages import DevicePages
+from isocenter.services.web.ui.layout import Layout, Section
+from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import ServerState, StatusPage
 from isocenter.services.web.ui.study_list import Receiver, StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
+from isocenter.services.web.ui.trash_pages import TrashPages
+from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 _HTML = ("text/html",)
+_STUDY = "/studies/{study}"
+_SERIES = f"{_STUDY}/series/{{series}}"
+_INSTANCE = f"{_SERIES}/instances/{{instance}}"
 
 
-class Pages:
-    """All pages of an archive.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageParts:
+    """What pages show and change.
 
-    Args:
+    Attributes:
         title: over each of them.
         receiver: where DICOM is sent to, for an empty archive; None: nobody can in the clear.
         state: how the server is.
         sign_in: begins and ends sessions.
+        trash: None: nothing can be deleted.
+        changes, rejected: the policy, and who was turned away; None: there is no policy.
+        queue: what rules send on; None: they send nothing.
     """
 
-    def __init__(
-        self,
-        archive: Archive,
-        *,
-        title: str,
-        receiver: Receiver | None,
-        state: Callable[[], Awaitable[ServerState]],
-        sign_in: SignIn,
-    ) -> None:
+    archive: Archive
+    title: str
+    receiver: Receiver | None
+    state: Callable[[], Awaitable[ServerState]]
+    sign_in: SignIn
+    trash: Trash | None = None
+    changes: PolicyChanges | None = None
+    rejected: RejectedFile | None = None
+    queue: ForwardQueue | None = None
+
+
+class Pages:
+    """All pages of an archive."""
+
+    def __init__(self, parts: PageParts) -> None:
+        self._parts = parts
         self._assets = Assets()
-        self.layout = Layout(self._assets, title=title)
-        catalogue = Catalogue(archive.index)
-        self._list = StudyList(catalogue, self.layout, receiver)
-        self._study = StudyPages(archive, catalogue, self.layout)
-        self._status = StatusPage(state, self.layout)
-        self._sign_in = sign_in
-        self._signing = SignInPage(sign_in, self.layout)
+        self._sections = tuple(self._shown())
+        self.layout = Layout(self._assets, self._sections, title=parts.title)
 
     def routes(self) -> Sequence[Route[Handler]]:
         """Where they are."""
-        study = "/studies/{study}"
-        series = f"{study}/series/{{series}}"
-        instance = f"{series}/instances/{{instance}}"
         return [
             *self._assets.routes(),
-            _page("/", "search", self._list.page, "The list of studies."),
-            Route(
-                method="GET",
-                path="/studies.csv",
-                handler=self._list.table,
-                text="The list of studies as comma-separated values.",
-                needs="search",
-                produces=("text/csv",),
-            ),
-            _page(study, "search", self._study.study, "One study and its series."),
-            _page(series, "read", self._study.series, "One series and its images."),
-            _page(instance, "read", self._study.instance, "The attributes of an instance."),
-            _page("/upload", "write", self._upload, "Upload of files and folders."),
-            _page("/sign-in", PUBLIC, self._signing.show, "The form to sign in."),
-            _action("/sign-in", PUBLIC, self._signing.begin, "Begin a session."),
-            _action("/sign-out", None, self._signing.end, "End the session."),
-            _page("/status", "state", self._status, "The state of the server."),
+            *self._of_studies(),
+            *self._of_trash(),
+            *self._of_devices(),
+            *self._of_queue(),
+            _page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
+            *self._of_sign_in(),
         ]
 
     def error(self, request: Request, error: HttpError) -> Response:
         """A page that says what is wrong; who is not known gets the form to sign in."""
-        if error.status == 401 and request.method == "GET" and self._sign_in.is_secure(request):
+        is_secure = self._parts.sign_in.is_secure(request)
+        if error.status == 401 and request.method == "GET" and is_secure:
             return Response(status=303, headers=[("location", sign_in_path(request))])
         return self.layout.error(request, error)
+
+    def _shown(self) -> Iterator[Section]:
+        parts = self._parts
+        yield Section(name="studies", path="/", text="Studies", needs="search")
+        yield Section(name="upload", path="/upload", text="Upload", needs="write")
+        if parts.queue is not None:
+            yield Section(name="queue", path="/queue", text="Queue", needs="state")
+        if parts.changes is not None:
+            yield Section(name="devices", path="/devices", text="Devices", needs="state")
+        if parts.trash is not None:
+            yield Section(name="trash", path="/trash", text="Trash", needs="delete")
+        yield Section(name="status", path="/status", text="Status", needs="state")
+
+    def _of_studies(self) -> Iterator[Route[Handler]]:
+        parts, layout = self._parts, self.layout
+        catalogue = Catalogue(parts.archive.index)
+        listed = StudyList(catalogue, layout, parts.receiver)
+        shown = StudyPages(parts.archive, catalogue, layout, can_delete=parts.trash is not None)
+        yield _page("/", None, partial(self._first, listed.page), "The list of studies.")
+        yield Route(
+            method="GET",
+            path="/studies.csv",
+            handler=listed.table,
+            text="The list of studies as comma-separated values.",
+            needs="search",
+            produces=("text/csv",),
+        )
+        yield _page(_STUDY, "search", shown.study, "One study and its series.")
+        yield _page(_SERIES, "read", shown.series, "One series and its images.")
+        yield _page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
+        yield _page("/upload", "write", self._upload, "Upload of files and folders.")
+
+    def _of_trash(self) -> Iterator[Route[Handler]]:
+        trash = self._parts.trash
+        if trash is None:
+            return
+        pages = TrashPages(
+            trash,
+            Catalogue(self._parts.archive.index),
+            self.layout,
+            name_of=lambda request: caller_name(caller_of(request)),
+        )
+        path = f"{_STUDY}/delete"
+        yield _page(path, "delete", pages.ask, "What deleting a study would take.")
+        yield _action(path, "delete", pages.delete, "Delete a study.")
+        yield _page("/trash", "delete", pages.list, "What was deleted.")
+        yield _action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
+
+    def _of_devices(self) -> Iterator[Route[Handler]]:
+        changes, rejected = self._parts.changes, self._parts.rejected
+        if changes is None or rejected is None:
+            return
+        pages = DevicePages(changes, rejected, self.layout, caller_of=caller_of)
+        yield _page("/devices", "state", pages.list, "Who may call, and who was turned away.")
+        yield _action("/devices", "configure", pages.admit, "Admit an application entity.")
+        yield _action("/devices/turn-away", "configure", pages.turn_away, "Turn one away.")
+
+    def _of_queue(self) -> Iterator[Route[Handler]]:
+        if self._parts.queue is None:
+            return
+        pages = QueuePages(self._parts.queue, self.layout)
+        yield _page("/queue", "state", pages.list, "What is to be sent on.")
+        yield _action("/queue/retry", "configure", pages.retry, "Send what failed now.")
+
+    def _of_sign_in(self) -> Iterator[Route[Handler]]:
+        pages = SignInPage(self._parts.sign_in, self.layout)
+        yield _page("/sign-in", PUBLIC, pages.show, "The form to sign in.")
+        yield _action("/sign-in", PUBLIC, pages.begin, "Begin a session.")
+        yield _action("/sign-out", None, pages.end, "End the session.")
+
+    async def _first(self, studies: Handler, request: Request) -> Response:
+        """The list of studies; for whoever may not see it, the first page that they may."""
+        may = what_may(request.caller)
+        for section in self._sections:
+            if section.needs in may:
+                if section.path == "/":
+                    return await studies(request)
+                return Response(status=303, headers=[("location", section.path)])
+        raise HttpError(403, "NOT_ALLOWED", "the policy gives you none of these pages")
 
     async def _upload(self, request: Request) -> Response:
         return self.layout.page(request, "upload.html", section="upload", root=ROOT)
@@ -93,10 +178,10 @@ def _action(path: str, needs: str | None, handler: Handler, text: str) -> Route[
         handler=handler,
         text=text,
         needs=needs,
-        consumes=("application/x-www-form-urlencoded",),
+        consumes=(CONTENT_TYPE,),
         produces=_HTML,
     )
 
 
-def _page(path: str, needs: str, handler: Handler, text: str) -> Route[Handler]:
+def _page(path: str, needs: str | None, handler: Handler, text: str) -> Route[Handler]:
     return Route(method="GET", path=path, handler=handler, text=text, needs=needs, produces=_HTML)

@@ -23,7 +23,10 @@ _WITHOUT_PICTURE: Final = frozenset(
 class StudyPages:
     """Answers with what is below the list of studies."""
 
-    def __init__(self, archive: Archive, catalogue: Catalogue, layout: Layout) -> None:
+    def __init__(
+        self, archive: Archive, catalogue: Catalogue, layout: Layout, *, can_delete: bool
+    ) -> None:
+        self._can_delete = can_delete
         self._archive = archive
         self._catalogue = catalogue
         self._layout = layout
@@ -41,6 +44,7 @@ class StudyPages:
             series=series,
             web=instance_url(ROOT, study_uid),
             without_picture=_WITHOUT_PICTURE,
+            can_delete=self._can_delete,
             is_cut=len(series) == MOST_ROWS,
         )
 

@@ -1,0 +1,69 @@
+"""Pages of a server: what they show and change, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from isocenter.services.composition.access import access_folder
+from isocenter.services.composition.archive import ArchiveParts, trash_of
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.listeners import Listening
+from isocenter.services.notices import Notices
+from isocenter.services.security.access.policy_changes import PolicyChanges
+from isocenter.services.security.access.policy_file import PolicyFile
+from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.settings.settings import Settings
+from isocenter.services.web.dicomweb.urls import ROOT
+from isocenter.services.web.sign_in import SignIn
+from isocenter.services.web.ui.service import PageParts, Pages
+from isocenter.services.web.ui.status_page import ServerState
+from isocenter.services.web.ui.study_list import Receiver
+
+
+def pages_of(
+    settings: Settings,
+    parts: ArchiveParts,
+    notices: Notices,
+    sign_in: SignIn,
+    dicom: Listening,
+    state: Callable[[], Awaitable[ServerState]],
+) -> Pages | None:
+    """The pages; None: the settings want none.
+
+    Args:
+        dicom: the sockets that take DICOM.
+        state: how the server is.
+    """
+    if not settings.web.pages:
+        return None
+    folder = access_folder(settings)
+    return Pages(
+        PageParts(
+            archive=parts.archive,
+            title=settings.server.ae_title,
+            receiver=_receiver(settings, dicom),
+            state=state,
+            sign_in=sign_in,
+            trash=trash_of(settings, parts, "isocenter serve"),
+            changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
+            rejected=None if folder is None else RejectedFile(folder),
+            queue=parts.stores.forwards,
+        )
+    )
+
+
+def error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:
+    """A page for people who look at pages; programs get JSON."""
+    is_for_people = "text/html" in (request.header("accept") or "")
+    if pages is None or not is_for_people or request.raw_path.startswith(ROOT.encode() + b"/"):
+        return None
+    return pages.error(request, error)
+
+
+def _receiver(settings: Settings, dicom: Listening) -> Receiver | None:
+    """Where DICOM in the clear is sent to."""
+    for sock, bind in dicom:
+        if bind.tls is None:
+            port = sock.getsockname()[1]
+            return Receiver(ae_title=settings.server.ae_title, host=bind.host, port=port)
+    return None

@@ -1,0 +1,138 @@
+"""An archive whose pages people sign in to, over TLS as far as it knows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
+from isocenter.services.net.http.application import RoutedApplication
+from isocenter.services.net.http.exchange import Receive, Scope, Send
+from isocenter.services.net.http.routing import Route, RouteTable
+from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.failed_sign_ins import FailureRules
+from isocenter.services.security.access.passwords import hash_passcode
+from isocenter.services.security.access.policy import User
+from isocenter.services.security.access.policy_changes import PolicyChanges
+from isocenter.services.security.access.policy_file import PolicyFile
+from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
+from isocenter.services.security.access.user_identity import IdentityRules
+from isocenter.services.settings.sections.storage import StorageSettings
+from isocenter.services.settings.settings import Settings
+from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.browser_sessions import BrowserSessions
+from isocenter.services.web.sign_in import SignIn
+from isocenter.services.web.ui.service import PageParts, Pages
+from isocenter.services.web.ui.status_page import ServerState
+from services.security.access.policy_support import control, heard, users
+from support.web_archive import http_serving
+
+START = 1_700_000_000.0
+PASSCODE = "correct horse battery"
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+IDLE, MOST = 600.0, 3_000.0
+HTML = {"accept": "text/html"}
+
+ALICE = User(name="alice", password_hash=hash_passcode(PASSCODE), roles=("Viewer",))
+BOB = replace(ALICE, name="bob", totp_secret=SECRET)
+GONE = replace(ALICE, name="gone", active=False)
+DETAILS = {
+    "associations": {"active": 0, "max": 9, "total": 0, "rejected": 0, "aborted": 0},
+    "version": "1.2.3",
+    "uptime_seconds": 1.0,
+}
+
+
+class Site:
+    """An archive over TLS, as far as it knows, with a clock that tests set."""
+
+    def __init__(
+        self, root: str, access: PolicyAccessControl, folder: Path, parts: ArchiveParts
+    ) -> None:
+        self.root = root.replace("http:", "https:")
+        self.client = httpx.AsyncClient(base_url=root, headers=HTML)
+        self.access = access
+        self.file = PolicyFile(folder)
+        self.parts = parts
+        self.routes: list[Route[Any]] = []
+        self.now = START
+        self.told: list[object] = []
+
+    async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
+        data = {"name": name, "passcode": PASSCODE, **fields}
+        return await self.client.post("/sign-in", data=data, headers={"origin": self.root})
+
+    async def cookie(self, name: str = "alice", **fields: str) -> dict[str, str]:
+        """The header that a browser sends from then on."""
+        answer = await self.sign_in(name, **fields)
+        assert answer.status_code == 303, answer.text
+        return {"cookie": f"other=1; {answer.headers['set-cookie'].partition(';')[0]}"}
+
+    async def status(self, path: str, headers: dict[str, str]) -> int:
+        return (await self.client.get(path, headers=headers)).status_code
+
+
+async def state() -> ServerState:
+    return ServerState(level="healthy", messages=(), details=DETAILS)
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path,
+    *,
+    scheme: str = "https",
+    most: int = 10,
+    more: Sequence[User] = (),
+    **options: Any,
+) -> AsyncIterator[Site]:
+    access = control(
+        folder,
+        users(ALICE, BOB, GONE, *more),
+        rules=IdentityRules(failures=FailureRules(most=most)),
+    )
+    notices, told = heard()
+    settings = Settings(storage=StorageSettings(data_dir=folder / "data", durability="relaxed"))
+    async with open_archive_parts(settings) as parts:
+        sites: list[Site] = []
+
+        def now() -> float:
+            return sites[0].now
+
+        rules = SessionRules(idle=IDLE, most=MOST)
+        sessions = BrowserSessions(SessionKeeper(parts.stores.sessions, rules, now), **options)
+        pages = Pages(
+            PageParts(
+                archive=parts.archive,
+                title="ARCHIVE",
+                receiver=None,
+                state=state,
+                sign_in=SignIn(access, sessions, notices, now),
+                trash=trash_of(settings, parts, "test"),
+                changes=PolicyChanges(PolicyFile(folder), notices),
+                rejected=RejectedFile(folder),
+                queue=parts.stores.forwards,
+            )
+        )
+        routes = pages.routes()
+        application = RoutedApplication(
+            RouteTable(routes),
+            authorize=WebAccess(access, notices, sessions=sessions),
+            error_page=pages.error,
+        )
+
+        async def over_tls(scope: Scope, receive: Receive, send: Send) -> None:
+            await application({**scope, "scheme": scheme}, receive, send)
+
+        async with http_serving(over_tls) as root:
+            site = Site(root, access, folder, parts)
+            site.told = told
+            site.routes = list(routes)
+            sites.append(site)
+            async with site.client:
+                yield site

@@ -1,0 +1,222 @@
+"""What people do on the pages: delete, restore, admit, turn away, send again; and who may."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.ports import Route as ForwardRoute
+from isocenter.services.security.access.permissions import ROLES, without
+from isocenter.services.security.access.policy_changes import PolicyChanged
+from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
+from isocenter.services.web.principal import permissions_for
+from services.archive_support import STUDY, store, uid
+from services.web.signed_in import ALICE, Site, opened
+
+WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in ROLES}
+NOBODY = replace(ALICE, name="a-nobody", roles=())
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with opened(tmp_path, more=(*WHO.values(), NOBODY)) as found:
+        for number in (1, 2, 3):
+            await store(found.parts.archive, number)
+        yield found
+
+
+async def post(site: Site, cookie: dict[str, str], path: str, **fields: str) -> httpx.Response:
+    return await site.client.post(path, data=fields, headers={**cookie, "origin": site.root})
+
+
+async def text_of(site: Site, cookie: dict[str, str], path: str) -> str:
+    answer = await site.client.get(path, headers=cookie)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+async def instances(site: Site) -> int:
+    return (await site.parts.archive.index.statistics()).instances
+
+
+# -- Deleting and restoring ---------------------------------------------------------------
+
+
+async def test_a_study_is_deleted_with_a_reason_and_put_back(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    assert f"/studies/{STUDY}/delete" in await text_of(site, cookie, f"/studies/{STUDY}")
+    assert "3 instances" in await text_of(site, cookie, f"/studies/{STUDY}/delete")
+    answer = await post(site, cookie, f"/studies/{STUDY}/delete", reason="sent <twice>")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/trash")
+    assert await instances(site) == 0
+    trash = await text_of(site, cookie, "/trash")
+    assert "sent &lt;twice&gt;" in trash
+    assert "a-radiologist" in trash
+    (action,) = re.findall(r'action="(/trash/[0-9a-f]+/restore)"', trash)
+    answer = await post(site, cookie, action)
+    assert answer.status_code == 303
+    assert await instances(site) == 3
+    assert (await post(site, cookie, action)).status_code == 404
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines"])
+async def test_nothing_is_deleted_without_a_reason(site: Site, reason: str) -> None:
+    cookie = await site.cookie("a-radiologist")
+    answer = await post(site, cookie, f"/studies/{STUDY}/delete", reason=reason)
+    assert answer.status_code == 400
+    assert "say why" in answer.text
+    assert await instances(site) == 3
+
+
+async def test_what_is_not_there_is_not_deleted(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    assert (await post(site, cookie, "/studies/1.2.99/delete", reason="x")).status_code == 404
+    assert (await post(site, cookie, "/trash/00000000/restore")).status_code == 404
+
+
+# -- Devices ------------------------------------------------------------------------------
+
+
+def turned_away(address: str = "10.0.0.9", title: str = "CT<9>") -> RejectedCaller:
+    return RejectedCaller(
+        address=address, calling_ae_title=title, called_ae_title="ARCHIVE", certificate="",
+        count=4, first="2026-11-29T10:00:00+00:00", last="2026-11-29T11:00:00+00:00",
+        why="AE title not in the policy", cure="isocenter ae add",
+    )  # fmt: skip
+
+
+async def test_a_device_that_was_turned_away_is_admitted_by_a_button(site: Site) -> None:
+    RejectedFile(site.file.folder).add([turned_away(), turned_away(title="")])
+    cookie = await site.cookie("a-administrator")
+    page = await text_of(site, cookie, "/devices")
+    assert "CT&lt;9&gt;" in page
+    assert "Connections that said no AE title" in page
+    answer = await post(site, cookie, "/devices", ae_title="CT<9>", address="10.0.0.9")
+    assert answer.status_code == 303
+    (entity,) = site.file.read().entities
+    assert (entity.ae_title, entity.addresses, entity.roles, entity.active) == (
+        "CT<9>", ("10.0.0.9",), ("Modality",), True,
+    )  # fmt: skip
+    (changed,) = [one for one in site.told if isinstance(one, PolicyChanged)]
+    assert changed.caller.user == "a-administrator"
+    assert "CT<9> admitted" in changed.what
+    # It is not offered once more.
+    assert await text_of(site, cookie, "/devices") != page
+    assert (await post(site, cookie, "/devices", ae_title="CT<9>")).status_code == 400
+
+
+async def test_a_device_is_turned_away_and_keeps_what_it_may(site: Site) -> None:
+    cookie = await site.cookie("a-administrator")
+    fields = {"ae_title": "MR1", "role": "Viewer", "tls": "yes", "description": "second floor"}
+    assert (await post(site, cookie, "/devices", **fields)).status_code == 303
+    assert (await post(site, cookie, "/devices/turn-away", ae_title="MR1")).status_code == 303
+    (entity,) = site.file.read().entities
+    assert not entity.active
+    assert "turned away" in await text_of(site, cookie, "/devices")
+    assert (await post(site, cookie, "/devices", ae_title="MR1")).status_code == 303
+    (entity,) = site.file.read().entities
+    assert (entity.active, entity.roles, entity.tls) == (True, ("Viewer",), True)
+    assert entity.description == "second floor"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"ae_title": ""}, "1 to 16 characters"),
+        ({"ae_title": "A" * 17}, "1 to 16 characters"),
+        ({"ae_title": "A\\B"}, "no backslash"),
+        ({"ae_title": "CT1", "address": "10.0.0.300"}, "an address is one as 10.1.0.7"),
+        ({"ae_title": "CT1", "role": "King"}, "no role"),
+        ({"ae_title": "CT1", "description": "a\x07b"}, "one line of text"),
+    ],
+)
+async def test_what_cannot_be_admitted_is_told(
+    site: Site, fields: dict[str, str], said: str
+) -> None:
+    cookie = await site.cookie("a-administrator")
+    answer = await post(site, cookie, "/devices", **fields)
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert not site.file.read().entities
+
+
+async def test_nobody_unknown_is_turned_away(site: Site) -> None:
+    cookie = await site.cookie("a-administrator")
+    answer = await post(site, cookie, "/devices/turn-away", ae_title="MR7")
+    assert answer.status_code == 400
+    assert "MR7 is not in the policy" in answer.text
+
+
+# -- Queue --------------------------------------------------------------------------------
+
+
+async def test_what_is_to_be_sent_on_is_shown_and_sent_again(site: Site) -> None:
+    archive = site.parts.archive
+    async with archive.index.instances(Query(level=Level.STUDY)) as blocks:
+        stored = [one async for block in blocks for one in block]
+    records = await archive.index.records([one.sop_instance_uid for one in stored])
+    routes = (ForwardRoute(destination="PACS&2", rule="all"),)
+    again = [replace(one, routes=routes) for one in records.values()]
+    await archive.index.add(again, replace=True)
+    cookie = await site.cookie("a-administrator")
+    page = await text_of(site, cookie, "/queue")
+    assert "PACS&amp;2" in page
+    assert uid(1) in page
+    assert uid(1) not in await text_of(site, cookie, "/queue?state=failed")
+    assert uid(1) not in await text_of(site, cookie, "/queue?destination=OTHER")
+    answer = await post(site, cookie, "/queue/retry", destination="PACS&2")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/queue")
+
+
+# -- Who may ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", [*ROLES, "nobody"])
+async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, role: str) -> None:
+    """Every route of the pages, for every role; what is not given is on no page either."""
+    cookie = await site.cookie(f"a-{role.lower()}")
+    permissions = ROLES.get(role, {})
+    shown = ""
+    for route in site.routes:
+        if route.path.startswith(("/sign-", "/static/")) or route.path == "/":
+            continue
+        path = route.path.format(study=STUDY, series="1.2", instance="1.2", deletion="0")
+        headers = {**cookie, "origin": site.root}
+        answer = await site.client.request(route.method, path, headers=headers)
+        may = not without(permissions_for(route), permissions)
+        assert (answer.status_code == 403) is not may, f"{role}: {route.method} {route.path}"
+        if answer.status_code == 200:
+            shown += answer.text
+    for route in site.routes:
+        if without(permissions_for(route), permissions):
+            path = route.path.partition("{deletion")[0]
+            if "{" in path:
+                path = path.format(study=STUDY, series="1.2", instance="1.2")
+            assert f'href="{path}"' not in shown, f"{role} sees {path}"
+            if route.method == "POST":
+                assert f'action="{path}"' not in shown, f"{role} sees the form of {path}"
+
+
+@pytest.mark.parametrize(
+    ("role", "first"),
+    [("Viewer", None), ("Administrator", "/upload"), ("nobody", "")],
+)
+async def test_the_first_page_is_one_that_is_allowed(
+    site: Site, role: str, first: str | None
+) -> None:
+    cookie = await site.cookie(f"a-{role.lower()}")
+    answer = await site.client.get("/", headers=cookie)
+    if first is None:
+        assert answer.status_code == 200
+    elif first:
+        assert answer.headers["location"] == first
+    else:
+        assert answer.status_code == 403
+        assert "none of these pages" in answer.text
