@@ -18,7 +18,7 @@ from dicomweb_client.api import DICOMwebClient
 from services.service_classes.mpps.samples import begun
 from support.pages import text_of
 from support.processes import ServedArchive, isocenter_command, run, served_archive
-from support.studies import write_studies
+from support.studies import ROOT, write_studies
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,36 @@ def test_there_and_back(archive: ServedArchive, tmp_path: Path) -> None:
         "-k", "0008,0052=STUDY", "-k", f"0020,000D={other}",
     )  # fmt: skip
     assert len(list(out.iterdir())) == 6
+
+
+@pytest.mark.interop("storescu", "findscu")
+def test_a_search_finds_what_findscu_finds(archive: ServedArchive, tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=3, series=2, instances=1)
+    run("storescu", "-aec", archive.ae_title, "127.0.0.1", archive.port, *files)
+    client = DICOMwebClient(archive.web_url)
+    for level, keys in (
+        ("STUDY", {"PatientName": "M*"}),
+        ("STUDY", {"PatientName": "*LL?R^*"}),
+        ("STUDY", {"StudyDate": "20260101-20260102", "ModalitiesInStudy": "CT"}),
+        ("STUDY", {"StudyDate": "-20251231"}),
+        ("STUDY", {"AccessionNumber": "A2"}),
+        ("STUDY", {"StudyInstanceUID": f"{ROOT}.1\\{ROOT}.3"}),
+        ("SERIES", {"StudyInstanceUID": f"{ROOT}.2", "SeriesNumber": "02"}),
+        ("SERIES", {"StudyInstanceUID": f"{ROOT}.3", "Modality": "MR"}),
+    ):
+        unique = "StudyInstanceUID" if level == "STUDY" else "SeriesInstanceUID"
+        asked = {unique: "", **keys}
+        words = [word for name, value in asked.items() for word in ("-k", f"{name}={value}")]
+        text = run(
+            "findscu", "-v", "-S", "-aec", archive.ae_title, "127.0.0.1", archive.port,
+            "-k", f"QueryRetrieveLevel={level}", *words,
+        ).stdout  # fmt: skip
+        answers = "".join(re.split(r"Find Response: \d+", text)[1:])
+        by_dimse = set(re.findall(rf"\[([0-9.]+)\] +#.* {unique}", answers))
+        search = client.search_for_studies if level == "STUDY" else client.search_for_series
+        key = "0020000D" if level == "STUDY" else "0020000E"
+        by_web = {match[key]["Value"][0] for match in search(search_filters=keys)}
+        assert by_web == by_dimse, keys
 
 
 def test_a_page_of_another_origin_changes_nothing(archive: ServedArchive) -> None:

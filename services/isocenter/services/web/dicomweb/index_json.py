@@ -16,6 +16,11 @@ _DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?").fullm
 _NUMBERS: Final = frozenset({"IS", "US", "SS", "UL", "SL"})
 
 
+#: What a value of these is in JSON, its text is.
+_TEXTS: Final = frozenset({"AE", "AS", "CS", "DA", "LO", "LT", "SH", "TM", "UI"})
+_NAMES_AND_VRS: Final = {tag: (f"{tag:08X}", one.vr) for tag, one in BY_TAG.items()}
+
+
 def json_attributes(values: Mapping[int, str], tags: Iterable[int]) -> dict[str, Any]:
     """The attributes *tags* of a match, in ascending order; those without a value have a VR only.
 
@@ -23,9 +28,16 @@ def json_attributes(values: Mapping[int, str], tags: Iterable[int]) -> dict[str,
         values: tag → decoded text, several values joined by a backslash.
     """
     found: dict[str, Any] = {}
+    get = values.get
     for tag in sorted(tags):
-        attribute = BY_TAG[tag]
-        found[f"{tag:08X}"] = json_attribute(attribute.vr, values.get(tag, ""))
+        name, vr = _NAMES_AND_VRS[tag]
+        text = get(tag)
+        if not text:
+            found[name] = {"vr": vr}
+        elif vr in _TEXTS and "\\" not in text:
+            found[name] = {"vr": vr, "Value": [text]}
+        else:
+            found[name] = json_attribute(vr, text)
     return found
 
 
