@@ -24,10 +24,7 @@ def test_the_lines_and_the_script_do_what_the_page_says(tmp_path: Path) -> None:
     assert len(lines) == 9
     files = write_studies(tmp_path / "images", studies=1)
     with served_archive(tmp_path / "archive") as archive:
-        log = archive.log.read_text("utf-8")
-        found = re.search(r"^ready .*(http://\S+/dicomweb)", log, re.MULTILINE)
-        assert found is not None
-        names = {URL: found[1], "1.2.3": f"{ROOT}.1", "DOE*": "Müller*"}
+        names = {URL: archive.web_url, "1.2.3": f"{ROOT}.1", "DOE*": "Müller*"}
 
         def said_by(line: str, *codes: int) -> str:
             for old, new in names.items():

@@ -200,7 +200,8 @@ class DicomWebClient:
         Raises:
             ValueError: *uri* leads elsewhere.
         """
-        fields = [("accept", 'application/octet-stream, multipart/related; type="*/*"; q=0.9')]
+        # As it is, in one part or several: there are servers that understand no list here.
+        fields = [("accept", "*/*")]
         if first or length is not None:
             last = "" if length is None else str(first + length - 1)
             fields.append(("range", f"bytes={first}-{last}"))
