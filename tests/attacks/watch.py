@@ -17,9 +17,9 @@ from attacks.peer import Closed, Peer, Target, probe
 #: Between two C-ECHOs of somebody else.
 _PROBE_EVERY_SECONDS = 0.05
 _LEAST_PROBES = 5
-_FOLLOWED_SECONDS = 2.0
-#: Within this, descriptors are back (hardening: 12 s).
-SETTLE_SECONDS = 14.0
+_FOLLOWED_SECONDS = 30.0
+#: Within this, descriptors are back, also on a busy machine.
+SETTLE_SECONDS = 60.0
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Prober:
     target: Target
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
+    _probed: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -64,9 +65,13 @@ class Prober:
         def work() -> None:
             while not stop.is_set():
                 try:
-                    self.seconds.append(probe(self.target))
+                    taken = [probe(self.target)]
                 except Closed:
-                    self.refused += 1
+                    taken = []
+                with self._probed:
+                    self.seconds += taken
+                    self.refused += not taken
+                    self._probed.notify()
                 stop.wait(_PROBE_EVERY_SECONDS)
 
         thread = threading.Thread(target=work)
@@ -75,9 +80,10 @@ class Prober:
             yield
         finally:
             # An attack that is over at once is followed for a moment.
-            deadline = time.monotonic() + _FOLLOWED_SECONDS
-            while len(self.seconds) < _LEAST_PROBES and time.monotonic() < deadline:
-                time.sleep(_PROBE_EVERY_SECONDS)
+            with self._probed:
+                self._probed.wait_for(
+                    lambda: len(self.seconds) + self.refused >= _LEAST_PROBES, _FOLLOWED_SECONDS
+                )
             stop.set()
             thread.join()
 

@@ -55,7 +55,7 @@ MOST_STEPS = 640 if KILLS >= 1000 else 240
 #: Files that DCMTK's storescu sends between two kills.
 STORESCU_FILES = 40
 #: Seconds within which a server that is told to stop has stopped, whatever its peers do.
-STOP_LIMIT = 15.0
+STOP_LIMIT = 60.0
 GRACE = 2.0
 #: A whole look at all files takes longer from kill to kill, so it is not taken after each.
 VERIFY_EVERY = 25

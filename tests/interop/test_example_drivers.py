@@ -66,7 +66,7 @@ SCUS = ("blocking_scu.py", "asyncio_scu.py", "anyio_scu.py")
 SCPS = ("asyncio_scp.py", "selectors_scp.py")
 PEERS = (*SCPS, "storescp", "dcmqrscp", "pynetdicom", "isocenter serve")
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-RECEIVE_SECONDS = 20.0
+RECEIVE_SECONDS = 60.0
 RECEIVE_LENGTH = 65_536
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

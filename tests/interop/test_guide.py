@@ -30,7 +30,7 @@ BLOCKS = [
     for page in (GUIDE, CONTRACT)
     for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
 ]
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 #: Short, for peers that let it come to that.
 SHORT = Deadlines(
     association_request=0.3, association_response=0.3, response=0.3, release=0.3, idle=0.3

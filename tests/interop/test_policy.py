@@ -42,7 +42,7 @@ pytestmark = [
 ]
 
 PASSCODE = "correct horse battery"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 USER_REJECTION = 1
 NOT_AUTHORIZED = 0x0124
 

@@ -16,7 +16,7 @@ from support.serving import Scripted, port_of, serving
 
 #: Requests that came behind the first; the window of a peer that negotiated none is one.
 PIPELINED = 5
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 async def test_what_a_peer_asked_for_before_it_went_is_not_done() -> None:

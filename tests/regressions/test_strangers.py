@@ -35,8 +35,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 #: Seconds from accept to A-ASSOCIATE-AC in these tests; 5 as shipped.
 ARTIM = 1.5
-#: Generous beside 0.8 ms, strict beside a server that lets strangers stand in the way.
-MOST_ECHO_SECONDS = 0.1
+#: Generous beside 0.8 ms, on a busy machine, too; strict beside a server that lets strangers stand
+#: in the way until ARTIM closes them.
+MOST_ECHO_SECONDS = ARTIM / 3
 
 
 @pytest.fixture(scope="module")
@@ -132,17 +133,19 @@ def test_bytes_that_trickle_do_not_restart_artim(archive: ServedArchive) -> None
     started = time.monotonic()
     with connect(archive.port) as sock:
         sock.settimeout(ARTIM / 20)
-        data = iter(request())
-        while True:
+        left = list(request())
+        while left:
             try:
-                sock.sendall(bytes((next(data),)))
+                sock.sendall(bytes((left.pop(0),)))
                 if sock.recv(1) == b"":
                     break
             except TimeoutError:
                 continue
             except OSError:
                 break
-    assert ARTIM * 0.9 < time.monotonic() - started < ARTIM * 4
+        # All of it takes many times as long as ARTIM.
+        assert left, "the time of each byte began anew"
+    assert time.monotonic() - started > ARTIM * 0.9
 
 
 @pytest.mark.parametrize("manner", ["rejected", "aborted"])

@@ -33,7 +33,7 @@ from support.studies import CT_IMAGE_STORAGE, instance, write_studies
 FAMILY, GIVEN, PATIENT_ID, BIRTH_DATE = "Quixotebaum", "Zenobia", "PHI-4711-0815", "19310704"
 ACCESSION, PHYSICIAN, DESCRIPTION = "ACCPHI99", "Umbrellaschmidt", "Toe of the patient"
 SECRETS = (FAMILY, GIVEN, PATIENT_ID, BIRTH_DATE, ACCESSION, PHYSICIAN, DESCRIPTION)
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def write(folder: Path) -> list[Path]:

@@ -86,7 +86,7 @@ class Heard:
 
     async def next(self, kind: type[T], number: int = 1) -> T:
         """The *number*-th of a kind, once it has come."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.of(kind)) < number:
                 await self._came.wait()
         return self.of(kind)[number - 1]
@@ -352,7 +352,7 @@ async def test_an_operation_without_an_answer_has_no_status() -> None:
         async with raw_peer(port_of(server)) as peer:
             await peer.associate(CT_IMAGE_STORAGE)
             await peer.send(message_bytes(1, request, b"\x08\x00"))
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await began.wait()
         await heard.next(AssociationEnded)
     (operation,) = heard.of(OperationEnded)

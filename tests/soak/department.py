@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -280,9 +281,11 @@ class Destination:
 
     Args:
         folder: for its log.
+        stop: set when the soak is over; then it comes back at once.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, stop: threading.Event) -> None:
+        self._stop = stop
         self._log = folder / "storescp.log"
         self.port = port
         self._running = ExitStack()
@@ -298,8 +301,8 @@ class Destination:
     def go_away(self) -> None:
         """And come back after a while."""
         self._running.close()
-        time.sleep(_AWAY_SECONDS)
-        self._start()
+        self._stop.wait(_AWAY_SECONDS)
+        self._start()  # what waits for it is still to be sent
 
     def _start(self) -> None:
         process: subprocess.Popen[bytes] = self._running.enter_context(

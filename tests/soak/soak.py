@@ -7,11 +7,12 @@ import os
 import re
 import ssl
 import statistics
+import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def soak(
 ) -> Report:
     """Run it; what is wrong stands in `Report.problems`."""
     report, ledger, stop = Report(), Ledger(), threading.Event()
-    done, destination = Done(), Destination(folder, free_port())
+    done, destination = Done(), Destination(folder, free_port(), stop)
     with webhook() as hook, destination.running():
         done.listen(hook)
         options = ("--config", configuration(folder, hook, destination.port))
@@ -172,7 +173,10 @@ def _watch(
     page = wait_for_line(archive.process, _METRICS_LINE, archive.log)[1]
     last = look(archive.process.pid, 0.0)
     while (now := time.monotonic() - began) < seconds:
-        time.sleep(min(every, max(seconds - now, 0.01)))
+        with suppress(subprocess.TimeoutExpired):
+            archive.process.wait(min(every, max(seconds - now, 0.01)))
+            report.problems.append(f"the server ended with {archive.process.poll()}")
+            return
         sample = look(archive.process.pid, time.monotonic() - began)
         report.samples.append(sample)
         taken = ledger.take()
@@ -185,9 +189,6 @@ def _watch(
             + "  ".join(f"{what} {len(s)}: {_percentiles(s)}" for what, s in sorted(taken.items()))
         )
         last = sample
-        if archive.process.poll() is not None:
-            report.problems.append(f"the server ended with {archive.process.poll()}")
-            return
 
 
 def _waiting(page: str, numbers: re.Pattern[str]) -> int:
@@ -279,12 +280,15 @@ def _settle(archive: ServedArchive, report: Report) -> None:
     """Everybody has gone: so have their descriptors."""
     if not report.samples or archive.process.poll() is not None:
         return
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + _DRAINED_SECONDS
     while (left := look(archive.process.pid, 0.0).descriptors) > _idle(report):
         if time.monotonic() > deadline:
             report.problems.append(f"{left} descriptors are open when nobody is there")
             return
-        time.sleep(0.2)
+        # Its descriptors tell nobody: they are looked at again until it ends.
+        with suppress(subprocess.TimeoutExpired):
+            archive.process.wait(0.2)
+            return  # which is judged elsewhere
 
 
 def _idle(report: Report) -> int:

@@ -37,7 +37,7 @@ from isocenter.engine.uid import (
 )
 
 #: Seconds of real time before a test that waits for the other side fails.
-PATIENCE = 20.0
+PATIENCE = 60.0
 #: Smaller than any peer's maximum length.
 FRAGMENT_BYTES = 16_000
 

@@ -483,7 +483,7 @@ async def test_nobody_deletes_while_the_index_is_made_again(tmp_path: Path) -> N
                 await trio.lowlevel.checkpoint()
             assert len(await here.instances()) == 4
             await reindex(here.archive)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while await here.instances() != {uid(9)}:
                 await trio.lowlevel.checkpoint()
     async with place(tmp_path) as here:

@@ -14,7 +14,7 @@ import trio.testing
 from isocenter.services.association.destination_slots import Places
 from support.processes import ENVIRONMENT
 
-PATIENCE = 8.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(params=["one process", "several"])

@@ -110,7 +110,7 @@ async def negotiated_window(service: Gate, ours: int, theirs: int, count: int) -
 
 async def test_as_many_as_the_window_allows_are_under_way_at_once() -> None:
     service = Gate(4)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         answers = await negotiated_window(service, ours=4, theirs=16, count=8)
     # Each answer found its own request, whatever their order.
     assert answers == {number: str(2 * number) for number in range(1, 9)}
@@ -119,7 +119,7 @@ async def test_as_many_as_the_window_allows_are_under_way_at_once() -> None:
 
 async def test_without_negotiation_it_is_one_after_the_other() -> None:
     service = Gate(1)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         answers = await negotiated_window(service, ours=1, theirs=16, count=3)
     assert len(answers) == 3
     assert service.most == 1
@@ -137,7 +137,7 @@ async def test_only_so_much_is_held_whole_on_one_association() -> None:
             async def store(number: int) -> None:
                 statuses.append((await outcome(association.store(an_object(number)))).status)
 
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 for _ in range(2):  # what has ended gives back what it held
                     async with trio.open_nursery() as nursery:
                         for number in (498, 499, 500):

@@ -74,7 +74,7 @@ async def test_what_is_raised_is_answered_and_logged(
     logged: str,
 ) -> None:
     caplog.set_level(logging.WARNING, "isocenter")
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with serving(Failing(error)) as server, raw_peer(port_of(server)) as peer:
             await peer.associate(VERIFICATION)
             request = CEchoRequest(message_id=7, affected_sop_class_uid=VERIFICATION)

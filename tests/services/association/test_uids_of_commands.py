@@ -63,7 +63,7 @@ async def test_a_service_sees_what_can_be_a_name_unless_it_asks_for_more(
     uid: str, make: type[Seeing]
 ) -> None:
     service = make()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with serving(service) as server, raw_peer(port_of(server)) as peer:
             await peer.associate(CT)
             for each in (uid, *FINE):
@@ -98,7 +98,7 @@ async def test_a_receiver_of_a_c_get_sees_what_can_be_a_name_unless_it_asks_for_
     service = Scripted([CT, sop_classes.STUDY_ROOT_GET], perform)
     syntaxes = [EXPLICIT_VR_LITTLE_ENDIAN]
     contexts = [(sop_classes.STUDY_ROOT_GET, syntaxes), (CT, syntaxes)]
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with (
             serving(service) as server,
             open_association(

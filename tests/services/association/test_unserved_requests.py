@@ -49,7 +49,7 @@ def no_connection(peer: Peer, contexts: object) -> Any:
 @asynccontextmanager
 async def associated() -> AsyncIterator[RawPeer]:
     """A peer with a context for each service of an archive."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with (
             opened(MemoryStore()) as archive,
             serving(

@@ -33,7 +33,7 @@ from support.studies import CT_IMAGE_STORAGE, write_studies
 PACKAGING = Path(__file__).parents[3] / "packaging"
 DASHBOARD = PACKAGING / "grafana" / "isocenter.json"
 ALERTS = PACKAGING / "prometheus" / "isocenter-alerts.yml"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")

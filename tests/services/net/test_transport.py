@@ -48,7 +48,7 @@ async def test_what_is_followed_leaves_also_when_nothing_follows(
 ) -> None:
     transport, theirs = pair
     assert not transport.send_now([b"progress"], is_followed=True)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await trio.lowlevel.wait_readable(theirs)
     assert received(theirs) == b"progress"
 

@@ -90,9 +90,9 @@ def test_wildcards_mean_what_a_regular_expression_says(pattern: str, text: str) 
 
 
 def test_wildcards_do_not_backtrack() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not wildcard_match("a*" * 50 + "b", "a" * 10_000)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 PN, LO = "PN", "LO"

@@ -36,7 +36,7 @@ from services.cli_support import Scripted
 from support.processes import isocenter_command, served_archive, wait_until
 
 NOW = datetime.now(UTC)
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def _ca(

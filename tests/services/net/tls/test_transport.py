@@ -17,7 +17,7 @@ from isocenter.services.net.tls.contexts import TlsFiles, client_context, server
 from isocenter.services.net.tls.transport import TlsTransport, tls_transport
 from isocenter.services.security.certificates.authority import CertificateAuthority
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")

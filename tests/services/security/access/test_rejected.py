@@ -96,7 +96,7 @@ async def test_what_is_heard_is_kept_soon_and_at_the_end(tmp_path: Path) -> None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rejected.run)
         rejected.on_notice(REJECTED)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not file.path.exists():  # a thread writes it
                 await trio.lowlevel.checkpoint()
         (one,) = file.read()

@@ -63,7 +63,7 @@ def message() -> AuditMessage:
 
 async def test_what_comes_together_is_written_together(disk: Disk) -> None:
     auditor = auditor_on(disk)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with run_recorder(auditor):
             for _ in range(50):
                 auditor.record(message())
@@ -112,7 +112,7 @@ async def test_a_full_disk_loses_nothing_up_to_the_bound_and_says_what_it_lost_b
     monkeypatch.setattr(logging.getLogger("isocenter"), "propagate", True)
     auditor = auditor_on(disk)
     disk.is_full = True
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with run_recorder(auditor):
             for _ in range(8):
                 auditor.record(message())

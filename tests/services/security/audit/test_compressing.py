@@ -288,6 +288,7 @@ def test_beside_writers_and_readers_nothing_is_missed(tmp_path: Path) -> None:
         compress_closed(tmp_path)
     for thread in threads:
         thread.join(60)
+        assert not thread.is_alive()
     compress_closed(tmp_path)
     assert not faults
     assert len([one for one in segments_of(tmp_path) if one.is_compressed]) > 20

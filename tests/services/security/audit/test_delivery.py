@@ -22,7 +22,7 @@ from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from services.security.audit.trails import entry, trail
 
-DEADLINE = 20
+DEADLINE = 60
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,7 @@ class Running:
 
     async def recorded(self, code: str, kind: str = "", count: int = 1) -> list[Any]:
         """The messages of an event, once there are so many; all by the schema."""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while len(found := of_event(messages(self.folder), code, kind)) < count:
                 await self.auditor.written.wait()
         return found

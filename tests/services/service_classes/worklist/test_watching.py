@@ -114,7 +114,7 @@ async def test_what_is_not_a_worklist_file_is_left_alone(
     write(folder / "one" / "two" / "a.json", 1)
     os.mkfifo(folder / "pipe.json")
     watched = WatchedFolder(worklist, folder)
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await settle(watched)
     assert await listed(worklist) == {}
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

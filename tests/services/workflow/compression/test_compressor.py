@@ -126,7 +126,7 @@ class House:
 
     async def keeps_only(self, stored: StoredInstance) -> None:
         """What is superfluous goes when the sender has its answer already."""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while await self.keys() != [stored.object_key]:
                 await trio.lowlevel.checkpoint()
 

@@ -111,7 +111,7 @@ async def test_whatever_is_not_2xx_is_a_fault(status: int) -> None:
 async def test_an_answer_without_an_end_is_not_read_to_its_end() -> None:
     with webhook() as hook:
         hook.is_endless, hook.status = True, lambda event: 200
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await deliver(Webhook(url=hook.url), timeout=60.0)
 
 
@@ -127,7 +127,7 @@ async def test_a_success_counts_although_its_body_does_not_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(targets_module, "_REST_SECONDS", 0.01)
-    with socket.create_server(("127.0.0.1", 0)) as server, trio.fail_after(20):
+    with socket.create_server(("127.0.0.1", 0)) as server, trio.fail_after(60):
 
         def answer() -> None:
             connection, _ = server.accept()
@@ -298,7 +298,7 @@ async def test_a_command_out_of_time_is_killed_with_its_children(tmp_path: Path)
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Waiting for another process: there is nothing to be woken by."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while not is_so():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
@@ -317,7 +317,7 @@ async def test_a_child_in_the_background_does_not_keep_a_command(tmp_path: Path)
         "child = subprocess.Popen(['sleep', '1000'])\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))",
     )
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await deliver(target, timeout=60)
     pid = int((tmp_path / "pid").read_text())
     os.kill(pid, 15)

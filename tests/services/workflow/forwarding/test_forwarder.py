@@ -56,7 +56,7 @@ from services.archive_support import CT, STUDY, data_set, keys_of, store, uid
 from support.ports import free_port
 from support.serving import Scripted, port_of, serving
 
-PATIENCE = 8.0
+PATIENCE = 60.0
 OK, WARNING, OUT_OF_RESOURCES, REFUSED = 0x0000, 0xB007, 0xA700, 0xC000
 
 

@@ -496,7 +496,7 @@ async def test_larger_objects_find_names_that_are_durable(tmp_path: Path) -> Non
         assert staged_names(tmp_path) == []
         stored = [await put(store, "first", b"x" * 100_000)]
         for number in range(3 * SPARES):
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while not store._area._spares:
                     await trio.lowlevel.checkpoint()
             stored.append(await put(store, f"s/{number}", b"x" * 100_000))
