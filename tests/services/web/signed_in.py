@@ -117,6 +117,8 @@ async def opened(
                 changes=PolicyChanges(PolicyFile(folder), notices),
                 rejected=RejectedFile(folder),
                 queue=parts.stores.forwards,
+                trail=folder / "audit",
+                notices=notices,
             )
         )
         routes = pages.routes()

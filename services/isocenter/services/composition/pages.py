@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, trash_of
+from isocenter.services.composition.audit import audit_folder, is_trail_enabled
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.listeners import Listening
 from isocenter.services.notices import Notices
@@ -48,6 +49,8 @@ def pages_of(
             changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
             rejected=None if folder is None else RejectedFile(folder),
             queue=parts.stores.forwards,
+            trail=audit_folder(settings) if is_trail_enabled(settings) else None,
+            notices=notices,
         )
     )
 

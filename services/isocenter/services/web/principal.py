@@ -24,6 +24,7 @@ NEEDS: Final[Mapping[str, Permissions]] = {
     "commit": {Resource.STUDY: Action.EXECUTE},
     "state": {Resource.SYSTEM: Action.READ},
     "configure": {Resource.SYSTEM: Action.WRITE},
+    "audit": {Resource.AUDIT: Action.READ},
     PUBLIC: {},
 }
 #: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
@@ -35,6 +36,7 @@ SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "commit": frozenset({scopes.WRITE}),
     "state": frozenset({scopes.ADMIN}),
     "configure": frozenset({scopes.ADMIN}),
+    "audit": frozenset({scopes.ADMIN}),
     PUBLIC: frozenset(),
 }
 

@@ -16,8 +16,10 @@ from isocenter.services.archive.ports import Route as ForwardRoute
 from isocenter.services.security.access.permissions import ROLES, without
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
+from isocenter.services.security.audit.trail_reader import TrailRead
 from isocenter.services.web.principal import permissions_for
 from services.archive_support import STUDY, store, uid
+from services.security.audit.trails import entry, trail
 from services.web.signed_in import ALICE, Site, opened
 
 WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in ROLES}
@@ -173,6 +175,33 @@ async def test_what_is_to_be_sent_on_is_shown_and_sent_again(site: Site) -> None
     assert uid(1) not in await text_of(site, cookie, "/queue?destination=OTHER")
     answer = await post(site, cookie, "/queue/retry", destination="PACS&2")
     assert (answer.status_code, answer.headers["location"]) == (303, "/queue")
+
+
+# -- Audit --------------------------------------------------------------------------------
+
+
+async def test_who_has_done_what_is_shown_and_that_it_was_read_is_told(site: Site) -> None:
+    made = [
+        replace(entry("1"), event="Query", time="2026-11-01T10:00:00+00:00", ae_titles=("CT1",)),
+        replace(
+            entry("2"),
+            event="Security Alert",
+            type="<b>",
+            ae_titles=(),
+            time="2026-11-02T10:00:00+00:00",
+        ),
+    ]
+    trail(site.file.folder / "audit").append(made)
+    cookie = await site.cookie("a-administrator")
+    page = await text_of(site, cookie, "/audit")
+    assert page.index("Security Alert: &lt;b&gt;") < page.index("Query")
+    assert [type(one) for one in site.told].count(TrailRead) == 1
+    assert "Security Alert" not in await text_of(site, cookie, "/audit?event=query")
+    assert "Security Alert" not in await text_of(site, cookie, "/audit?ae=CT1")
+    assert "<td>Query" not in await text_of(site, cookie, "/audit?first=2026-11-02")
+    assert "Security Alert:" not in await text_of(site, cookie, "/audit?last=2026-11-01")
+    answer = await site.client.get("/audit?first=tomorrow", headers=cookie)
+    assert answer.status_code == 400
 
 
 # -- Who may ------------------------------------------------------------------------------

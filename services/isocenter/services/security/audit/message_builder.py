@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -95,6 +96,13 @@ def audit_log_used(here: ActiveProcess, trail: Path) -> AuditMessage:
         participants=(here.person(None), here.participant(None)),
         objects=(log,),
     )
+
+
+def audit_trail_read(here: ActiveProcess, trail: Path, caller: Caller) -> AuditMessage:
+    """A.5.3.2: the same, on the pages."""
+    used = audit_log_used(here, trail)
+    reader = peer_participant(caller, None, is_requestor=True)
+    return replace(used, participants=(reader, here.participant(None)))
 
 
 def begin_transferring(

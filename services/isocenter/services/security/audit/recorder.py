@@ -65,6 +65,7 @@ from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.participants import ActiveProcess, Patient, host_of
 from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
 from isocenter.services.security.audit.trail import Trail
+from isocenter.services.security.audit.trail_reader import TrailRead
 
 log = logging.getLogger("isocenter.audit")
 
@@ -224,6 +225,7 @@ class AuditRecorder:
                 AccessDenied: self._denied,
                 SignInFailed: self._sign_in_failed,
                 PolicyChanged: self._policy_changed,
+                TrailRead: self._trail_read,
                 ConfigurationReloaded: self._reloaded,
             }
         return handlers
@@ -298,6 +300,9 @@ class AuditRecorder:
     def _sign_in_failed(self, notice: SignInFailed) -> None:
         message = alerts.sign_in_failed(self._here, notice)
         self._alert(message, f"{notice.kind} refused", notice.caller.address)
+
+    def _trail_read(self, notice: TrailRead) -> None:
+        self.record(builders.audit_trail_read(self._here, notice.trail, notice.caller))
 
     def _policy_changed(self, notice: PolicyChanged) -> None:
         self.record(alerts.policy_changed(self._here, notice))

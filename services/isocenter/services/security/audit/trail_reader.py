@@ -7,6 +7,7 @@ what cannot be decompressed.
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import field
@@ -18,6 +19,7 @@ from xml.etree import ElementTree as ET
 import orjson
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.notices import Caller, WingNotice
 from isocenter.services.security.audit.hash_chain import Record, RecordError, read_record
 from isocenter.services.security.audit.trail_segments import (
     DamagedSegmentError,
@@ -27,6 +29,14 @@ from isocenter.services.security.audit.trail_segments import (
 )
 
 _BATCH: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailRead(WingNotice):
+    """Somebody reads a trail, on the pages."""
+
+    trail: Path
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,34 @@ def read_all(folder: Path) -> Iterator[Record]:
             yield from records
 
 
+def latest(folder: Path, selection: Selection, limit: int) -> list[Record]:
+    """The latest records that are wanted, the last one first; at most *limit*.
+
+    Files are read from the last one back, as far as it takes.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found: list[Record] = []
+    end: int | None = None
+    with closing(TrailReader(folder)) as reader:
+        for segment in reversed(segments_of(folder)):
+            wanted: deque[Record] = deque(maxlen=limit - len(found))
+            cursor = Cursor(segment.first)
+            first: Record | None = None
+            while True:
+                records, cursor = reader.read_on(cursor, upto=end)
+                if not records:
+                    break
+                first = first or records[0]
+                wanted.extend(filter(selection.admits, records))
+            found += reversed(wanted)
+            if len(found) >= limit or (first is not None and selection.begins_after(first)):
+                break
+            end = segment.first - 1
+    return found
+
+
 def head_sequence(line: bytes) -> int:
     """Number of the last record that is on stable storage; 0 where the head cannot be read."""
     try:
@@ -149,6 +187,13 @@ class Selection:
         return self._admits(record) and (
             not self.patient_id or _is_about(record.entry.message, self.patient_id)
         )
+
+    def begins_after(self, record: Record) -> bool:
+        """Whether *record*, and so each before it, is too old."""
+        try:
+            return self.since is not None and datetime.fromisoformat(record.entry.time) < self.since
+        except ValueError:
+            return False
 
     def _admits(self, record: Record) -> bool:
         entry = record.entry

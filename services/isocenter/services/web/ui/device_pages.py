@@ -1,4 +1,4 @@
-"""Page of the application entities: who may call, who was turned away, and the button between."""
+"""Page of the application entities: who may call, who was turned away."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import field
 from functools import partial
+from pathlib import Path
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
@@ -11,6 +13,7 @@ from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
+from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.web.dicomweb.urls import ROOT
@@ -18,6 +21,7 @@ from isocenter.services.web.forms import CONTENT_TYPE
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
 from isocenter.services.web.sign_in import SignIn, sign_in_path
 from isocenter.services.web.ui.assets import Assets
+from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.device_pages import DevicePages
 from isocenter.services.web.ui.layout import Layout, Section
@@ -47,6 +51,8 @@ class PageParts:
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         queue: what rules send on; None: they send nothing.
+        trail: the folder of the audit trail; None: there is none.
+        notices: told that somebody reads it.
     """
 
     archive: Archive
@@ -58,6 +64,8 @@ class PageParts:
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None
     queue: ForwardQueue | None = None
+    trail: Path | None = None
+    notices: Notices = field(default_factory=Notices)
 
 
 class Pages:
@@ -77,6 +85,7 @@ class Pages:
             *self._of_trash(),
             *self._of_devices(),
             *self._of_queue(),
+            *self._of_audit(),
             _page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
             *self._of_sign_in(),
         ]
@@ -98,6 +107,8 @@ class Pages:
             yield Section(name="devices", path="/devices", text="Devices", needs="state")
         if parts.trash is not None:
             yield Section(name="trash", path="/trash", text="Trash", needs="delete")
+        if parts.trail is not None:
+            yield Section(name="audit", path="/audit", text="Audit", needs="audit")
         yield Section(name="status", path="/status", text="Status", needs="state")
 
     def _of_studies(self) -> Iterator[Route[Handler]]:
@@ -150,6 +161,12 @@ class Pages:
         pages = QueuePages(self._parts.queue, self.layout)
         yield _page("/queue", "state", pages.list, "What is to be sent on.")
         yield _action("/queue/retry", "configure", pages.retry, "Send what failed now.")
+
+    def _of_audit(self) -> Iterator[Route[Handler]]:
+        if self._parts.trail is None:
+            return
+        page = AuditPage(self._parts.trail, self.layout, self._parts.notices, caller_of=caller_of)
+        yield _page("/audit", "audit", page, "Who has done what.")
 
     def _of_sign_in(self) -> Iterator[Route[Handler]]:
         pages = SignInPage(self._parts.sign_in, self.layout)
