@@ -15,7 +15,9 @@ import trio
 from isocenter.services import composition
 from isocenter.services.association.server import ListenAddress, Server, serve
 from isocenter.services.composition.archive import ArchiveParts
+from isocenter.services.composition.conformance import statement_blocks
 from isocenter.services.composition.web import web_routes
+from isocenter.services.document import html
 from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.exchange import Message
@@ -118,7 +120,13 @@ async def web_side(
             settings, parts.archive, parts.stores, None, notices
         )
         routes = web_routes(settings, parts, notices, workflow)
-        table, capabilities = described(routes, version="1.2.3")
+        table, capabilities = described(
+            routes,
+            version="1.2.3",
+            statement=lambda routes: html(
+                "Statement", statement_blocks(settings, registry, None, (), routes)
+            ),
+        )
         origins = AllowedOrigins(frozenset({ORIGIN}))
         application = RoutedApplication(table, options=capabilities, origins=origins, **options)
         dimse: Server | None = None

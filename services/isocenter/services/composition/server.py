@@ -22,6 +22,7 @@ from isocenter.services.composition.access import access_control_of, rejected_ca
 from isocenter.services.composition.archive import open_archive, open_archive_parts
 from isocenter.services.composition.audit import open_audit, stop_when_failed
 from isocenter.services.composition.background_tasks import run_background_tasks
+from isocenter.services.composition.conformance import statement_blocks, statement_title
 from isocenter.services.composition.events import build_events
 from isocenter.services.composition.hl7 import order_address, order_listener
 from isocenter.services.composition.monitoring import Monitoring
@@ -37,9 +38,12 @@ from isocenter.services.composition.tls_contexts import TlsContexts, files_of_pr
 from isocenter.services.composition.transcoding import open_transcoder
 from isocenter.services.composition.web import listen_for_web, web_server
 from isocenter.services.diagnostics.capture import CaptureFolder
+from isocenter.services.document import html
 from isocenter.services.errors import text_of
 from isocenter.services.monitoring.figures_access import read_token
 from isocenter.services.monitoring.health import Health
+from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.routing import Route
 from isocenter.services.net.listeners import (
     ListenAddress,
     Listening,
@@ -263,6 +267,10 @@ async def serve_archive(
             if taking is not None:
                 taking.end_revoked(revocations.revoked_in)
 
+        def conformance(routes: Sequence[Route[Handler]]) -> str:
+            blocks = statement_blocks(settings, registry, tls, parts.plugins, routes)
+            return html(statement_title(version), blocks)
+
         reloader = Reloader(
             load_again,
             settings,
@@ -290,6 +298,7 @@ async def serve_archive(
             stores.sessions,
             listeners.dicom,
             version=version,
+            statement=conformance,
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
             state=partial(_state, health),

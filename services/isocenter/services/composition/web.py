@@ -181,6 +181,7 @@ def web_server(
     dicom: Listening,
     *,
     version: str,
+    statement: Callable[[Sequence[Route[Handler]]], str],
     transcoder: Transcoder | None,
     pool: CodecPool | None,
     state: Callable[[], Awaitable[ServerState]],
@@ -191,6 +192,7 @@ def web_server(
         workflow: that of the services over DIMSE.
         dicom: the sockets that take DICOM.
         version: of this program, for descriptions.
+        statement: the conformance statement of a server with some routes, as a page.
         state: how the server is, for its page.
     """
     web = settings.web
@@ -204,7 +206,11 @@ def web_server(
     sign_in = SignIn(access, browsers, notices)
     pages = pages_of(settings, parts, notices, sign_in, dicom, state)
     table, options = described(
-        routes, version=version, urls=urls, pages=pages.routes() if pages else ()
+        routes,
+        version=version,
+        statement=statement,
+        urls=urls,
+        pages=pages.routes() if pages else (),
     )
 
     def on_limit(limit: str) -> None:

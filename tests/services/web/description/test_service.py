@@ -188,3 +188,18 @@ async def test_the_page_names_every_route_and_needs_nothing() -> None:
             assert f"<td>{route.name}</td>" in page
         assert not re.search(r"(src|href)=|<script|url\(|@import", page)
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_the_conformance_statement_is_that_of_the_server() -> None:
+    async with web_side({"mpps.enabled": False}) as ask:
+        answer = await ask("GET", "/api/conformance")
+        page = answer.body.decode()
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        for route in ask.routes:
+            assert f"<td>{route.path}</td>" in page
+        assert "Storage Commitment Push Model" in page
+        assert "Modality Performed Procedure Step SOP Class" not in page
+        assert not re.search(r"(src|href)=|<script|url\(|@import", page)
+        # It names peers: it is for who may see the state of the server.
+        (route,) = [route for route in ask.routes if route.path == "/api/conformance"]
+        assert route.needs == "state"

@@ -15,12 +15,10 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
+from isocenter.services.composition.conformance import statement_blocks, statement_title
 from isocenter.services.composition.web import web_routes
-from isocenter.services.conformance.statement import statement
 from isocenter.services.document import html, markdown
 from isocenter.services.net.http.routing import Route
-from isocenter.services.net.tls.contexts import PROFILES
-from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.notices import Notices
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
@@ -77,14 +75,14 @@ async def _document(settings: Settings, form: str) -> str:
             registry, workflow = composition.build_services_and_workflow(
                 empty, parts.archive, parts.stores, tls, plugins=plugins
             )
-            profile = ""
-            if tls is not None:
-                profile = describe_profile(tls.server, PROFILES[settings.tls.profile])
-            rows = [row for plugin in plugins for row in plugin.rows()]
-            routes: Sequence[Route[Any]] = ()
-            if settings.web.enabled:
-                table, _ = described(web_routes(empty, parts, Notices(), workflow), version="")
-                routes = table.routes
-            blocks = [*statement(settings, registry, profile, rows, routes)]
-    title = f"DICOM Conformance Statement: Isocenter {program_version()}"
-    return (html if form == "html" else markdown)(title, blocks)
+            write = html if form == "html" else markdown
+
+            def document(routes: Sequence[Route[Any]]) -> str:
+                blocks = statement_blocks(settings, registry, tls, plugins, routes)
+                return write(statement_title(program_version()), blocks)
+
+            if not settings.web.enabled:
+                return document(())
+            routes = web_routes(empty, parts, Notices(), workflow)
+            table, _ = described(routes, version="", statement=document)
+            return document(table.routes)

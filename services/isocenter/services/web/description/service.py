@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import orjson
@@ -41,12 +41,14 @@ def described(
     routes: Sequence[Route[Handler]],
     *,
     version: str,
+    statement: Callable[[Sequence[Route[Handler]]], str],
     urls: PublicUrls | None = None,
     pages: Sequence[Route[Handler]] = (),
 ) -> tuple[RouteTable[Handler], Route[Handler]]:
     """The table of some routes and of those that describe them, and the route of OPTIONS.
 
     Args:
+        statement: the conformance statement of a server with some routes, as a page.
         pages: more routes, for people; they are not described.
     """
     urls = urls or PublicUrls()
@@ -61,8 +63,10 @@ def described(
             Paragraph("This page is made from the table of routes that the server runs on."),
             *tables(whole, PLACES),
         ]
-        body = html(title, blocks).encode()
-        return _made(f"{_HTML}; charset=utf-8", body, ("content-security-policy", _POLICY))
+        return _page(html(title, blocks))
+
+    async def conformance(request: Request) -> Response:
+        return _page(statement(whole))
 
     whole += [
         *routes,
@@ -74,6 +78,11 @@ def described(
         Route(
             method="GET", path=API, handler=page, name="DescribeAsPage", service=_SERVICE,
             text="All operations, as a page for people.", produces=(_HTML,), answers=_ANSWERS,
+        ),
+        Route(
+            method="GET", path=f"{API}/conformance", handler=conformance, needs="state",
+            name="DescribeConformance", service=_SERVICE, produces=(_HTML,), answers=_ANSWERS,
+            text="The conformance statement of this server (PS3.2), as a page for people.",
         ),
     ]  # fmt: skip
     table = RouteTable([*whole, *pages])
@@ -106,6 +115,11 @@ def _accepted(request: Request) -> str:
             if one.quality > 0 and one.range.covers(media_type):
                 return media_type
     raise HttpError(406, "NOT_ACCEPTABLE", f"this can be had as {', '.join((WADL, *_XML))}")
+
+
+def _page(text: str) -> Response:
+    policy = ("content-security-policy", _POLICY)
+    return _made(f"{_HTML}; charset=utf-8", text.encode(), policy)
 
 
 def _made(media_type: str, body: bytes, *headers: tuple[str, str]) -> Response:
