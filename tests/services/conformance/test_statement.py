@@ -245,6 +245,8 @@ def test_web_services_stand_in_it_as_they_are_served(document: str) -> None:
     assert syntaxes["1.2.840.10008.1.2.1"] == ["yes", "available"]
     assert syntaxes["1.2.840.10008.1.2"][1] == "never"
     assert [cells[0] for cells in table(document, "Interface")][-1] == "Web services over HTTP"
+    for reason in ("| A900H |", "| A901H |", "| C122H |", "application/hl7-cda+xml"):
+        assert reason in document
 
 
 def test_what_is_switched_off_is_not_in_it() -> None:

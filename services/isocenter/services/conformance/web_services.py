@@ -10,12 +10,14 @@ from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from isocenter.services.dicom.creation.payloads import DOCUMENT_MEDIA_TYPES, PIXEL_MEDIA_TYPES
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.document import Block, Heading, Paragraph, Table
 from isocenter.services.net.http.routing import Route
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.description.service import PLACES
 from isocenter.services.web.description.tables import tables
+from isocenter.services.web.dicomweb.store_outcomes import REASONS
 
 _NUMBER: Final = "4.5"
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
@@ -78,7 +80,20 @@ def web_services(settings: Settings, routes: Sequence[Route[Any]]) -> Iterator[B
             for syntax in PIXEL_SYNTAXES.values()
         ],
     )
-    yield Heading(f"{_NUMBER}.{count + 2}", "Query parameters of searches")
+    yield Heading(f"{_NUMBER}.{count + 2}", "Stored objects")
+    yield Paragraph(
+        "By multipart/related of application/dicom, or of application/dicom+json or +xml with bulk "
+        "data by Content-Location; what no part of the request has is not fetched. Pixel Data as "
+        f"{', '.join(PIXEL_MEDIA_TYPES)}; Encapsulated Document as "
+        f"{', '.join(DOCUMENT_MEDIA_TYPES)}: Image Pixel, Multi-frame, lossy compression and the "
+        "length of a document are then read from the bytes, and attributes of type 2 that are "
+        "missing are added empty. The reasons of warnings and failures are the statuses of 4.2.3, "
+        "and these; Error Comment (0000,0902) says more."
+    )
+    yield Table(
+        ("Reason", "Meaning"), [(f"{status:04X}H", text) for status, text in REASONS.items()]
+    )
+    yield Heading(f"{_NUMBER}.{count + 3}", "Query parameters of searches")
     yield Paragraph(
         "Attributes are named by keyword or tag, those of a sequence behind a dot. The attributes "
         "of 4.2.4 at and above the level are matched as C-FIND does, and can be named in "

@@ -20,6 +20,7 @@ from support.states import state_of
 
 DICOM_JSON = "application/dicom+json"
 FILES = ("CT_small.dcm", "rtplan.dcm", "examples_ybr_color.dcm", "SC_rgb_jpeg_dcmtk.dcm")
+REPORT = "test-SR.dcm"
 IMAGE = dataset_of(describe(40, 60, bits=12), [pixels(describe(40, 60, bits=12))])
 STATE = state_of(IMAGE)
 
@@ -29,7 +30,7 @@ def url() -> Iterator[str]:
     """Of an archive with `FILES`, an image and a presentation state of it, documents and video."""
     with served() as found:
         STATE.PresentationLUTShape = "INVERSE"
-        objects = [bytes_of(name) for name in FILES] + [file_of(IMAGE), file_of(STATE)]
+        objects = [bytes_of(name) for name in (*FILES, REPORT)] + [file_of(IMAGE), file_of(STATE)]
         sent = body("application/dicom", *(("application/dicom", one) for one in objects))
         assert httpx.post(f"{found.url}/studies", **sent).status_code == 200
         for uid, sop_class, tag, media_type, content in (
@@ -229,6 +230,20 @@ def test_documents_as_they_are(url: str) -> None:
     assert cda.headers["content-security-policy"] == "sandbox"
     assert cda.headers["content-disposition"].startswith("attachment")
     assert get(url, {"objectUID": "1.2.9.2"}, charset="iso-8859-1").status_code == 406
+
+
+def test_reports_as_text(url: str) -> None:
+    report = names_of(REPORT)
+    page = get(url, report)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("sandbox")
+    assert "<h1>Diagnosis</h1>" in page.text
+    assert '&%$§"!()<>{}/;' in get(url, report, contentType="text/plain").text
+    assert get(url, report, charset="utf-8").status_code == 200
+    assert get(url, report, charset="iso-8859-1").status_code == 406
+    assert get(url, report, contentType="image/jpeg").status_code == 406
+    assert get(url, report, contentType="application/dicom").status_code == 200
+    assert get(url, names_of("CT_small.dcm"), contentType="text/plain").status_code == 406
 
 
 def test_video_as_it_is(url: str) -> None:

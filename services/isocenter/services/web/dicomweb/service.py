@@ -70,7 +70,7 @@ _URI: Final = (
     Parameter(name="presentationUID", text="SOP Instance UID of a presentation state."),
     Parameter(name="presentationSeriesUID", text="Its series."),
 )
-_SEEN: Final = (*_PICTURES, DICOM, *_HELD)
+_SEEN: Final = (*_PICTURES, DICOM, *_HELD, "text/html", "text/plain")
 
 # Services and transactions are called as in PS3.18 Table H-1.
 _SEARCHES: Final = "Search: QIDO-RS (PS3.18 10.6)"

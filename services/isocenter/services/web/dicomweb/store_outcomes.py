@@ -15,6 +15,15 @@ OTHER_STUDY: Final = 0xA901
 NOT_OF_CLASS: Final = 0xA900
 #: Media types and transfer syntaxes that are not taken.
 SYNTAX_NOT_SUPPORTED: Final = 0xC122
+#: Reasons (0008,1196), (0008,1197) of stored and failed objects, beside the statuses of a C-STORE.
+REASONS: Final = {
+    Status.COERCION_OF_DATA_ELEMENTS: "stored; attributes were changed, or put right by the "
+    "bulk data",
+    NOT_OF_CLASS: "attributes of type 1 are missing, or bulk data are not what their media type "
+    "or the SOP class says",
+    OTHER_STUDY: "it is of another study than that of the path",
+    SYNTAX_NOT_SUPPORTED: "bulk data of a media type or transfer syntax that is not taken",
+}
 #: An LO.
 _MOST_COMMENT: Final = 64
 

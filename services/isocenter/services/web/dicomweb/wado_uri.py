@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Final, TypeVar
 
-from isocenter.engine.dataset import DataSetError
+import trio
+
+from isocenter.engine.dataset import DataSetError, Encoding, encoding_of
+from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.uid import is_uid
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.bulk_data import left_out
+from isocenter.services.dicom.json_reader import read_json
+from isocenter.services.dicom.json_writer import json_of
 from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.frames import NoPixelDataError, open_image
 from isocenter.services.dicom.pixels.image import ImageDescription
@@ -24,10 +30,13 @@ from isocenter.services.dicom.pixels.rendering.options import (
     Viewport,
     Window,
 )
+from isocenter.services.dicom.structured_report import is_report, report_html, report_text
+from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.media_types import AcceptedRange, MediaTypeError, parse_accept
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.web.dicomweb.deletion import Trashed, gone
 from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
+from isocenter.services.web.dicomweb.framing import boundary_for
 from isocenter.services.web.dicomweb.rendered import Rendered
 from isocenter.services.web.dicomweb.representations import DICOM
 from isocenter.services.web.dicomweb.resources import PLACES
@@ -36,6 +45,10 @@ from isocenter.services.web.dicomweb.retrieve import Retrieve
 T = TypeVar("T")
 
 _PICTURES: Final = (JPEG, PNG, GIF)
+HTML: Final = "text/html"
+_REPORT_TYPES: Final = (HTML, "text/plain")
+#: Bytes of a report that is held while it becomes text.
+_MOST_REPORT: Final = 32 << 20
 #: How much wider or higher a picture may become of which one side only was asked for.
 _ODDEST: Final = 8
 _ANNOTATIONS: Final = frozenset(("patient", "technique"))
@@ -70,6 +83,8 @@ class WadoUri:
         if media_type in _PICTURES:
             return await self._picture(request, stored, media_type)
         _check_charset(request, media_type)
+        if media_type in _REPORT_TYPES:
+            return await self._report(request, stored, media_type)
         return await self._encapsulated(request, stored)
 
     async def _one(self, request: Request, **names: str) -> StoredInstance:
@@ -97,6 +112,9 @@ class WadoUri:
         held = media_type_of(stored)
         is_document = bool(held) and not held.startswith("video/")
         there_is = [held] if held else []
+        if is_report(stored.sop_class_uid):
+            held, is_document = HTML, True
+            there_is += _REPORT_TYPES
         if not is_document:
             there_is += _PICTURES
         there_is.append(DICOM)
@@ -124,6 +142,34 @@ class WadoUri:
             raise HttpError(410, "GONE", "the object is not there any more") from None
         except (NoPixelDataError, DataSetError, PixelError):
             return DICOM
+
+    # A report.
+
+    async def _report(self, request: Request, stored: StoredInstance, media_type: str) -> Response:
+        tag = entity_tag(boundary_for("report", stored.digest, media_type))
+        headers = [("etag", tag), ("cache-control", "private, max-age=86400"), ("vary", "Accept")]
+        if is_not_modified(request.header("if-none-match"), tag):
+            return Response(status=304, headers=headers)
+        if stored.size > _MOST_REPORT:
+            raise HttpError(
+                406, "NOT_SHOWN", f"reports of more than {_MOST_REPORT >> 20} MiB are not shown"
+            )
+        encoding = encoding_of(stored.transfer_syntax_uid)
+        item = stored_object(stored, self._archive.open)
+        try:
+            async with await item.open() as reader:
+                start = stored.data_set_offset
+                data = await reader.read(start, reader.size - start)
+            text = await trio.to_thread.run_sync(_shown, data, encoding, media_type)
+        except KeyError:
+            raise HttpError(410, "GONE", "the object is not there any more") from None
+        except DataSetError as error:
+            raise HttpError(406, "NOT_SHOWN", f"the report cannot be read: {error}") from error
+        headers += [
+            ("content-type", f"{media_type}; charset=utf-8"),
+            ("content-security-policy", "sandbox; default-src 'none'"),
+        ]
+        return Response(headers=headers, body=text)
 
     # The object.
 
@@ -175,6 +221,13 @@ class WadoUri:
         return await self._rendered.picture(request, stored, frame, options, state)
 
 
+def _shown(data: bytes, encoding: Encoding, media_type: str) -> bytes:
+    text = json_of(data, encoding, bulk=left_out, tolerance=Tolerance.SALVAGE)
+    (model,) = read_json(text)
+    made = report_html(model) if media_type == HTML else report_text(model)
+    return made.encode("utf-8", "replace")
+
+
 def _ranges(text: str) -> Sequence[AcceptedRange]:
     try:
         found = parse_accept(text)
@@ -184,13 +237,13 @@ def _ranges(text: str) -> Sequence[AcceptedRange]:
 
 
 def _check_charset(request: Request, media_type: str) -> None:
-    """Text that is kept goes out as it is, and says itself in what character set."""
+    """Whether UTF-8 is wanted: reports are made in it, and what is kept is usually in it."""
     charset = request.parameter("charset")
     if not charset or not media_type.startswith("text/"):
         return
     names = {one.partition(";")[0].strip().lower() for one in charset.split(",")}
     if not names & {"utf-8", "utf8", "iso_ir 192", "*"}:
-        raise HttpError(406, "NOT_ACCEPTABLE", "text is sent as it is stored, usually in UTF-8")
+        raise HttpError(406, "NOT_ACCEPTABLE", "text is sent in UTF-8, or as it is stored")
 
 
 def _bad(name: str, what: str) -> HttpError:
