@@ -33,6 +33,7 @@ from isocenter.storage.database.index.series_metadata import (
     series_of_study_due,
 )
 from isocenter.storage.database.rows import rows_as
+from isocenter.storage.database.text import replace_surrogates
 
 INSTANCE: Final = (
     f"SELECT {STORED_INSTANCE_COLUMNS}, made.layout {FROM_INSTANCES} {WITH_METADATA} "
@@ -120,16 +121,16 @@ class DatabaseMetadata:
 
     async def instance(self, sop_instance_uid: str) -> KnownInstance | None:
         """See `MetadataBook.instance`."""
-        return await self._database.read(_instance, sop_instance_uid)
+        return await self._database.read(_instance, replace_surrogates(sop_instance_uid))
 
     async def series(
         self, study_instance_uid: str, series_instance_uid: str = "", sop_instance_uid: str = ""
     ) -> Sequence[KnownSeries]:
         """See `MetadataBook.series`."""
         values = {
-            "study": study_instance_uid,
-            "series": series_instance_uid,
-            "instance": sop_instance_uid,
+            "study": replace_surrogates(study_instance_uid),
+            "series": replace_surrogates(series_instance_uid),
+            "instance": replace_surrogates(sop_instance_uid),
         }
         return await self._database.read(_series, values)
 
@@ -221,7 +222,11 @@ def _series(connection: Connection, values: Mapping[str, str]) -> list[KnownSeri
 
 
 def _contents(connection: Connection, study: str, series: str) -> list[SeriesContent | None]:
-    values = {"study": study, "series": series, "format": FORMAT}
+    values = {
+        "study": replace_surrogates(study),
+        "series": replace_surrogates(series),
+        "format": FORMAT,
+    }
     return [
         None
         if content is None

@@ -21,7 +21,7 @@ from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.reindexing import reindex
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Response
-from isocenter.services.net.http.routing import RouteTable
+from isocenter.services.net.http.routing import NotFoundError, RouteTable
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import instance_url
@@ -367,3 +367,44 @@ async def test_verification_finds_what_is_of_something_else(tmp_path: Path) -> N
             await at.database.write(lambda connection, change=change: connection.execute(change))
             found = await verify_metadata(at.archive, book, instance_url)
             assert named in dict(found.named), change
+
+
+async def test_what_is_gone_is_told(tmp_path: Path) -> None:
+    async with served(tmp_path) as at:
+        records = await five(at)
+        path = f"{path_of(records[0])}/metadata"
+        await at.archive.store.remove([records[0].object_key])
+        for accept in (PLAIN, {"accept": 'multipart/related; type="application/dicom+xml"'}):
+            some = await at.get(path, accept)
+            assert some.status == 206
+            assert header(some, "warning") == f'299 {BASE} "1 of 5 instances are gone"'
+            found = await body_of(some)
+            assert records[0].sop_instance_uid.encode() not in found
+            assert records[1].sop_instance_uid.encode() in found
+        await at.archive.store.remove([record.object_key for record in records])
+        with pytest.raises(HttpError) as gone:
+            await at.get(path, PLAIN)
+        assert gone.value.status == 410
+
+
+async def test_what_was_made_before_is_told_still(tmp_path: Path) -> None:
+    async with served(tmp_path) as at:
+        records = await five(at)
+        before = await at.metadata(path_of(records[0]))
+        await at.maker.make_due()
+        await at.archive.store.remove([record.object_key for record in records])
+        assert await at.metadata(path_of(records[0])) == before
+        assert len(await at.metadata(path_of(records[0]), authority="other.example")) == 5
+
+
+@pytest.mark.parametrize("uid", ["%FF%FE", "1.2%00", "%ED%A0%80"])
+async def test_names_that_are_no_text_find_nothing(uid: str, tmp_path: Path) -> None:
+    async with served(tmp_path) as at:
+        for path in (
+            f"studies/{uid}/metadata",
+            f"studies/1.2/series/{uid}/metadata",
+            f"studies/1.2/series/1.3/instances/{uid}/frames/1",
+        ):
+            with pytest.raises((HttpError, NotFoundError)) as nowhere:
+                await at.get(f"/dicomweb/{path}", PLAIN)
+            assert getattr(nowhere.value, "status", 404) == 404

@@ -76,6 +76,7 @@ class FrameBodies:
         ):
             (stored,) = await instances_of(self._archive.index, request)
             return StoredImage(stored=stored)
+        request.told["instances"] = [known.stored]
         layout = self._layouts.get(known.stored.digest)
         if layout is None and known.metadata is not None and known.metadata.layout:
             try:

@@ -24,6 +24,7 @@ from isocenter.services.dicom.xml_writer import xml_of
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.web.dicomweb.framing import boundary_for, multipart_response
+from isocenter.services.web.dicomweb.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,
@@ -87,7 +88,9 @@ class Metadata:
         contents = await self._contents(request, base)
         if contents is not None:
             return _joined(request, contents, is_gzip=is_gzip)
-        instances = await self._instances(request)
+        named = await self._instances(request)
+        instances = await self._there(named)
+        request.told["instances"] = [one.stored for one in instances]
         digests = [one.stored.digest for one in instances]
         tag = entity_tag(boundary_for("metadata", base, str(is_gzip), str(FORMAT), *digests))
         headers = _headers(tag, is_gzip=is_gzip)
@@ -95,7 +98,8 @@ class Metadata:
             return Response(status=304, headers=headers)
         first = await self._texts(instances[:1], base)
         body = self._array(first, instances[1:], base, is_gzip)
-        return Response(headers=headers, body=body)
+        response = Response(headers=headers, body=body)
+        return with_warning(response, len(named) - len(instances), len(named), base)
 
     async def _contents(self, request: Request, base: str) -> list[SeriesContent] | None:
         """The metadata of the series that a request is about; None: they have to be put
@@ -126,6 +130,25 @@ class Metadata:
             for series in found
             for one in series.instances
         ]
+
+    async def _there(self, named: Sequence[_Known]) -> Sequence[_Known]:
+        """Those whose metadata can be told."""
+        to_read = [one.stored for one in named if one.packed is None]
+        if not to_read:
+            return named
+        try:
+            there = {one.sop_instance_uid: one for one in await still_there(self._archive, to_read)}
+        except HttpError:
+            if len(to_read) == len(named):
+                raise
+            there = {}
+        found = []
+        for one in named:
+            if one.packed is not None:
+                found.append(one)
+            elif one.stored.sop_instance_uid in there:
+                found.append(_Known(there[one.stored.sop_instance_uid]))
+        return found
 
     async def _array(
         self, first: bytes, others: Sequence[_Known], base: str, is_gzip: bool
@@ -161,7 +184,9 @@ class Metadata:
         return b",".join(texts)
 
     async def _xml(self, request: Request, base: str) -> Response:
-        instances = await instances_of(self._archive.index, request)
+        named = await instances_of(self._archive.index, request)
+        instances = await still_there(self._archive, named)
+        request.told["instances"] = instances
         tag = entity_tag(boundary_for("metadata", base, "xml", *(one.digest for one in instances)))
         headers = [("etag", tag), *_VALID]
         if is_not_modified(request.header("if-none-match"), tag):
@@ -185,7 +210,8 @@ class Metadata:
                     )
                 )
             )
-        return multipart_response(DICOM_XML, parts, headers)
+        response = multipart_response(DICOM_XML, parts, headers)
+        return with_warning(response, len(named) - len(instances), len(named), base)
 
     async def _header(self, stored: StoredInstance) -> Header:
         try:

@@ -6,7 +6,6 @@ later cuts the connection, so that half a study never looks like a whole one.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -32,6 +31,7 @@ from isocenter.services.net.http.messages import HttpError, Piece, Request, Resp
 from isocenter.services.net.http.multipart import MultipartWriter
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
+from isocenter.services.web.dicomweb.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
     STORED,
@@ -42,8 +42,6 @@ from isocenter.services.web.dicomweb.representations import (
 )
 from isocenter.services.web.dicomweb.resources import instances_of
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
-
-log = logging.getLogger("isocenter.http")
 
 _FRAMED: Final = Offer(media_type=DICOM, is_multipart=True)
 _ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
@@ -94,44 +92,12 @@ class Retrieve:
     async def __call__(self, request: Request) -> Response:
         """The handler of a study, a series and an instance."""
         named = await instances_of(self._archive.index, request)
-        instances = await self._there(named)
+        instances = await still_there(self._archive, named)
         request.told["instances"] = instances
         outgoing, is_multipart = self._choose(request, instances)
         response = self._response(request, outgoing, is_multipart)
-        if len(instances) == len(named) or response.status != 200:
-            return response
-        gone = f"{len(named) - len(instances)} of {len(named)} instances are gone"
-        warning = ("warning", f'299 {self._urls.base(request)} "{gone}"')
-        return Response(
-            status=206,
-            headers=[*response.headers, warning],
-            body=response.body,
-            length=response.length,
-        )
-
-    async def _there(self, named: Sequence[StoredInstance]) -> list[StoredInstance]:
-        """Those that can be had, as they are now.
-
-        Raises:
-            HttpError: there is none (410).
-            StorageError: nobody can tell.
-        """
-        missing = await self._archive.store.missing([one.object_key for one in named])
-        if not missing:
-            return list(named)
-        lost = [one.sop_instance_uid for one in named if one.object_key in missing]
-        now = await self._archive.index.get(lost)  # some may have been made anew since
-        again = {uid: one for uid, one in now.items() if one.object_key not in missing}
-        instances = [
-            again.get(one.sop_instance_uid) if one.object_key in missing else one for one in named
-        ]
-        there = [one for one in instances if one is not None]
-        for uid in lost:
-            if uid in now and uid not in again:
-                log.warning("instance %s is in the index, and its file is gone", uid)
-        if not there:
-            raise HttpError(410, "GONE", "what it names is not there any more")
-        return there
+        gone = len(named) - len(instances)
+        return with_warning(response, gone, len(named), self._urls.base(request))
 
     def alone(self, request: Request, stored: StoredInstance, syntax: str | None) -> Response:
         """One object.

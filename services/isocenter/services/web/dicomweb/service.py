@@ -208,7 +208,7 @@ def dicomweb_routes(
             ),
             get(
                 f"{path}/metadata", metadata, f"Metadata of {what}.", "read",
-                (DICOM_JSON, DICOM_XML), name=f"Retrieve{name}Metadata",
+                (DICOM_JSON, DICOM_XML), name=f"Retrieve{name}Metadata", answers=_RETRIEVED,
             ),
             get(
                 f"{path}/rendered", rendered.whole, f"A picture of {what}.", "read",
