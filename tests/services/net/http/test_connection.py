@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import h11
 import pytest
@@ -410,6 +411,7 @@ class Client2:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="latin-1"))
         self.stream = stream
+        self.headers: dict[int, dict[str, str]] = {}
         self.status: dict[int, str] = {}
         self.bodies: dict[int, bytes] = {}
         self.ended: set[int] = set()
@@ -438,6 +440,7 @@ class Client2:
         for event in self.h2.receive_data(data):
             match event:
                 case ResponseReceived():
+                    self.headers[event.stream_id] = dict(event.headers)
                     self.status[event.stream_id] = dict(event.headers)[":status"]
                 case DataReceived():
                     body = self.bodies.get(event.stream_id, b"") + event.data
@@ -468,6 +471,32 @@ async def test_requests_side_by_side_over_http_2() -> None:
     assert {client.status[one] for one in ids} == {"200"}
     assert [client.bodies[one] for one in ids] == [b"GET /%d " % n for n in range(20)]
     assert client.bodies[post] == b"POST /p one"
+
+
+async def test_heads_leave_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    """Each is compressed by those before it (HPACK), of whatever exchange."""
+    path = tmp_path / "file"
+    path.write_bytes(b"region")
+
+    async def framed(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"x-path", scope["raw_path"] * 20), (b"etag", b"tag" + scope["raw_path"])]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        body = {"body": b"head ", "more_body": True, "isocenter.is_followed": True}
+        await send({"type": "http.response.body", **body})
+        await trio.lowlevel.checkpoint()
+        with path.open("rb") as file:
+            region = {"file": file.fileno(), "offset": 0, "count": 6, "more_body": True}
+            await send({"type": "http.response.zerocopysend", **region})
+        await send({"type": "http.response.body", "body": b" tail"})
+
+    async with conversing(framed, is_http2=True) as (stream, _):
+        client = Client2(stream)
+        ids = [client.request(f"/{n % 7}") for n in range(20)]
+        await client.flush()
+        while len(client.ended) < 20:
+            assert await client.read()
+    assert {client.bodies[one] for one in ids} == {b"head region tail"}
+    assert [client.headers[one]["etag"] for one in ids] == [f"tag/{n % 7}" for n in range(20)]
 
 
 async def test_bodies_larger_than_any_window() -> None:

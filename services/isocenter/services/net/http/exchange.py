@@ -239,7 +239,8 @@ class Exchange:
             outputs += protocol.end_response(self.stream)
             self.is_ended = True
             self._over.set()
-        if is_followed:
+        # The frames of HTTP/2 leave in the order in which they were made, over all exchanges.
+        if is_followed and self._carrier.sends_files:
             self._held = outputs
             return
         await self._write(outputs)
