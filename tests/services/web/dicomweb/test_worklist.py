@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -118,6 +119,19 @@ async def test_xml() -> None:
         part = answer.body.split(b"\r\n\r\n")[1].partition(b"\r\n--")[0]
         assert ET.fromstring(part).tag.endswith("NativeDicomModel")
         assert (await ask("GET", PATH, accept="text/html")).status == 406
+
+
+async def test_many_answers_are_compressed() -> None:
+    async with web_side() as ask:
+        entries = [entry(number) for number in range(1, 41)]
+        await ask.parts.stores.worklist.put(entries, source="command")
+        plain = await ask("GET", PATH)
+        packed = await ask("GET", PATH, accept_encoding="gzip")
+        assert packed.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(packed.body) == plain.body
+        assert len(plain.json) == 40
+        few = await ask("GET", f"{PATH}?limit=2", accept_encoding="gzip")
+        assert "content-encoding" not in few.headers
 
 
 async def test_what_is_told_with_an_answer() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import trio
+
 from isocenter.engine.limits import Limits
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.errors import OperationError
@@ -83,22 +85,28 @@ class WebCommitment:
                 409, "IN_USE", "there is a transaction with this UID; GET tells its outcome"
             )
         found = await self._scp.outcome(uid, wait_seconds=self._wait_seconds)
-        return self._answer(request, form, found)
+        return await self._answer(request, form, found)
 
     async def result(self, request: Request) -> Response:
         """The handler of a result check (13.5)."""
         form, _ = choose(request, ONE)
         found = await self._scp.outcome(request.arguments["transaction"])
-        return self._answer(request, form, found)
+        return await self._answer(request, form, found)
 
-    def _answer(self, request: Request, form: Offer, found: Transaction | None) -> Response:
+    async def _answer(self, request: Request, form: Offer, found: Transaction | None) -> Response:
         if found is None:
             raise HttpError(404, "NOT_FOUND", "there is no such transaction")
         here = f"{self._urls.base(request)}/commitment-requests/{found.transaction_uid}"
         headers = [("cache-control", "no-store"), ("vary", "Accept"), ("content-location", here)]
         if found.failures is None:
             return Response(status=202, headers=[*headers, ("retry-after", _RETRY_SECONDS)])
-        return data_set_response(form, response_of(found, found.failures), headers=headers)
+        failures = found.failures
+
+        def written() -> Response:
+            return data_set_response(form, response_of(found, failures), headers=headers)
+
+        # Thousands of references take a while.
+        return await trio.to_thread.run_sync(written)
 
 
 def commitment_routes(commitment: WebCommitment) -> Sequence[Route[Handler]]:

@@ -32,7 +32,7 @@ from isocenter.services.net.http.multipart import (
     PartStarted,
     boundary_of,
 )
-from isocenter.services.web.dicomweb.framing import multipart_response
+from isocenter.services.web.dicomweb.framing import WORTH_GZIP, gzipped, multipart_response
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,
@@ -136,11 +136,19 @@ def data_set_response(
 
 
 def data_sets_response(
-    form: Offer, several: Sequence[AttributeList], *, headers: Headers = ()
+    form: Offer,
+    several: Sequence[AttributeList],
+    *,
+    headers: Headers = (),
+    may_gzip: bool = False,
 ) -> Response:
     """Any number of data sets, in one of the forms of `MANY`."""
     texts = list(_texts(form, several))
-    return _response(form, texts, b"[" + b",".join(texts) + b"]", 200, headers)
+    whole = b"[" + b",".join(texts) + b"]"
+    if may_gzip and not form.is_multipart and len(texts) >= WORTH_GZIP:
+        headers = [*headers, ("content-encoding", "gzip")]
+        whole = gzipped(whole)
+    return _response(form, texts, whole, 200, headers)
 
 
 def _texts(form: Offer, several: Sequence[AttributeList]) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -17,7 +16,7 @@ from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.dicom.json_xml import xml_of_json
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.notices import Notices, SearchAnswered, SearchOutcome
-from isocenter.services.web.dicomweb.framing import multipart_response
+from isocenter.services.web.dicomweb.framing import WORTH_GZIP, gzipped, multipart_response
 from isocenter.services.web.dicomweb.index_json import json_attributes
 from isocenter.services.web.dicomweb.object_attributes import pick
 from isocenter.services.web.dicomweb.object_search import Found, ObjectSearch, TooBroadError
@@ -37,10 +36,6 @@ FORMS: Final = (
     Offer(media_type=DICOM_JSON, is_multipart=False),
     Offer(media_type=DICOM_XML, is_multipart=True),
 )
-#: Answers of fewer matches are short.
-_WORTH_GZIP: Final = 10
-#: As of metadata: fast.
-_GZIP_LEVEL: Final = 2
 #: Answers of so many take milliseconds to write.
 _MANY: Final = 500
 _STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
@@ -119,7 +114,7 @@ class Search:
         if not found and self._limits.empty_status == 204:
             return Response(status=204, headers=headers)
         is_xml = form.media_type == DICOM_XML
-        is_gzip = not is_xml and len(found) >= _WORTH_GZIP and accepts_gzip(request)
+        is_gzip = not is_xml and len(found) >= WORTH_GZIP and accepts_gzip(request)
         write = partial(_written, found, search, base, is_xml=is_xml, is_gzip=is_gzip)
         # Others have their turn meanwhile.
         parts = await trio.to_thread.run_sync(write) if len(found) >= _MANY else write()
@@ -139,7 +134,7 @@ def _written(
     if is_xml:
         return [xml_of_json(one) for one in answers]
     body = orjson.dumps(answers)
-    return [zlib.compress(body, _GZIP_LEVEL, wbits=31) if is_gzip else body]
+    return [gzipped(body) if is_gzip else body]
 
 
 def _answer(one: Found, search: SearchRequest, base: str) -> dict[str, Any]:

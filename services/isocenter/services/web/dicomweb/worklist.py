@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import trio
+
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
@@ -33,7 +35,7 @@ from isocenter.services.web.dicomweb.data_sets import (
     MEDIA_TYPES,
     data_sets_response,
 )
-from isocenter.services.web.dicomweb.representations import choose
+from isocenter.services.web.dicomweb.representations import accepts_gzip, choose
 from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.search_parameters import (
     SEARCH_PARAMETERS,
@@ -50,6 +52,8 @@ PATH: Final = "/modality-scheduled-procedure-steps"
 #: What servers had before the standard had a path.
 OLD_PATH: Final = "/mwlitems"
 _SERVICE: Final = "Modality scheduled procedure step: worklist (PS3.18 14)"
+#: Answers that are written at once; more take so long that others would have to wait.
+_FEW: Final = 16
 _CHARACTER_SET: Final = 0x00080005
 
 
@@ -94,15 +98,20 @@ class WebWorklist:
                 if len(found) > limit:
                     break
         answers = found[:limit]
-        if not said.includes_all:
-            answers = [keys.response(one) for one in answers]
         request.told |= {"information_model": MODALITY_WORKLIST_FIND, "matches": len(answers)}
         warnings = [*said.warnings, *_unmatched(keys)]
-        headers = [("cache-control", "no-cache"), ("vary", "Accept")]
+        headers = [("cache-control", "no-cache"), ("vary", "Accept, Accept-Encoding")]
         headers += warning_headers(self._urls.base(request), warnings, is_cut=len(found) > limit)
         if not answers and self._limits.empty_status == 204:
             return Response(status=204, headers=headers)
-        return data_sets_response(form, answers, headers=headers)
+        may_gzip = accepts_gzip(request)
+
+        def written() -> Response:
+            shown = answers if said.includes_all else [keys.response(one) for one in answers]
+            return data_sets_response(form, shown, headers=headers, may_gzip=may_gzip)
+
+        # Others have their turn meanwhile.
+        return await trio.to_thread.run_sync(written) if len(answers) > _FEW else written()
 
     def _understood(self, said: SearchParameters) -> Keys:
         asked: dict[str, str] = dict(RETURN_KEYS)
