@@ -32,11 +32,11 @@ from isocenter.engine.dimse.message_fields import FORGIVEN
 from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.composition.services import build_services_and_workflow
 from isocenter.services.composition.web import web_routes
-from isocenter.services.document import markdown
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Notices
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.web.description.document import markdown
 from isocenter.services.web.description.service import PLACES, described
 from isocenter.services.web.description.tables import tables
 

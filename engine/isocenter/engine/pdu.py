@@ -149,7 +149,7 @@ _UINT8_MAX: Final = 0xFF
 _RELEASE_REQUEST: Final = _HEADER.pack(PduType.A_RELEASE_RQ, 4) + _EMPTY_BODY
 _RELEASE_RESPONSE: Final = _HEADER.pack(PduType.A_RELEASE_RP, 4) + _EMPTY_BODY
 #: Bounded, and the same for every association: what bytes mean does not depend on who sent them.
-_REQUESTS: Final = AssociateRequests()
+_REQUESTS: Final[AssociateRequests[AssociateRequest]] = AssociateRequests()
 
 
 def encode_associate_request(pdu: AssociateRequest) -> bytes:

@@ -22,8 +22,8 @@ from isocenter.services.association.service_registry import (
     ServiceRegistry,
 )
 from isocenter.services.conformance.statement import statement
-from isocenter.services.document import markdown
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.web.description.document import markdown
 from support.processes import isocenter_command
 from support.raw import raw_peer
 from support.serving import Scripted, port_of, serving

@@ -17,13 +17,13 @@ from isocenter.services.association.server import ListenAddress, Server, serve
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.conformance import statement_blocks
 from isocenter.services.composition.web import web_routes
-from isocenter.services.document import html
 from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Notice, Notices
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.web.description.document import html
 from isocenter.services.web.description.service import described
 from support.serving import port_of
 

@@ -9,11 +9,11 @@ from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.composition.plugins import Plugin
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.conformance.statement import statement
-from isocenter.services.document import Block
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.description.document import Block
 
 
 def statement_title(version: str) -> str:

@@ -38,7 +38,6 @@ from isocenter.services.composition.tls_contexts import TlsContexts, files_of_pr
 from isocenter.services.composition.transcoding import open_transcoder
 from isocenter.services.composition.web import listen_for_web, web_server
 from isocenter.services.diagnostics.capture import CaptureFolder
-from isocenter.services.document import html
 from isocenter.services.errors import text_of
 from isocenter.services.monitoring.figures_access import read_token
 from isocenter.services.monitoring.health import Health
@@ -62,6 +61,7 @@ from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
+from isocenter.services.web.description.document import html
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.workflow.events.targets import check_target
 

@@ -37,7 +37,6 @@ from isocenter.services.dicom.data_dictionary import dictionary_vr, keyword_for_
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.dicom.pydicom_tables import UIDS
 from isocenter.services.dicom.uid_registry import DICOM_ROOT, STORAGE_SOP_CLASSES, name_of
-from isocenter.services.document import Block, Heading, Paragraph, Table
 from isocenter.services.net.http.routing import Route
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
@@ -59,6 +58,7 @@ from isocenter.services.service_classes.worklist.entry import (
 )
 from isocenter.services.service_classes.worklist.query_keys import STEP_STATUS
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.description.document import Block, Heading, Paragraph, Table
 from isocenter.services.workflow.events.consumer import Availability
 
 _SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")

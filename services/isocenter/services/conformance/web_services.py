@@ -12,9 +12,9 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.dicom.creation.payloads import DOCUMENT_MEDIA_TYPES, PIXEL_MEDIA_TYPES
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
-from isocenter.services.document import Block, Heading, Paragraph, Table
 from isocenter.services.net.http.routing import Route
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.description.document import Block, Heading, Paragraph, Table
 from isocenter.services.web.description.service import PLACES
 from isocenter.services.web.description.tables import tables
 from isocenter.services.web.dicomweb.store_outcomes import REASONS

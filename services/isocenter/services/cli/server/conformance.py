@@ -17,7 +17,6 @@ from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
 from isocenter.services.composition.conformance import statement_blocks, statement_title
 from isocenter.services.composition.web import web_routes
-from isocenter.services.document import html, markdown
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Notices
 from isocenter.services.settings.errors import SettingsError
@@ -25,6 +24,7 @@ from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.sections.storage import IN_MEMORY
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.description.document import html, markdown
 from isocenter.services.web.description.service import described
 
 DESCRIPTION: Final = """\

@@ -7,11 +7,11 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.document import Paragraph, html
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.media_types import MediaTypeError, parse_accept
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route, RouteTable, ok
+from isocenter.services.web.description.document import Paragraph, html
 from isocenter.services.web.description.openapi import OPENAPI_JSON, openapi
 from isocenter.services.web.description.tables import tables
 from isocenter.services.web.description.wadl import WADL, wadl

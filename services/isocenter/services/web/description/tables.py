@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from isocenter.services.document import Block, Heading, Paragraph, Table
 from isocenter.services.net.http.routing import Answer, Parameter, Route
 from isocenter.services.security.access.permissions import permission_texts
+from isocenter.services.web.description.document import Block, Heading, Paragraph, Table
 from isocenter.services.web.description.openapi import COMMON_ANSWERS
 from isocenter.services.web.principal import permissions_for, scopes_for
 
