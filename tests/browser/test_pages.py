@@ -1,0 +1,251 @@
+"""The pages in a browser, as somebody uses them; and whether everybody can.
+
+``tox -e browser`` fetches what it needs and runs this; elsewhere it is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+AXE = os.environ.get("ISOCENTER_AXE", "")
+if not AXE:
+    pytest.skip("tox -e browser fetches what it needs and runs it", allow_module_level=True)
+
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+
+SECONDS = 60_000
+ISOCENTER = (sys.executable, "-m", "isocenter.services.cli")
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(sys.path),
+    "ISOCENTER__MONITORING__PORT": "0",
+}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+FILES = (
+    "CT_small.dcm",
+    "MR_small.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "rtplan.dcm",
+    "examples_ybr_color.dcm",
+)
+WIDTHS = (1280, 400)
+SCHEMES = ("light", "dark")
+CT = "/studies/1.3.6.1.4.1.5962.1.2.1.20040119072730.12322"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A served archive: where its pages are, and what it is called over DICOM."""
+
+    url: str
+    dicom: str
+
+
+def isocenter(*words: object) -> subprocess.CompletedProcess[str]:
+    """Our command, in a process of its own.
+
+    Nothing of it is imported here: it replaces parts of asyncio, on which the driver of the browser
+    runs.
+    """
+    command = [*ISOCENTER, *map(str, words)]
+    return subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("served")
+    ports = ["--port", "0", "--no-tls", "--http-port", "0"]
+    command = [*ISOCENTER, "serve", "--data-dir", str(folder / "data"), *ports]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=log
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            ready = next(line for line in process.stdout if line.startswith("ready "))
+            dicom, web = re.findall(r"(?:dicom|http)://127\.0\.0\.1:(\d+)", ready)
+            yield Site(f"http://127.0.0.1:{web}", f"ISOCENTER@127.0.0.1:{dicom}")
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None, "needs chromium (Debian: apt-get install chromium)"
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(site: Site, browser: Browser) -> Iterator[Page]:
+    """A new page; afterwards there was no error in it, and no request to anybody else."""
+    problems: list[str] = []
+    found = browser.new_page(viewport={"width": 1280, "height": 900})
+    found.set_default_timeout(SECONDS)
+    own = (site.url, "blob:", "data:")
+    found.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    found.on("pageerror", lambda error: problems.append(str(error)))
+    found.on(
+        "request", lambda asked: None if asked.url.startswith(own) else problems.append(asked.url)
+    )
+    yield found
+    found.close()
+    assert problems == []
+
+
+def paths() -> list[Path]:
+    found = []
+    for name in FILES:
+        path = get_testdata_file(name)
+        assert isinstance(path, str)
+        found.append(Path(path))
+    return found
+
+
+def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
+    """An empty archive, an upload, a look at images, a deletion that is taken back, a device."""
+    count = len(FILES)
+    page.goto(site.url)
+    page.get_by_text("Nothing has arrived yet").wait_for()
+    assert f"isocenter storescu {site.dicom} FILE" in page.inner_text("main")
+
+    # A folder with something else in it.
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in paths():
+        shutil.copy(path, folder / path.name)
+    (folder / "notes.txt").write_text("no DICOM")
+    page.get_by_role("link", name="upload files").click()
+    page.set_input_files("#folder", folder)
+    page.locator("#state", has_text="done").wait_for()
+    assert (
+        page.inner_text("#state") == f"{len(FILES)} of {len(FILES) + 1} files stored, 1 not, done"
+    )
+    assert "notes.txt" in page.inner_text("#failures")
+
+    # The list, its filter, and a series of several frames.
+    page.get_by_role("link", name="Studies").click()
+    assert page.locator("tbody tr").count() == count
+    page.get_by_label("Modality").fill("mr")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_role("link", name="CompressedSamples, MR1").first.wait_for()
+    assert "modality=mr" in page.url
+    moving = pydicom.dcmread(paths()[-1], stop_before_pixels=True)
+    page.goto(f"{site.url}/studies/{moving.StudyInstanceUID}")
+    page.locator(".series a").first.click()
+    frames = int(moving.NumberOfFrames)
+    caption = page.locator("figcaption")
+    assert caption.inner_text() == f"1 / {frames}"
+    page.locator("figure").hover()
+    page.mouse.wheel(0, 100)
+    page.get_by_text(f"2 / {frames}").wait_for()
+    page.locator("figure").focus()
+    page.keyboard.press("End")
+    page.get_by_text(f"{frames} / {frames}").wait_for()
+    page.locator(f"figure img[src*='/frames/{frames}/rendered']").wait_for()
+
+    # Contrast by dragging, and back.
+    page.goto(f"{site.url}{CT}")
+    page.locator(".series a").first.click()
+    box = page.locator("figure").bounding_box()
+    assert box is not None
+    with page.expect_response(re.compile("/metadata$")):
+        page.mouse.move(box["x"] + 300, box["y"] + 200)
+        page.mouse.down()
+    image = page.locator("figure img[src*='window=']")
+    for step in range(200):
+        page.mouse.move(box["x"] + 300 + step, box["y"] + 200)
+        if image.count():
+            break
+    page.mouse.up()
+    image.wait_for()
+    assert float(page.get_by_label("Window").input_value()) > 0
+    page.get_by_role("button", name="As stored").click()
+    page.locator("figure img:not([src*='window='])").wait_for()
+    page.get_by_role("link", name="Attributes").click()
+    page.get_by_text("Patient's Name").wait_for()
+    with page.expect_download() as loading:
+        page.get_by_role("link", name="Download").click()
+    assert loading.value.path().read_bytes()[128:132] == b"DICM"
+
+    # Deleted, seen by nobody, and put back.
+    page.goto(f"{site.url}{CT}")
+    page.get_by_role("link", name="Delete this study").click()
+    page.get_by_label("Reason").fill("sent twice")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_text("sent twice").wait_for()
+    found = isocenter("findscu", site.dicom, "-S", "-L", "STUDY", "-k", "StudyInstanceUID")
+    assert CT.removeprefix("/studies/") not in found.stdout
+    page.get_by_role("button", name="Restore").click()
+    page.get_by_role("link", name="Studies").click()
+    assert page.locator("tbody tr").count() == count
+
+    # A scanner is admitted, then another calls in vain and is admitted by its button.
+    page.get_by_role("link", name="Devices").click()
+    page.get_by_label("AE title").fill("CT1")
+    page.get_by_role("button", name="Admit", exact=True).click()
+    page.get_by_role("cell", name="CT1", exact=True).wait_for()
+    assert isocenter("echoscu", site.dicom, "-aet", "MR7").returncode != 0
+    page.reload()
+    row = page.get_by_role("region", name="Turned away").get_by_role("row", name="MR7")
+    row.get_by_role("button", name="Admit").click()
+    page.get_by_role("region", name="Admitted devices").get_by_text("MR7").wait_for()
+    assert isocenter("echoscu", site.dicom, "-aet", "MR7").returncode == 0
+
+    # All of it is in the audit trail.
+    page.goto(f"{site.url}/audit?event=security+alert")
+    page.get_by_text("application entity MR7 admitted").first.wait_for()
+
+
+def addresses() -> list[str]:
+    ct = pydicom.dcmread(paths()[0], stop_before_pixels=True)
+    series = f"{CT}/series/{ct.SeriesInstanceUID}"
+    return [
+        "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
+        "/upload", f"{CT}/delete", "/trash", "/devices", "/queue", "/audit", "/status", "/nothing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_everybody_can_use_every_page(
+    site: Site, browser: Browser, width: int, scheme: Any
+) -> None:
+    """No violation of WCAG 2.1 A and AA that axe knows of, and nothing wider than the screen."""
+    context = browser.new_context(
+        bypass_csp=True, viewport={"width": width, "height": 800}, color_scheme=scheme
+    )
+    page = context.new_page()
+    page.set_default_timeout(SECONDS)
+    checker = Path(AXE).read_text("utf-8")
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    violations = []
+    for address in addresses():
+        page.goto(f"{site.url}{address}")
+        page.evaluate(checker)
+        result = page.evaluate("rules => axe.run(document, rules)", rules)
+        assert len(result["passes"]) > 10, "the checker has looked"
+        violations += [
+            (address, one["id"], [node["html"] for node in one["nodes"]][:3])
+            for one in result["violations"]
+        ]
+        too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not too_wide, f"{address} is wider than {width} pixels"
+    context.close()
+    assert violations == []
