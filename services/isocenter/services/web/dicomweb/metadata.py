@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,6 +17,7 @@ from isocenter.services.archive.metadata.fragment import fragment_of, unpack_fra
 from isocenter.services.archive.metadata.gzip_parts import GzipPart, gzip_file
 from isocenter.services.archive.metadata.header import Header, read_header
 from isocenter.services.archive.metadata.ports import FORMAT, MetadataBook, SeriesContent
+from isocenter.services.archive.opened_ahead import OpenedAhead
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.bulk_data import BulkValue
 from isocenter.services.dicom.object_reader import ObjectReader
@@ -43,6 +44,10 @@ _FORMS: Final = (
 _MOST_XML: Final = 1_000
 #: Instances that are written in one go.
 _TOGETHER: Final = 100
+#: Of headers that wait to be written.
+_MOST_HELD: Final = 4 << 20
+#: A header that is written without a hop to a thread.
+_SHORT: Final = 32 << 10
 #: Compresses ten times as fast as the default, to nearly the same.
 _GZIP_LEVEL: Final = 2
 _BEGIN, _BETWEEN, _END = GzipPart.of(b"["), GzipPart.of(b","), GzipPart.of(b"]")
@@ -167,20 +172,24 @@ class Metadata:
 
     async def _texts(self, instances: Sequence[_Known], base: str) -> bytes:
         """The metadata of some, with commas between them."""
-        if all(one.packed is not None for one in instances):
-
-            def unpack() -> bytes:
-                return b",".join([one.text(base) for one in instances])
-
-            return unpack() if len(instances) == 1 else await trio.to_thread.run_sync(unpack)
-        texts = []
-        for one in instances:
-            if one.packed is not None:
-                texts.append(one.text(base))
-                continue
-            header = await self._header(one.stored)
-            fragment = await trio.to_thread.run_sync(fragment_of, header, one.stored)
-            texts.append(with_url(fragment, _url(one.stored, base)))
+        texts: list[bytes] = []
+        waiting: list[tuple[_Known, Header | None]] = []
+        held = 0
+        to_read = [one.stored for one in instances if one.packed is None]
+        async with OpenedAhead(self._archive, to_read) as ahead:
+            for one in instances:
+                header = None
+                if one.packed is None:
+                    header = await self._header(one.stored, ahead.open)
+                    held += len(header.data)
+                waiting.append((one, header))
+                if held > _MOST_HELD:
+                    texts += await trio.to_thread.run_sync(_written, waiting, base)
+                    waiting, held = [], 0
+        if len(waiting) == 1 and held < _SHORT:
+            texts += _written(waiting, base)
+        else:
+            texts += await trio.to_thread.run_sync(_written, waiting, base)
         return b",".join(texts)
 
     async def _xml(self, request: Request, base: str) -> Response:
@@ -197,7 +206,7 @@ class Metadata:
             )
         parts: list[bytes] = []
         for stored in instances:
-            header = await self._header(stored)
+            header = await self._header(stored, self._archive.open)
             uri = _bulk_uri(stored, base)
             parts.append(
                 await trio.to_thread.run_sync(
@@ -213,9 +222,13 @@ class Metadata:
         response = multipart_response(DICOM_XML, parts, headers)
         return with_warning(response, len(named) - len(instances), len(named), base)
 
-    async def _header(self, stored: StoredInstance) -> Header:
+    async def _header(
+        self,
+        stored: StoredInstance,
+        open_stored: Callable[[StoredInstance], Awaitable[ObjectReader]],
+    ) -> Header:
         try:
-            async with await self._archive.open(stored) as reader:
+            async with await open_stored(stored) as reader:
                 return await header_of(reader, stored)
         except KeyError:
             raise HttpError(410, "GONE", "an object is not there any more") from None
@@ -268,6 +281,15 @@ def _joined(request: Request, contents: Sequence[SeriesContent], *, is_gzip: boo
                 await trio.lowlevel.checkpoint()
 
     return Response(headers=headers, body=pieces(), length=length)
+
+
+def _written(instances: Sequence[tuple[_Known, Header | None]], base: str) -> list[bytes]:
+    return [
+        one.text(base)
+        if header is None
+        else with_url(fragment_of(header, one.stored), _url(one.stored, base))
+        for one, header in instances
+    ]
 
 
 def _url(stored: StoredInstance, base: str) -> str:

@@ -6,7 +6,6 @@ later cuts the connection, so that half a study never looks like a whole one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final
@@ -20,6 +19,7 @@ from isocenter.engine.uid import (
     UNCOMPRESSED,
 )
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.opened_ahead import OpenedAhead
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.object_reader import ObjectReader, is_file_backed
@@ -27,7 +27,7 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.errors import StorageError
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
-from isocenter.services.net.http.messages import HttpError, Piece, Request, Response
+from isocenter.services.net.http.messages import Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
@@ -48,7 +48,6 @@ _ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
 #: Web services do not use them (PS3.18 8.7.3): sent as Explicit VR Little Endian.
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
 _PIECE: Final = 1 << 20
-_OPENED_AT_ONCE: Final = 8
 OpenStored = Callable[[StoredInstance], Awaitable[ObjectReader]]
 
 
@@ -185,9 +184,8 @@ class Retrieve:
         self, outgoing: Sequence[_Outgoing], boundary: str, base: str
     ) -> AsyncGenerator[Sequence[Piece], None]:
         writer = MultipartWriter(boundary)
-        async with AsyncExitStack() as stack:
-            ahead = _Ahead(self._archive, [one.stored for one in outgoing if one.is_as_stored])
-            stack.push_async_callback(ahead.close)
+        as_stored = [one.stored for one in outgoing if one.is_as_stored]
+        async with OpenedAhead(self._archive, as_stored) as ahead:
             for one in outgoing:
                 before = [writer.begin_part(one.headers(base))]
                 async with aclosing(self._bytes_of(one, ahead.open)) as pieces:
@@ -250,50 +248,3 @@ class Retrieve:
                     yield bytes(piece)
 
             yield await stack.enter_async_context(aclosing(anew()))
-
-
-class _Ahead:
-    """Opens objects some at a time, in the order in which they are sent.
-
-    A task of its own, as transfers over DIMSE have, cannot live in a body that is made while it is
-    sent; but most of what is sent never passes through here: it is enough that the system begins
-    to fetch the next objects while one is sent.
-    """
-
-    def __init__(self, archive: Archive, instances: Sequence[StoredInstance]) -> None:
-        self._archive = archive
-        self._todo = deque(instances)
-        self._opened: dict[str, ObjectReader | None] = {}
-
-    async def open(self, stored: StoredInstance) -> ObjectReader:
-        """As `Archive.open`."""
-        key = stored.object_key
-        if key not in self._opened and self._todo:
-            some = [self._todo.popleft() for _ in range(min(_OPENED_AT_ONCE, len(self._todo)))]
-            keys = [one.object_key for one in some]
-            found = await self._archive.store.open_ahead(keys, reads=False)
-            self._opened.update(zip(keys, found, strict=True))
-        reader = self._opened.pop(key, None)
-        return await self._archive.open(stored) if reader is None else reader
-
-    async def close(self) -> None:
-        """Close what was opened and not asked for."""
-        while self._opened:
-            _, reader = self._opened.popitem()
-            if reader is not None:
-                await reader.__aexit__(None, None, None)
-
-
-async def check_readable(archive: Archive, stored: StoredInstance) -> None:
-    """Whether an object can be opened.
-
-    Raises:
-        HttpError: it is gone (410), or cannot be read now (503).
-    """
-    try:
-        async with await archive.open(stored):
-            pass
-    except KeyError:
-        raise HttpError(410, "GONE", "the object is not there any more") from None
-    except (OSError, StorageError) as error:
-        raise HttpError(503, "UNAVAILABLE", "the object cannot be read now") from error
