@@ -11,7 +11,7 @@ import pytest
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request
-from isocenter.services.net.http.records import HttpLimitReached, RequestAnswered
+from isocenter.services.net.http.notices import HttpLimitReached, RequestAnswered
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import InstancesRead, Notice, Notices, QueryAnswered
 from isocenter.services.security.access.failed_sign_ins import SignInFailed

@@ -19,7 +19,7 @@ from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.forwarded import TrustedProxies
 from isocenter.services.net.http.limits import HttpLimits
-from isocenter.services.net.http.records import HttpLimitReached
+from isocenter.services.net.http.notices import HttpLimitReached
 from isocenter.services.net.http.request_limits import RequestLimiter, RequestLimits
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.http.server import HttpServer

@@ -20,7 +20,7 @@ from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.monitoring.metric_table import METRICS, register
-from isocenter.services.net.http.records import HttpLimitReached, RequestAnswered
+from isocenter.services.net.http.notices import HttpLimitReached, RequestAnswered
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,

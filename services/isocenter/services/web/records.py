@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from isocenter.services.net.http.application import Answered, Handler
 from isocenter.services.net.http.messages import Request
-from isocenter.services.net.http.records import RequestAnswered
+from isocenter.services.net.http.notices import RequestAnswered
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import InstancesRead, Notices, QueryAnswered
 from isocenter.services.web.principal import Principal, caller_of

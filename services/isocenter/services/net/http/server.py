@@ -16,7 +16,7 @@ from isocenter.services.net.http.connection import HttpConnection, connection_sc
 from isocenter.services.net.http.exchange import Application
 from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
 from isocenter.services.net.http.limits import DEFAULT_HTTP_LIMITS, HttpLimits
-from isocenter.services.net.http.records import HttpLimitReached
+from isocenter.services.net.http.notices import HttpLimitReached
 from isocenter.services.net.listeners import AcceptBackoff, ListenAddress
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.net.tls.transport import tls_transport

@@ -15,7 +15,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
 from isocenter.services.net.http.protocol import FileRegion
-from isocenter.services.net.http.ranged import ranged_response
+from isocenter.services.net.http.ranged_response import ranged_response
 
 #: What browsers do with a file depends on it; what is not here is a download.
 MEDIA_TYPES: Final = {

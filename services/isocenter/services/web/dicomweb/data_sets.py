@@ -32,7 +32,11 @@ from isocenter.services.net.http.multipart import (
     PartStarted,
     boundary_of,
 )
-from isocenter.services.web.dicomweb.framing import WORTH_GZIP, gzipped, multipart_response
+from isocenter.services.web.dicomweb.multipart_responses import (
+    WORTH_GZIP,
+    gzipped,
+    multipart_response,
+)
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,

@@ -24,7 +24,7 @@ from isocenter.services.net.http.conditions import (
     requested_range,
 )
 from isocenter.services.net.http.messages import HttpError, Request, Response
-from isocenter.services.web.dicomweb.framing import boundary_for
+from isocenter.services.web.dicomweb.multipart_responses import boundary_for
 
 _DOCUMENT: Final = 0x00420011
 _DOCUMENT_LENGTH: Final = 0x00420015

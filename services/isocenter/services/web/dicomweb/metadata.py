@@ -24,7 +24,7 @@ from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.xml_writer import xml_of
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import HttpError, Request, Response
-from isocenter.services.web.dicomweb.framing import boundary_for, multipart_response
+from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_response
 from isocenter.services.web.dicomweb.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,

@@ -1,4 +1,4 @@
-"""Answers of which a part is gone (PS3.18 10.4.3.1): 206, with a Warning and the rest."""
+"""Answers of which a part is gone (PS3.18 10.4.3.1): 206 and a Warning."""
 
 from __future__ import annotations
 

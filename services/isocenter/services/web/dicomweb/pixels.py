@@ -24,10 +24,10 @@ from isocenter.services.net.http.conditions import (
 )
 from isocenter.services.net.http.messages import HttpError, Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
-from isocenter.services.net.http.ranged import ranged_response
+from isocenter.services.net.http.ranged_response import ranged_response
 from isocenter.services.web.dicomweb.frame_bodies import FrameBodies, FramePieces, StoredImage
-from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.metadata import header_of
+from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.representations import (
     OCTET_STREAM,
     STORED,

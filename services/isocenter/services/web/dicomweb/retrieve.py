@@ -30,7 +30,7 @@ from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
 from isocenter.services.net.http.protocol import FileRegion
-from isocenter.services.web.dicomweb.framing import boundary_for, multipart_type
+from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.representations import (
     DICOM,

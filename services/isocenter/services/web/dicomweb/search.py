@@ -16,8 +16,12 @@ from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.dicom.json_xml import xml_of_json
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.notices import Notices, SearchAnswered, SearchOutcome
-from isocenter.services.web.dicomweb.framing import WORTH_GZIP, gzipped, multipart_response
 from isocenter.services.web.dicomweb.index_json import json_attributes
+from isocenter.services.web.dicomweb.multipart_responses import (
+    WORTH_GZIP,
+    gzipped,
+    multipart_response,
+)
 from isocenter.services.web.dicomweb.object_attributes import pick
 from isocenter.services.web.dicomweb.object_search import Found, ObjectSearch, TooBroadError
 from isocenter.services.web.dicomweb.representations import (

@@ -27,8 +27,8 @@ from isocenter.services.net.http.multipart import (
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.bulk_spool import BulkSpool
 from isocenter.services.web.dicomweb.described_objects import DescribedObjects
-from isocenter.services.web.dicomweb.framing import multipart_response
 from isocenter.services.web.dicomweb.incoming import Incoming
+from isocenter.services.web.dicomweb.multipart_responses import multipart_response
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
     DICOM_JSON,

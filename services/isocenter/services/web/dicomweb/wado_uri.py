@@ -36,7 +36,7 @@ from isocenter.services.net.http.media_types import AcceptedRange, MediaTypeErro
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.web.dicomweb.deletion import Trashed, gone
 from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
-from isocenter.services.web.dicomweb.framing import boundary_for
+from isocenter.services.web.dicomweb.multipart_responses import boundary_for
 from isocenter.services.web.dicomweb.rendered import Rendered
 from isocenter.services.web.dicomweb.representations import DICOM
 from isocenter.services.web.dicomweb.resources import PLACES
