@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
+import trio
+
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
@@ -144,6 +146,7 @@ class ObjectSearch:
                     raise _SpentError
                 self._left -= 1
                 if fragment is not None:
+                    await trio.lowlevel.checkpoint()  # others have their turn
                     yield self._attributes.unpacked(stored, fragment, dictionary)
                 elif (item := await self._attributes.read(stored)) is not None:
                     yield item
