@@ -65,6 +65,8 @@ def first(accept: str | None, query: str = "") -> Wanted:
         ("multipart/related; type=image/x-dicom+rle", "image/dicom-rle", None, True),
         ("application/json", "application/dicom+json", None, False),
         ("multipart/related", "*/*", "*", True),
+        ("image/jpg", "image/jpeg", None, False),
+        ("multipart/related; type='application/dicom'", "application/dicom", None, True),
         ("application/dicom; transfer-syntax=nonsense", "application/dicom", "none", False),
     ],
 )
@@ -99,6 +101,9 @@ def test_choice() -> None:
     assert choose(request_of("application/dicom"), OBJECTS)[0] is OBJECTS[1]
     ohif = "application/dicom+json, multipart/related; type=application/octet-stream"
     assert choose(request_of(ohif), [JSON])[0] is JSON
+    with pytest.raises(HttpError) as caught:
+        choose(request_of('multipart/related; type="nonsense"'), OBJECTS)
+    assert caught.value.status == 406
     with pytest.raises(HttpError) as caught:
         choose(request_of("text/html"), OBJECTS)
     assert caught.value.status == 406

@@ -98,6 +98,8 @@ def test_an_image_is_jpeg_unless_something_else_is_wanted(url: str) -> None:
     browser = "text/html,application/xhtml+xml,image/avif,image/webp,*/*;q=0.8"
     assert get(url, ct, browser).headers["content-type"] == "image/jpeg"
     assert get(url, ct, contentType="image/png").headers["content-type"] == "image/png"
+    # Not the name of a media type, and what many write.
+    assert get(url, ct, contentType="image/jpg").headers["content-type"] == "image/jpeg"
     assert (
         get(url, ct, contentType="image/jp2,image/gif;q=0.5").headers["content-type"] == "image/gif"
     )

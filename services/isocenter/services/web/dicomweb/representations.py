@@ -42,10 +42,15 @@ NEW_NAMES: Final = {
     "image/x-dicom-rle": "image/dicom-rle",
     "image/x-dicom+rle": "image/dicom-rle",
     "image/jhc": "image/jphc",
+    "image/jpg": "image/jpeg",
     "application/json": DICOM_JSON,
     "application/xml": DICOM_XML,
     "text/xml": DICOM_XML,
 }
+
+
+#: Covers nothing that there is.
+_NOTHING: Final = MediaType("none/none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +107,9 @@ def _wanted(accepted: AcceptedRange) -> Wanted:
     if outer.name == MULTIPART:
         is_multipart = True
         try:
-            inner = parse_media_type(outer.parameter("type") or "*/*")
+            inner = parse_media_type((outer.parameter("type") or "*/*").strip("'"))
         except MediaTypeError:
-            inner = MediaType("*/*")
+            inner = _NOTHING
     elif outer.name == "*/*":
         is_multipart = None
     syntax = outer.parameter("transfer-syntax") or inner.parameter("transfer-syntax")

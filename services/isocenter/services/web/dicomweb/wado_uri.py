@@ -32,13 +32,18 @@ from isocenter.services.dicom.pixels.rendering.options import (
 )
 from isocenter.services.dicom.structured_report import is_report, report_html, report_text
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
-from isocenter.services.net.http.media_types import AcceptedRange, MediaTypeError, parse_accept
+from isocenter.services.net.http.media_types import (
+    AcceptedRange,
+    MediaType,
+    MediaTypeError,
+    parse_accept,
+)
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.web.dicomweb.deletion import Trashed, gone
 from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for
 from isocenter.services.web.dicomweb.rendered import Rendered
-from isocenter.services.web.dicomweb.representations import DICOM
+from isocenter.services.web.dicomweb.representations import DICOM, NEW_NAMES
 from isocenter.services.web.dicomweb.resources import PLACES
 from isocenter.services.web.dicomweb.retrieve import Retrieve
 
@@ -121,12 +126,14 @@ class WadoUri:
         said = request.parameter("contentType")
         for wanted in _ranges(said or request.header("accept") or "*/*"):
             name = wanted.range.name
+            # Pictures have other names, too; of what else has them, the others are meant here.
+            pictured = MediaType(NEW_NAMES.get(name, name) if name.startswith("image/") else name)
             if name == "*/*" and not held:
                 return await self._usual(request, stored)
             if name == "image/*" and not is_document:
                 return JPEG
             for one in there_is:
-                if wanted.range.covers(one) or (name == "video/*" and one == held):
+                if pictured.covers(one) or (name == "video/*" and one == held):
                     return one
             if name in ("video/mpeg", "application/octet-stream") and held.startswith("video/"):
                 return held
