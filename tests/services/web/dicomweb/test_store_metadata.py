@@ -6,17 +6,23 @@ import io
 import json
 from base64 import b64encode
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import httpx
 import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
+from isocenter.services.web.dicomweb import described_objects
 from support.dicomweb import body, multipart, served
 
+#: All as long.
+NUMBERS = count(1_000_000)
 DICOM_JSON = "application/dicom+json"
 DICOM_XML = "application/dicom+xml"
 OCTETS = "application/octet-stream"
@@ -456,11 +462,49 @@ def test_an_unknown_transfer_syntax_fails_by_itself(url: str) -> None:
 
 
 def test_metadata_have_a_bound(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from isocenter.services.web.dicomweb import described_objects
-
     monkeypatch.setattr(described_objects, "MOST_METADATA", 1000)
-    answer = post(url, body(DICOM_JSON, (DICOM_JSON, b"[" + b" " * 2000 + b"]")))
-    assert answer.status_code == 413
+    sent = body(DICOM_JSON, (DICOM_JSON, b"[" + b" " * 2000 + b"]"))
+    assert post(url, sent).status_code == 413
+    monkeypatch.setattr(described_objects, "MOST_METADATA", 1 << 20)
+    assert post(url, sent).status_code == 400  # it holds no object
+    # What others hold counts as well, as long as they hold it.
+    monkeypatch.setattr(described_objects, "MOST_METADATA_OF_ALL", 3000)
+    assert post(url, sent).status_code == 400
+    other = body(DICOM_JSON, (DICOM_JSON, b"[" + b" " * 1500), (DICOM_JSON, b" " * 1500))
+    answer = post(url, other)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert post(url, sent).status_code == 400
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_body_that_is_cut_or_changed_is_never_stored_as_another(
+    url: str, data: st.DataObject
+) -> None:
+    """Wherever it is cut, nothing is; whatever byte is changed, what is stored has its pixels."""
+    uid = f"1.2.3.1.3.{next(NUMBERS)}"
+    sent = body(
+        DICOM_JSON,
+        (DICOM_JSON, json.dumps([metadata(uid)]).encode()),
+        (OCTETS, f"bulk/{uid}", SAMPLES),
+    )
+    content: bytes = sent["content"]
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        sent["content"] = content[:place]
+        # What follows the last delimiter says nothing.
+        expected = (200,) if place >= len(content) - 2 else (400,)
+    else:
+        changed = bytes([data.draw(st.integers(0, 255))])
+        sent["content"] = content[:place] + changed + content[place + 1 :]
+        expected = (200, 202, 400, 409)
+    answer = post(url, sent)
+    assert answer.status_code in expected, answer.text
+    for item in items(answer, "00081199") if answer.status_code in (200, 202) else []:
+        found = retrieved(url, item["00081155"]["Value"][0])
+        assert len(found.get("PixelData", SAMPLES)) == len(SAMPLES)
+    if expected == (400,):
+        assert httpx.get(f"{url}/instances?SOPInstanceUID={uid}").json() == []
 
 
 def test_a_body_that_is_packed_is_refused(url: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import trio
 
@@ -43,8 +44,12 @@ from isocenter.services.web.dicomweb.store_outcomes import NOT_OF_CLASS, SYNTAX_
 
 log = logging.getLogger("isocenter.http")
 
-#: Bytes of all metadata of a request; ten times as much is held while they are read.
-MOST_METADATA: Final = 64 << 20
+#: Bytes of all metadata of a request, and of all requests at once; ten times as much is held.
+MOST_METADATA: Final = 32 << 20
+MOST_METADATA_OF_ALL: Final = 64 << 20
+#: Objects that are made at once, of all requests: a picture may take twice what `MOST_HELD` says.
+_MOST_MADE: Final = 2
+RETRY_SECONDS: Final = 10
 _DOCUMENT: Final = 0x00420011
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
@@ -74,14 +79,23 @@ class _Refusal:
     sop_instance_uid: str
 
 
+class Workshop:
+    """What all requests share that make objects: room for metadata, and for those being made."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.limiter = trio.CapacityLimiter(_MOST_MADE)
+
+
 class DescribedObjects:
-    """Makes objects of metadata and bulk data, and hands them to *incoming*.
+    """Makes objects of metadata and bulk data, and hands them to *incoming*.  A context manager.
 
     Attributes:
         unreadable: why metadata could not be read; empty: they could.
     """
 
-    def __init__(self, incoming: Incoming, spool: BulkSpool) -> None:
+    def __init__(self, workshop: Workshop, incoming: Incoming, spool: BulkSpool) -> None:
+        self._workshop = workshop
         self._incoming = incoming
         self._spool = spool
         self._waiting: dict[int, _Described] = {}
@@ -94,6 +108,18 @@ class DescribedObjects:
         self._is_xml = False
         self._syntax = ""
         self.unreadable = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._workshop.held -= self._length
+        self._length = 0
 
     # Metadata.
 
@@ -111,14 +137,20 @@ class DescribedObjects:
         """Some of it.
 
         Raises:
-            HttpError: metadata are too long (413).
+            HttpError: metadata are too long (413), or others have too many as well (503).
         """
         self._length += len(data)
+        self._workshop.held += len(data)
         if self._length > MOST_METADATA:
             raise HttpError(
                 413, "TOO_LARGE",
                 f"metadata are longer than {MOST_METADATA >> 20} MiB; send fewer objects at once, "
                 "and long values as bulk data",
+            )  # fmt: skip
+        if self._workshop.held > MOST_METADATA_OF_ALL:
+            raise HttpError(
+                503, "BUSY", "other requests bring metadata; try again in a moment",
+                [("retry-after", str(RETRY_SECONDS))],
             )  # fmt: skip
         self._text += data
 
@@ -127,7 +159,7 @@ class DescribedObjects:
         text, self._text = bytes(self._text), bytearray()
         read = read_xml if self._is_xml else read_json
         try:
-            models = await trio.to_thread.run_sync(read, text)
+            models = await trio.to_thread.run_sync(read, text, limiter=self._workshop.limiter)
         except ModelError as error:
             self.unreadable = str(error)
             self._incoming.refuse(Status.CANNOT_UNDERSTAND, f"metadata: {error}")
@@ -169,7 +201,9 @@ class DescribedObjects:
 
     async def _make(self, number: int) -> None:
         described = self._waiting.pop(number)
-        made = await trio.to_thread.run_sync(_made, described, self._spool)
+        made = await trio.to_thread.run_sync(
+            _made, described, self._spool, limiter=self._workshop.limiter
+        )
         if isinstance(made, _Refusal):
             self._incoming.refuse(
                 made.status,

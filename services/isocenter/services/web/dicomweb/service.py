@@ -124,7 +124,7 @@ _STORED: Final = (
     Answer(409, "None is stored; the answer says why.", Payload.EITHER),
     Answer(413, "Metadata are too long."),
     Answer(415, "The body is of a media type that is not taken, or packed."),
-    Answer(503, "There is no room for any of it now (`Retry-After`).", Payload.EITHER),
+    Answer(503, "There is no room for it now (`Retry-After`).", Payload.EITHER),
 )
 
 

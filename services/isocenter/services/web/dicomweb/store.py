@@ -26,7 +26,7 @@ from isocenter.services.net.http.multipart import (
 )
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.bulk_spool import BulkSpool
-from isocenter.services.web.dicomweb.described_objects import DescribedObjects
+from isocenter.services.web.dicomweb.described_objects import DescribedObjects, Workshop
 from isocenter.services.web.dicomweb.incoming import Incoming
 from isocenter.services.web.dicomweb.multipart_responses import multipart_response
 from isocenter.services.web.dicomweb.representations import (
@@ -74,6 +74,7 @@ class Store:
         self._urls = urls
         self._notices = notices
         self._caller_of = caller_of
+        self._workshop = Workshop()
 
     async def __call__(self, request: Request) -> Response:
         """The handler of studies, and of one study."""
@@ -91,38 +92,33 @@ class Store:
         caller = self._caller_of(request)
         with BulkSpool(f"{base}/studies/") as spool:
             async with Incoming(self._archive, self._notices, caller, study) as incoming:
-                body = _Body(incoming, spool, kind)
-                if parser is None:
-                    await body.take_single(request)
-                else:
-                    await body.take_multipart(request, parser)
+                with DescribedObjects(self._workshop, incoming, spool) as described:
+                    body = _Body(incoming, spool, described, kind)
+                    if parser is None:
+                        await body.take_single(request)
+                    else:
+                        await body.take_multipart(request, parser)
         outcomes = incoming.outcomes
-        if body.unreadable and len(outcomes) == 1:
-            raise HttpError(400, "BAD_METADATA", f"the metadata: {body.unreadable}")
+        if described.unreadable and len(outcomes) == 1:
+            raise HttpError(400, "BAD_METADATA", f"the metadata: {described.unreadable}")
         if not outcomes:
             raise HttpError(400, "NO_INSTANCES", "the request holds no object")
         return _response(outcomes, base, is_xml=form.media_type == DICOM_XML)
 
 
 class _Body:
-    """The body of a request, handed on part by part.
+    """The body of a request, handed on part by part."""
 
-    Attributes:
-        unreadable: why metadata could not be read; empty: they could.
-    """
-
-    def __init__(self, incoming: Incoming, spool: BulkSpool, kind: str) -> None:
+    def __init__(
+        self, incoming: Incoming, spool: BulkSpool, described: DescribedObjects, kind: str
+    ) -> None:
         self._incoming = incoming
         self._spool = spool
         self._kind = kind
-        self._described = DescribedObjects(incoming, spool)
+        self._described = described
         self._has_begun = False
         #: What the part is that comes in; empty: nothing that is wanted.
         self._part = ""
-
-    @property
-    def unreadable(self) -> str:
-        return self._described.unreadable
 
     async def take_single(self, request: Request) -> None:
         await self._begin(MediaType(self._kind), "", "")
