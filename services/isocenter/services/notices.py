@@ -395,7 +395,7 @@ class CommitmentDone:
     """A storage commitment was verified, and its outcome is durable; its report follows.
 
     Attributes:
-        requester: AE title that asked.
+        requester: AE title that asked; over the web, who it was.
         committed, failed: SOP Instance UIDs.
     """
 

@@ -158,6 +158,23 @@ async def test_what_cannot_be_kept_is_asked_for_again(monkeypatch: pytest.Monkey
             assert "retry-after" in answer.headers
 
 
+async def test_who_is_told_of_steps_is_told_of_these() -> None:
+    settings = {
+        "peers": ["PACS@127.0.0.1:104"],
+        "mpps.notify": ["PACS"],
+        "server.ae_title": "ARCHIVE",
+    }
+    async with web_side(settings) as ask:
+        await ask("POST", PATH, model(begun()))
+        await ask("POST", f"{PATH}?update", model(ended()))
+        claimed = await ask.parts.stores.reports.claim("worker", 60, 10)
+        assert [each.report.event_type for each in claimed] == [1, 2]
+        for each in claimed:
+            report = each.report
+            assert (report.destination, report.calling_ae_title) == ("PACS", "ARCHIVE")
+            assert report.sop_instance_uid == UID
+
+
 async def test_dimse_and_the_web_see_the_same_steps() -> None:
     other = f"{UID}.2"
     async with web_side(listens=True) as ask:
