@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.metadata.maker import MetadataMaker, make_all
+from isocenter.services.archive.metadata.ports import SeriesContent, SeriesWork
 from isocenter.services.archive.metadata.verification import verify_metadata
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.reindexing import reindex
+from isocenter.services.errors import StorageError
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Response
 from isocenter.services.net.http.routing import NotFoundError, RouteTable
@@ -408,3 +412,32 @@ async def test_names_that_are_no_text_find_nothing(uid: str, tmp_path: Path) -> 
             with pytest.raises((HttpError, NotFoundError)) as nowhere:
                 await at.get(f"/dicomweb/{path}", PLAIN)
             assert getattr(nowhere.value, "status", 404) == 404
+
+
+async def test_made_in_the_background_also_after_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with served(tmp_path) as at:
+        records = await five(at)
+        book = at.stores.metadata
+        finished, due, faults = trio.Event(), book.due, [StorageError("the disk is full")]
+        finish = book.finish
+
+        async def due_or_fault(limit: int) -> Sequence[SeriesWork]:
+            if faults:
+                raise faults.pop()
+            return await due(limit)
+
+        async def finish_and_tell(work: SeriesWork, content: SeriesContent | None) -> bool:
+            is_kept = await finish(work, content)
+            finished.set()
+            return is_kept
+
+        monkeypatch.setattr(book, "due", due_or_fault)
+        monkeypatch.setattr(book, "finish", finish_and_tell)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.maker.run)
+            await finished.wait()
+            nursery.cancel_scope.cancel()
+        assert await at.are_made(STUDY)
+        assert len(await at.metadata(path_of(records[0]))) == 5
