@@ -136,6 +136,7 @@ async def test_the_answer_is_the_same_until_something_changes(tmp_path: Path) ->
         tag = header(first, "etag")
         assert tag is not None
         assert isinstance(first.body, list)
+        assert header(first, "content-location") == f"http://archive.example{url}"
         assert await body_of(first) == await body_of(await at.get(url))
         again = await at.get(url, {**GZIP, "if-none-match": tag})
         assert (again.status, again.body) == (304, b"")

@@ -92,13 +92,13 @@ class Metadata:
         is_gzip = accepts_gzip(request)
         contents = await self._contents(request, base)
         if contents is not None:
-            return _joined(request, contents, is_gzip=is_gzip)
+            return _joined(request, base, contents, is_gzip=is_gzip)
         named = await self._instances(request)
         instances = await self._there(named)
         request.told["instances"] = [one.stored for one in instances]
         digests = [one.stored.digest for one in instances]
         tag = entity_tag(boundary_for("metadata", base, str(is_gzip), str(FORMAT), *digests))
-        headers = _headers(tag, is_gzip=is_gzip)
+        headers = _headers(request, base, tag, is_gzip=is_gzip)
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
         first = await self._texts(instances[:1], base)
@@ -255,15 +255,20 @@ _VALID: Final = (
 )
 
 
-def _headers(tag: str, *, is_gzip: bool) -> list[tuple[str, str]]:
+def _headers(request: Request, base: str, tag: str, *, is_gzip: bool) -> list[tuple[str, str]]:
     encoding = [("content-encoding", "gzip")] if is_gzip else []
-    return [("etag", tag), *_VALID, ("content-type", DICOM_JSON), *encoding]
+    parents = parents_of(request)
+    uids = (parents[Level.STUDY], parents.get(Level.SERIES, ""), parents.get(Level.IMAGE, ""))
+    where = ("content-location", f"{instance_url(base, *uids)}/metadata")
+    return [("etag", tag), *_VALID, ("content-type", DICOM_JSON), where, *encoding]
 
 
-def _joined(request: Request, contents: Sequence[SeriesContent], *, is_gzip: bool) -> Response:
+def _joined(
+    request: Request, base: str, contents: Sequence[SeriesContent], *, is_gzip: bool
+) -> Response:
     """The metadata of series one behind the other, as they are kept."""
     tag = entity_tag(boundary_for("series", str(is_gzip), *(one.tag for one in contents)))
-    headers = _headers(tag, is_gzip=is_gzip)
+    headers = _headers(request, base, tag, is_gzip=is_gzip)
     if is_not_modified(request.header("if-none-match"), tag):
         return Response(status=304, headers=headers)
     parts = [_BEGIN]

@@ -9,6 +9,13 @@ from isocenter.storage.database.database import Connection
 #: What is kept beside what it counts: description and a query for the rows where they differ.
 _COUNTS: Final = (
     (
+        "series whose metadata nobody makes",
+        (
+            "SELECT count(*) FROM series WHERE NOT EXISTS (SELECT 1 FROM series_metadata "
+            "WHERE series_metadata.series_pk = series.series_pk)"
+        ),
+    ),
+    (
         "series with a wrong number of instances",
         (
             "SELECT count(*) FROM series WHERE num_instances <> "
