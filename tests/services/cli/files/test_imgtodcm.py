@@ -361,6 +361,7 @@ HUGE_PNG = _PNG[:16] + struct.pack(">II", 65535, 65535) + _PNG[24:]
         (mp4(b"av01"), [], 2, "video of kind 'av01'"),
         (mp4(level=51), [], 2, "level 5.1"),
         (mp4()[:1100], [], 2, "MP4"),
+        (mp4().replace(b"stsd", b"free"), [], 2, "damaged video file"),
         (codecs.png_encode(GRAY), ["--study-from", "nothing"], 1, "nothing: No such file"),
         (codecs.png_encode(GRAY), ["--study-from", str(DATA / "README.txt")], 1, "not DICOM"),
         (codecs.png_encode(GRAY), ["-k", "Nonsense=1"], 1, "no keyword"),

@@ -252,6 +252,7 @@ def test_video(url: str) -> None:
         ("7", "7FE00010", "image/tiff", b"II*\0", 0xC122),
         ("7", "7FE00010", "text/html", b"<html>", 0xC122),
         ("77.1.4.1", "7FE00010", "video/mp4", mp4(level=51), 0xA900),
+        ("77.1.4.1", "7FE00010", "video/mp4", mp4().replace(b"stts", b"free"), 0xA900),
         ("77.1.4.1", "7FE00010", "video/webm", b"x", 0xC122),
         ("104.1", "00420011", "application/pdf", b"no PDF", 0xA900),
         ("104.1", "00420011", "text/xml", CDA, 0xA900),

@@ -54,7 +54,7 @@ def read_video(file: IO[bytes], size: int) -> Video:
         if head[4:8] == b"ftyp":
             return _mp4(file, size)
         return _mpeg2(head, _pictures(file))
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, KeyError) as error:
         raise SourceError("is a damaged video file") from error
 
 
