@@ -24,6 +24,7 @@ from isocenter.services.net.http.messages import (
     Response,
     json_response,
 )
+from isocenter.services.net.http.protections import protections
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.net.http.request_limits import RequestLimiter
 from isocenter.services.net.http.routing import (
@@ -160,7 +161,9 @@ class RoutedApplication:
                 )
             status = response.status
             try:
-                await sender.send(response, self._common(request, name), request.method == "HEAD")
+                await sender.send(
+                    response, self._common(request, response.headers), request.method == "HEAD"
+                )
             except BaseException:
                 status = 499
                 raise
@@ -213,6 +216,12 @@ class RoutedApplication:
     ) -> Response:
         if route is not None:
             await self._authorize(request, route)
+            if (request.header("content-encoding") or "identity").strip().lower() != "identity":
+                # Nobody sends such bodies, and what they inflate to has no bound.
+                raise HttpError(
+                    415, "UNSUPPORTED_ENCODING", "send the body as it is, without Content-Encoding",
+                    [("accept-encoding", "identity")],
+                )  # fmt: skip
             if self._limiter is not None:
                 under_way.enter_context(self._limiter.one_more(self._caller_key(request)))
             return await route.handler(request)
@@ -235,11 +244,11 @@ class RoutedApplication:
         headers = (("cache-control", "no-store"), *error.headers)
         return json_response({"error": said}, error.status, headers)
 
-    def _common(self, request: Request, name: str) -> Headers:
-        """What every response says."""
+    def _common(self, request: Request, headers: Headers) -> Headers:
+        """What every response says, beside its own *headers*."""
         return [
-            ("x-content-type-options", "nosniff"),
-            ("x-request-id", name),
+            ("x-request-id", request.name),
+            *protections(headers),
             *self._origins.headers(request.header("origin")),
         ]
 

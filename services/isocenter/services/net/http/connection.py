@@ -7,10 +7,12 @@ works for somebody who does not listen.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+import orjson
 import trio
 
 from isocenter.engine.buffers import Buffer
@@ -26,6 +28,7 @@ from isocenter.services.net.http.http1 import Http1
 from isocenter.services.net.http.http2 import Http2
 from isocenter.services.net.http.limits import HttpLimits
 from isocenter.services.net.http.protocol import (
+    MOST_HEADER_BYTES,
     BodyReceived,
     ConnectionEnded,
     FileRegion,
@@ -53,6 +56,16 @@ _MOST_BEHIND: Final = 64 << 10
 #: goes on sending, sees the answer and no reset connection.
 _LINGER_BYTES: Final = 16 << 20
 _LINGER_SECONDS: Final = 2.0
+#: What is said of requests that are none: codes and messages.
+_BAD_REQUEST: Final = (
+    "BAD_REQUEST",
+    "this is no HTTP request, or may be understood in two ways",
+)
+_REFUSALS: Final = {
+    431: ("HEAD_TOO_LARGE", f"target and fields may have {MOST_HEADER_BYTES:,} bytes"),
+    501: ("NOT_IMPLEMENTED", "the only transfer coding is chunked"),
+    505: ("WRONG_VERSION", "ask by HTTP/1.1 or HTTP/2"),
+}
 
 
 class HttpConnection:
@@ -199,10 +212,17 @@ class HttpConnection:
         for exchange in self._exchanges.values():
             exchange.scope.cancel()
         if status:
-            body = b'{"error":{"code":"BAD_REQUEST","message":"not an HTTP request"}}'
+            name = secrets.token_hex(8)
+            log.info("%s: request %s was refused: %d", self._transport.peer_address, name, status)
+            code, message = _REFUSALS.get(status, _BAD_REQUEST)
+            error = {"code": code, "message": message, "request": name}
+            body = orjson.dumps({"error": error})
             headers = [
                 (b"content-type", b"application/json"),
                 (b"content-length", b"%d" % len(body)),
+                (b"cache-control", b"no-store"),
+                (b"x-content-type-options", b"nosniff"),
+                (b"x-request-id", name.encode("ascii")),
             ]
             outputs = self.protocol.begin_response(1, status, headers)
             await self.write([*outputs, *self.protocol.response_data(1, body)])

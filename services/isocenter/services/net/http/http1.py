@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, cast
 
 import h11
@@ -23,7 +24,13 @@ from isocenter.services.net.http.protocol import (
 
 #: The only one there is at a time.
 STREAM: Final = 1
+#: Of a field, what stands between its name and its value, and behind it.
+_FIELD_BYTES: Final = 4
 _UNBOUNDED: Final = 1 << 62
+_END: Final = b"\r\n\r\n"
+#: A line that ends with LF alone, or goes on in the next: h11 takes both, and who stands between
+#: may see other fields (RFC 9112 2.2, 5.2).
+_AMBIGUOUS: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
 )
@@ -39,6 +46,9 @@ class Http1:
         self._waits_for_continue = False
         self._is_going = False
         self._may_carry_body = True
+        self._is_chunked = False
+        #: The last bytes of a chunked body that h11 has taken.
+        self._consumed = b""
 
     @property
     def may_be_kept(self) -> bool:
@@ -71,29 +81,53 @@ class Http1:
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
         events: list[HttpEvent] = []
+        here = self._consumed + self._h11.trailing_data[0] if self._is_chunked else b""
         while not self._is_over:
+            if self._h11.their_state is h11.IDLE and _AMBIGUOUS.search(self._head()):
+                return [*events, *self._violated(400, "a head with lines that end in two ways")]
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
                 # h11's own words may quote what came.
                 return events + self._violated(error.error_status_hint, "malformed HTTP")
             if event is h11.NEED_DATA or event is h11.PAUSED:
+                if self._is_chunked:
+                    self._consumed = self._before_the_rest(here)[-len(_END) :]
                 return events
             if isinstance(event, h11.Request):
                 events += self._started(event)
+                here = self._h11.trailing_data[0] if self._is_chunked else b""
             elif isinstance(event, h11.Data):
                 events.append(BodyReceived(STREAM, event.data, len(event.data)))
             elif isinstance(event, h11.EndOfMessage):
+                if self._is_chunked and not self._ends_well(here):
+                    return [*events, *self._violated(400, "a body that ends in two ways")]
                 events.append(RequestEnded(STREAM))
             else:
                 self._is_over = True
                 events.append(ConnectionEnded())
         return events
 
+    def _before_the_rest(self, here: bytes) -> bytes:
+        """Of *here*, which was waiting a moment ago, what h11 has taken."""
+        return here[: len(here) - len(self._h11.trailing_data[0])]
+
+    def _ends_well(self, here: bytes) -> bool:
+        """Whether a chunked body that is over ends by CR LF CR LF, as it has to: h11 takes LF alone
+        there, and who stands between may see the end elsewhere."""
+        self._is_chunked, self._consumed, taken = False, b"", self._before_the_rest(here)
+        return taken.endswith(_END)
+
+    def _head(self) -> bytes:
+        """What of the next head is here."""
+        waiting = self._h11.trailing_data[0]
+        end = waiting.find(b"\r\n\r\n")
+        return waiting if end < 0 else waiting[:end]
+
     def _started(self, request: h11.Request) -> list[HttpEvent]:
         if request.http_version not in (b"1.0", b"1.1"):
             return self._violated(505, "a version of HTTP that is not known")
-        size = sum(len(name) + len(value) for name, value in request.headers)
+        size = sum(len(name) + len(value) + _FIELD_BYTES for name, value in request.headers)
         if size + len(request.target) > MOST_HEADER_BYTES:  # h11 bounds what is not complete
             return self._violated(431, "a request with too large a head")
         names = [name for name, _ in request.headers]
@@ -104,6 +138,7 @@ class Http1:
             return self._violated(400, "a request with two lengths")
         self._waits_for_continue = self._h11.they_are_waiting_for_100_continue
         self._may_carry_body = request.method != b"HEAD"
+        self._is_chunked = b"transfer-encoding" in names
         headers = tuple(
             (bytes(name), bytes(value))
             for name, value in request.headers

@@ -26,6 +26,7 @@ from h2.exceptions import (
     StreamClosedError,
 )
 from h2.settings import SettingCodes, Settings
+from hpack import HPACKError
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.net.addresses import is_authority
@@ -83,6 +84,7 @@ class Http2:
         self._h2.increment_flow_control_window(_CONNECTION_WINDOW - 65_535)
         self._open: set[int] = set()
         self._resets = 0
+        self._farewell = b""
         self._is_over = False
         self._is_going = False
 
@@ -120,6 +122,10 @@ class Http2:
                         self._is_over = True
                         events.append(ConnectionEnded())
         except ProtocolError as error:
+            if isinstance(error.__cause__, HPACKError):
+                # h2 says PROTOCOL_ERROR; the peer is to know that its encoder is at fault (4.3).
+                self._h2.clear_outbound_data_buffer()
+                self._farewell = self._go_away(ErrorCodes.COMPRESSION_ERROR)
             return [*events, *self._violated(type(error).__name__)]
         if self._resets > _MOST_RESETS:
             self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
@@ -159,6 +165,7 @@ class Http2:
         ):
             refused = ErrorCodes.REFUSED_STREAM if self._is_going else ErrorCodes.PROTOCOL_ERROR
             self._h2.reset_stream(stream, refused)
+            self._resets += 1
             return []
         self._open.add(stream)
         head = RequestHead(
@@ -179,7 +186,8 @@ class Http2:
         return [BodyReceived(stream, event.data or b"", credit)]
 
     def take_output(self) -> Buffer:
-        return self._h2.data_to_send()
+        farewell, self._farewell = self._farewell, b""
+        return self._h2.data_to_send() + farewell
 
     def proceed(self, stream: int) -> None:
         pass  # the window has been open from the beginning
@@ -233,9 +241,11 @@ class Http2:
             return []
         self._is_going = True
         # h2 would close at once: here what is under way is still answered (RFC 9113 6.8).
+        return [self._h2.data_to_send(), self._go_away(ErrorCodes.NO_ERROR)]
+
+    def _go_away(self, error: ErrorCodes) -> bytes:
         last = self._h2.highest_inbound_stream_id
-        frame = struct.pack(">HBBBIII", 0, 8, 7, 0, 0, last, ErrorCodes.NO_ERROR)
-        return [self._h2.data_to_send(), frame]
+        return struct.pack(">HBBBIII", 0, 8, 7, 0, 0, last, error)
 
     def _say(self, stream: int, call: Callable[[], None]) -> list[Output]:
         """The frames that *call* makes; none, when the peer has given the stream up."""

@@ -212,12 +212,6 @@ class _Body:
 
 
 def _content_type(request: Request) -> MediaType:
-    encoding = (request.header("content-encoding") or "identity").strip().lower()
-    if encoding != "identity":
-        raise HttpError(
-            415, "UNSUPPORTED_ENCODING", "send the body as it is, without Content-Encoding",
-            [("accept-encoding", "identity")],
-        )  # fmt: skip
     said = request.header("content-type")
     try:
         found = parse_media_type(said or "")
