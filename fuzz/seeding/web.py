@@ -20,8 +20,15 @@ def http() -> Seeds:
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "old": b"\2\1GET / HTTP/1.0\r\n\r\n",
         "http2": b"\3\11" + _http2(),
+        "frames": b"\5\3" + _frames(),
         "path": b"\4\0/studies/1.2%2F3/bulk/a/b\nbytes=5-9",
     }
+
+
+def _frames() -> bytes:
+    """A message in two pieces with a ping between them, bytes, and the end; masked by nothing."""
+    pieces = ((1, b"one"), (0x89, b"two"), (0x80, b"three"), (0x82, b"\0\1"), (0x88, b"\3\xe8bye"))
+    return b"".join(bytes([head, 0x80 | len(data)]) + bytes(4) + data for head, data in pieces)
 
 
 def _http2() -> bytes:

@@ -1,7 +1,7 @@
 """Invariant: whatever an HTTP client sends is requests or a fault, the same however it is cut.
 
 Input: a byte for what it is, a byte for how it is cut, then a multipart body, an `Accept`, a stream
-of HTTP/1.1 or HTTP/2, or a path with a range.
+of HTTP/1.1 or HTTP/2, a path with a range, or the frames of a WebSocket.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ from isocenter.services.net.http.routing import (
     Route,
     RouteTable,
 )
+from isocenter.services.net.http.websocket import (
+    MessageReceived,
+    PongReceived,
+    SocketClosed,
+    WebSocketProtocol,
+)
 
 _TABLE: Final = RouteTable(
     [
@@ -48,7 +54,7 @@ _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 def run(data: bytes) -> None:
     if len(data) < 2:
         return
-    kind, every, rest = data[0] % 5, data[1] % 32 + 1, data[2:]
+    kind, every, rest = data[0] % 6, data[1] % 32 + 1, data[2:]
     if kind == 0:
         assert _told(rest, len(rest) or 1) == _told(rest, every)
     elif kind == 1:
@@ -58,8 +64,10 @@ def run(data: bytes) -> None:
     elif kind == 3:
         _requests(Http2("https"), _PREFACE + rest, len(rest) + len(_PREFACE))
         _requests(Http2("https"), _PREFACE + rest, every)
-    else:
+    elif kind == 4:
         _path(rest)
+    else:
+        assert _frames(rest, len(rest) or 1) == _frames(rest, every)
 
 
 def _pieces(data: bytes, every: int) -> Iterator[bytes]:
@@ -134,6 +142,22 @@ def _requests(protocol: HttpProtocol, stream: bytes, every: int) -> list[object]
                 if protocol.may_be_kept:
                     events += protocol.next_request()
         protocol.take_output()
+    return found
+
+
+def _frames(stream: bytes, every: int) -> list[object]:
+    """What a WebSocket tells: messages, and one end, within their bounds."""
+    protocol = WebSocketProtocol(_LENGTH)
+    found: list[object] = []
+    for piece in _pieces(stream, every):
+        for event in protocol.receive(piece):
+            assert not found or not isinstance(found[-1], SocketClosed)
+            if isinstance(event, MessageReceived):
+                assert len(event.data) <= _LENGTH
+            if not isinstance(event, PongReceived):
+                found.append(event)
+        output = protocol.take_output()
+        assert len(output) <= 2 + 125
     return found
 
 

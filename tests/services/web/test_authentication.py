@@ -417,3 +417,68 @@ async def test_tokens_that_cannot_be_looked_up_are_no_failure_of_their_holder(
     error = await refused(access, with_token(f"Bearer {text}"), "read")
     assert (error.status, error.code) == (503, "UNAVAILABLE")
     assert not told
+
+
+# -- WebSockets, and what browsers add by themselves ----------------------------------------
+
+
+def as_websocket(request: Request) -> Request:
+    request._scope["isocenter.upgrade"] = object()
+    return request
+
+
+async def test_a_websocket_is_for_pages_of_ours(tmp_path: Path) -> None:
+    access = access_of(tmp_path)
+    for own in (request_of(), request_of(origin="http://localhost:8080")):
+        await access(as_websocket(own), route_of("read"))
+    for other in (
+        request_of(origin="http://evil.example"),
+        request_of(origin="null"),
+        request_of(sec_fetch_site="cross-site"),
+    ):
+        error = await refused(access, as_websocket(other), "read")
+        assert (error.status, error.code) == (403, "OTHER_ORIGIN")
+
+
+async def test_what_a_browser_does_with_a_certificate_must_be_a_page_of_ours(
+    tmp_path: Path,
+) -> None:
+    access = access_of(tmp_path)
+    more: dict[str, Any] = {
+        "client": "10.0.0.7",
+        "host": "archive.example",
+        "scheme": "https",
+        "identity": identity_of("VIEWER"),
+    }
+    await access(request_of("POST", origin="https://archive.example", **more), ROUTE)
+    await access(request_of("GET", origin="https://evil.example", **more), ROUTE)
+    error = await refused(access, request_of("POST", origin="https://evil.example", **more))
+    assert error.code == "OTHER_ORIGIN"
+    socket = as_websocket(request_of("GET", origin="https://evil.example", **more))
+    assert (await refused(access, socket, "read")).code == "OTHER_ORIGIN"
+
+
+async def test_who_is_allowed_still(tmp_path: Path) -> None:
+    carol = User(name="carol", roles=("Viewer",))
+    text, tokens = await one_api_token(tmp_path)
+    access = WebAccess(control(tmp_path, users(carol)), heard()[0], tokens)
+    request = with_token(f"Bearer {text}")
+    assert await access.is_allowed_still(request), "nobody is known yet"
+    await access(request, route_of("read"))
+    assert await access.is_allowed_still(request)
+    store = tokens._tokens
+    assert isinstance(store, KnownTokens)
+    token_id = request.caller.token_id
+    store.fault = StorageError("the disk is gone")
+    assert await access.is_allowed_still(request), "nobody knows better"
+    store.fault = None
+    await store.revoke(token_id, 1.0)
+    assert not await access.is_allowed_still(request)
+    for user, ends_at, is_allowed in (
+        ("carol", None, True),
+        ("nobody", None, False),
+        ("carol", time.time() - 1, False),
+        ("", time.time() + 60, True),
+    ):
+        request.caller = Principal(permissions={}, user=user, ends_at=ends_at)
+        assert await access.is_allowed_still(request) is is_allowed

@@ -80,7 +80,7 @@ async def test_revoked_by_one_process_is_refused_by_all_at_once(tmp_path: Path) 
         assert await commands.revoke(token.token_id, NOW)
         with pytest.raises(PolicyError, match=f"{token.token_id} is revoked"):
             await verifier.verify(text)
-        assert not await verifier.is_valid(token.token_id)
+        assert await verifier.still_valid(token.token_id) is None
 
 
 async def test_it_ends_by_itself(tokens: ApiTokens) -> None:

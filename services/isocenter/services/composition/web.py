@@ -235,6 +235,7 @@ def web_server(
         origins=origins,
         proxies=proxies,
         on_answered=RequestRecords(notices),
+        is_allowed_still=authorize.is_allowed_still,
         limiter=limiter,
         caller_key=caller_key,
         error_page=partial(error_page, pages),

@@ -93,6 +93,8 @@ class WebAccess:
         if route.needs == PUBLIC:
             return
         principal = await self._principal(request)
+        if request.wants_websocket:
+            self._check_origin(request, "WEBSOCKET")
         request.caller = principal
         lacking = without(permissions_for(route), principal.permissions)
         if lacking:
@@ -115,7 +117,7 @@ class WebAccess:
         if not request.is_passed_on:
             # What a proxy shows, or where it is, tells nothing of who has asked it.
             if request.identity is not None:
-                self._check_origin(request)  # browsers show certificates also for others
+                self._check_origin(request, request.method)
                 return self._by_certificate(request, request.identity)
             if request.scheme == "http" and is_loopback(request.peer):
                 self._check_local(request)
@@ -268,17 +270,46 @@ class WebAccess:
             raise HttpError(
                 403, "WRONG_HOST", "ask for 127.0.0.1, [::1] or localhost: other names are not ours"
             )
-        self._check_origin(request)
+        self._check_origin(request, request.method)
 
-    def _check_origin(self, request: Request) -> None:
-        """Whether a page of ours, or a program, asks for what changes something.
+    def _check_origin(self, request: Request, method: str) -> None:
+        """What a browser adds by itself, where it is and its certificate, proves nothing of the
+        page that asks; and a WebSocket is read by a page of any origin.
 
         Raises:
             HttpError: it is a page's of another origin (403).
         """
         own = [f"{request.scheme}://{request.authority}", *filter(None, [self._own_origin])]
-        if not may_change(request.method, own, self._origins, request.header):
+        if not may_change(method, own, self._origins, request.header):
             raise HttpError(403, "OTHER_ORIGIN", "a page of another origin may change nothing here")
+
+    async def is_allowed_still(self, request: Request) -> bool:
+        """Whether what a caller has shown is still worth something; what it may do of now is asked
+        with each request."""
+        principal = request.caller
+        if not isinstance(principal, Principal):
+            return True
+        if principal.ends_at is not None and principal.ends_at <= time():
+            return False
+        if principal.token_id and self._tokens is not None:
+            try:
+                token = await self._tokens.still_valid(principal.token_id)
+                return token is not None and bool(self._permissions_of(token))
+            except PolicyError:
+                return False
+            except StorageError:
+                return True  # it is asked again in a moment
+        if principal.session is not None:
+            return await self._lasts(request)
+        user = self._access.policy.user(principal.user) if principal.user else None
+        return not principal.user or (user is not None and user.active)
+
+    async def _lasts(self, request: Request) -> bool:
+        """Whether the session of a request has not ended."""
+        try:
+            return await self._by_session(request) is not None
+        except HttpError:
+            return True  # it is asked again in a moment
 
     def _refuse(self, request: Request, route: Route[Handler], why: str) -> None:
         self._notices.publish(

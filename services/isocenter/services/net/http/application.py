@@ -16,12 +16,14 @@ from isocenter.services.errors import StorageError
 from isocenter.services.net.http.cross_origin import NO_ORIGINS, AllowedOrigins
 from isocenter.services.net.http.exchange import BodyTimeoutError, Message, Receive, Scope, Send
 from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
+from isocenter.services.net.http.handshake import accept_headers, check_handshake
 from isocenter.services.net.http.messages import (
     Headers,
     HttpError,
     Piece,
     Request,
     Response,
+    Upgrade,
     json_response,
 )
 from isocenter.services.net.http.protections import protections
@@ -33,6 +35,8 @@ from isocenter.services.net.http.routing import (
     Route,
     RouteTable,
 )
+from isocenter.services.net.http.socket_session import WebSocket, WebSocketClosed
+from isocenter.services.net.http.websocket import CloseCode
 
 log = logging.getLogger("isocenter.http")
 
@@ -40,6 +44,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 #: Says who calls, in `Request.caller`; raises `HttpError` for who may not.
 Authorize = Callable[[Request, Route[Handler]], Awaitable[None]]
 
+#: How often it is looked whether who speaks by WebSocket still may.
+_LOOK_SECONDS: Final = 5.0
+#: For what a handler still does when its WebSocket is closed.
+_LAST_SECONDS: Final = 5.0
+_NO_WEBSOCKET: Final = HttpError(
+    426,
+    "UPGRADE_REQUIRED",
+    "this path is for WebSockets, over HTTP/1.1",
+    [("upgrade", "websocket")],
+)
 #: Shorter pieces of a response leave together with what comes behind them.
 _HELD_BACK: Final = 16 << 10
 #: For closing what a body was made of.
@@ -85,6 +99,17 @@ def _no_page(request: Request, error: HttpError) -> Response | None:
     return None
 
 
+async def _always(request: Request) -> bool:
+    return True
+
+
+async def _end_with(socket: WebSocket, scope: trio.CancelScope) -> None:
+    """A handler that waits for something else does not notice that its peer has gone."""
+    await socket.until_closed()
+    await trio.sleep(_LAST_SECONDS)
+    scope.cancel()
+
+
 class RoutedApplication:
     """An application that serves a route table.
 
@@ -95,6 +120,8 @@ class RoutedApplication:
         options: answers OPTIONS for a path that is there, or that leads to one; None: by `Allow`
             alone.
         on_answered: called for each request when it is over, with its route if it has one.
+        is_allowed_still: whether the caller of a WebSocket would still be let in; asked for now and
+            then while it lasts.
         limiter: bounds what one caller asks for; None: there is no bound.
         caller_key: what the requests of one caller have in common.
         error_page: what a person gets in the place of an error in JSON; None: the same.
@@ -110,6 +137,7 @@ class RoutedApplication:
         proxies: TrustedProxies = NO_PROXIES,
         options: Route[Handler] | None = None,
         on_answered: OnAnswered = _nothing,
+        is_allowed_still: Callable[[Request], Awaitable[bool]] = _always,
         limiter: RequestLimiter | None = None,
         caller_key: Callable[[Request], str] = lambda request: request.host,
         error_page: Callable[[Request, HttpError], Response | None] = _no_page,
@@ -121,6 +149,7 @@ class RoutedApplication:
         self._proxies = proxies
         self._options = options
         self._on_answered = on_answered
+        self._is_allowed_still = is_allowed_still
         self._limiter = limiter
         self._caller_key = caller_key
         self._error_page = error_page
@@ -161,6 +190,10 @@ class RoutedApplication:
                 )
             status = response.status
             try:
+                if isinstance(response, Upgrade):
+                    status = 101
+                    await self._speak(request, response)
+                    return
                 await sender.send(
                     response, self._common(request, response.headers), request.method == "HEAD"
                 )
@@ -224,7 +257,12 @@ class RoutedApplication:
                 )  # fmt: skip
             if self._limiter is not None:
                 under_way.enter_context(self._limiter.one_more(self._caller_key(request)))
-            return await route.handler(request)
+            response = await route.handler(request)
+            if isinstance(response, Upgrade):
+                if not request.wants_websocket:
+                    raise _NO_WEBSOCKET
+                check_handshake(request.header)
+            return response
         allowed = self._allowed(request.raw_path)
         if request.header("access-control-request-method") is not None:
             preflight = self._origins.preflight(request.header("origin"), allowed)
@@ -243,6 +281,35 @@ class RoutedApplication:
         said = {"code": error.code, "message": error.message, "request": request.name}
         headers = (("cache-control", "no-store"), *error.headers)
         return json_response({"error": said}, error.status, headers)
+
+    async def _speak(self, request: Request, response: Upgrade) -> None:
+        """Go on as a WebSocket, for as long as who asked for it may."""
+        said = accept_headers(request.header, response.subprotocol)
+        socket = await request.upgrade([*said, ("x-request-id", request.name)])
+        code = CloseCode.NORMAL
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._while_allowed, request, socket, nursery.cancel_scope)
+            nursery.start_soon(_end_with, socket, nursery.cancel_scope)
+            try:
+                await response.serve(socket)
+            except WebSocketClosed:
+                pass
+            except Exception:
+                log.exception("request %s failed as a WebSocket", request.name)
+                code = CloseCode.INTERNAL
+            nursery.cancel_scope.cancel()
+        await socket.close(code)
+
+    async def _while_allowed(
+        self, request: Request, socket: WebSocket, scope: trio.CancelScope
+    ) -> None:
+        is_allowed = True
+        while is_allowed:
+            await trio.sleep(_LOOK_SECONDS)
+            is_allowed = await self._is_allowed_still(request)
+        log.info("%s: a WebSocket ends: it is not allowed any more", request.host)
+        await socket.close(CloseCode.POLICY, "not allowed any more; sign in again")
+        scope.cancel()
 
     def _common(self, request: Request, headers: Headers) -> Headers:
         """What every response says, beside its own *headers*."""

@@ -36,11 +36,14 @@ from isocenter.services.net.http.protocol import (
     HttpProtocol,
     Output,
     ProtocolViolated,
+    RawHeaders,
     RequestEnded,
     RequestStarted,
     StreamReset,
     WindowOpened,
 )
+from isocenter.services.net.http.socket_session import WebSocket
+from isocenter.services.net.http.websocket import CloseCode
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.transport import Transport
 
@@ -105,6 +108,7 @@ class HttpConnection:
         self._is_going = False
         self._is_refused = False
         self._lingers = False
+        self._socket: WebSocket | None = None
         self._nursery: trio.Nursery
         #: When nothing was under way for the last time; while something is, far ahead.
         self.idle_since = trio.current_time()
@@ -126,7 +130,9 @@ class HttpConnection:
         """Take no more requests; it ends with those that are under way."""
         self._is_going = True
         outputs = self.protocol.go_away()
-        if not self._exchanges:
+        if self._socket is not None:
+            await self._socket.close(CloseCode.GOING_AWAY)
+        elif not self._exchanges:
             self._reading.cancel()
         elif outputs:
             await self.write(outputs)
@@ -155,6 +161,13 @@ class HttpConnection:
                 lingered += len(data)
                 if not data or lingered > _LINGER_BYTES:
                     return
+                continue
+            if self._socket is not None:
+                self._socket.feed(data)
+                if not data:
+                    return
+                while self._socket.is_full:
+                    await self._wanted.wait()
                 continue
             if self._exchanges:
                 self._behind += len(data)
@@ -260,7 +273,11 @@ class HttpConnection:
         if not self._exchanges:
             self.idle_since = trio.current_time()
             self._reading.deadline = self.idle_since + self._limits.idle_seconds
-        if exchange.is_ended and not exchange.has_whole_body and isinstance(self.protocol, Http1):
+        if self._socket is not None and self._socket.is_finished:
+            self._reading.cancel()
+        elif self._socket is not None or (
+            exchange.is_ended and not exchange.has_whole_body and isinstance(self.protocol, Http1)
+        ):
             self._linger()
         elif self.protocol.may_be_kept:
             self._handle(self.protocol.next_request())
@@ -287,7 +304,22 @@ class HttpConnection:
             "query_string": query,
             "headers": head.headers,
             "isocenter.authority": head.authority,
+            "isocenter.upgrade": exchange.upgrade if head.wants_websocket else None,
         }
+
+    async def switch(self, headers: RawHeaders) -> WebSocket:
+        """Go on as a WebSocket: what comes from here on are its frames."""
+        assert isinstance(self.protocol, Http1)
+        outputs, behind = self.protocol.switch(headers)
+        self._socket = WebSocket(self._write_frames, self.resume_reading, self._limits.sockets)
+        await self.write(outputs)
+        if behind:
+            self._socket.feed(behind)
+        self._nursery.start_soon(self._socket.run)
+        return self._socket
+
+    async def _write_frames(self, data: bytes) -> None:
+        await self.write([data])
 
     def resume_reading(self) -> None:
         self._wanted.send()

@@ -16,7 +16,14 @@ import trio
 from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.file_regions import read_region
-from isocenter.services.net.http.protocol import FileRegion, HttpProtocol, Output, RequestHead
+from isocenter.services.net.http.protocol import (
+    FileRegion,
+    HttpProtocol,
+    Output,
+    RawHeaders,
+    RequestHead,
+)
+from isocenter.services.net.http.socket_session import WebSocket
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -56,6 +63,10 @@ class Carrier(Protocol):
     @property
     def sends_files(self) -> bool:
         """Whether `FileRegion` can be written."""
+        ...
+
+    async def switch(self, headers: RawHeaders) -> WebSocket:
+        """Go on as a WebSocket: a 101 with these headers was sent."""
         ...
 
 
@@ -196,6 +207,13 @@ class Exchange:
                 await self._send_file(message)
             case other:
                 raise RuntimeError(f"{other} is no message for a response")
+
+    async def upgrade(self, headers: RawHeaders) -> WebSocket:
+        """In place of a response: go on as a WebSocket, of a request that wants it."""
+        if self.is_started or not self.head.wants_websocket:
+            raise RuntimeError("this request does not become a WebSocket")
+        self.is_started = self.is_ended = True
+        return await self._carrier.switch(headers)
 
     async def fail(self, status: int) -> None:
         """Answer in place of the application, when nothing of its answer has left yet."""

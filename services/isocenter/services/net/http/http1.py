@@ -153,6 +153,12 @@ class Http1:
             authority=authority,
             version=request.http_version.decode("ascii"),
             headers=headers,
+            wants_websocket=(
+                request.method == b"GET"
+                and request.http_version == b"1.1"
+                and _names(request.headers, b"connection", b"upgrade")
+                and _names(request.headers, b"upgrade", b"websocket")
+            ),
         )
         return [RequestStarted(STREAM, head)]
 
@@ -201,9 +207,24 @@ class Http1:
         self._h11.send_failed()
         return []
 
+    def switch(self, headers: RawHeaders) -> tuple[list[Output], bytes]:
+        """The head of a 101 (Switching Protocols), and what has come behind the request."""
+        said = [(name.title(), value) for name, value in headers]
+        response = h11.InformationalResponse(status_code=101, headers=said)
+        return _outputs(self._h11.send(response)), self._h11.trailing_data[0]
+
     def go_away(self) -> list[Output]:
         self._is_going = True
         return []
+
+
+def _names(headers: RawHeaders, field: bytes, token: bytes) -> bool:
+    """Whether a list in a field has *token*."""
+    return any(
+        token in (one.strip().lower() for one in value.split(b","))
+        for name, value in headers
+        if name == field
+    )
 
 
 def _outputs(data: Any) -> list[Output]:

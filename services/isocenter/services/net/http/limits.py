@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.http.socket_session import DEFAULT_SOCKET_LIMITS, SocketLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class HttpLimits:
     body_seconds: float = 30.0
     #: For each 256 KiB of a response.
     send_seconds: float = 30.0
+    #: Of WebSockets.
+    sockets: SocketLimits = DEFAULT_SOCKET_LIMITS
     #: For requests under way when the server stops.
     grace_seconds: float = 10.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
@@ -14,6 +14,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.exchange import Receive, Scope
 from isocenter.services.net.http.forwarded import is_passed_on
 from isocenter.services.net.http.protocol import FileRegion
+from isocenter.services.net.http.socket_session import WebSocket
 from isocenter.services.net.peer_identity import PeerIdentity
 
 #: Parameters of one query.
@@ -67,6 +68,17 @@ class Request:
         """Path and query, as they came."""
         query: bytes = self._scope["query_string"]
         return self.raw_path + b"?" + query if query else self.raw_path
+
+    @property
+    def wants_websocket(self) -> bool:
+        """Whether it asks to go on as a WebSocket."""
+        return self._scope.get("isocenter.upgrade") is not None
+
+    async def upgrade(self, headers: Headers) -> WebSocket:
+        """Go on as a WebSocket, after a 101 with these headers."""
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        socket: WebSocket = await self._scope["isocenter.upgrade"](encoded)
+        return socket
 
     @property
     def scheme(self) -> str:
@@ -204,6 +216,19 @@ class Response:
     body: Body = b""
     length: int | None = None
     close: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade(Response):
+    """In place of a response: the request goes on as a WebSocket.
+
+    Attributes:
+        serve: speaks; when it returns, the WebSocket is closed.
+        subprotocol: of those that the request names; empty: none.
+    """
+
+    serve: Callable[[WebSocket], Awaitable[None]]
+    subprotocol: str = ""
 
 
 def json_response(value: Any, status: int = 200, headers: Headers = ()) -> Response:

@@ -48,6 +48,7 @@ class RequestHead:
         authority: host and port that were asked for; None: HTTP/1.0 without `Host`.
         version: ``1.0``, ``1.1`` or ``2``.
         headers: without those that concern the connection only.
+        wants_websocket: whether it asks to go on as one (RFC 6455).
     """
 
     method: str
@@ -55,6 +56,7 @@ class RequestHead:
     authority: str | None
     version: str
     headers: tuple[tuple[bytes, bytes], ...]
+    wants_websocket: bool = False
 
     def header(self, name: bytes) -> str | None:
         """A field by its name in lower case, several joined by commas; None: it is not there."""

@@ -114,14 +114,14 @@ class ApiTokenVerifier:
         await self._note_use(token, now)
         return token
 
-    async def is_valid(self, token_id: str) -> bool:
-        """Whether a token that was verified before is still believed.
+    async def still_valid(self, token_id: str) -> ApiToken | None:
+        """A token that was verified before, as it is now; None: it is not believed any more.
 
         Raises:
             StorageError: the tokens cannot be read.
         """
         token = await self._tokens.find(token_id)
-        return token is not None and token.state(self._now()) == "valid"
+        return token if token is not None and token.state(self._now()) == "valid" else None
 
     async def _note_use(self, token: ApiToken, now: float) -> None:
         last = max(token.last_used_at or 0.0, self._noted.get(token.token_id, 0.0))
