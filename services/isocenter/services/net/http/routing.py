@@ -58,16 +58,22 @@ class Payload(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status that a route answers, when, and with what body."""
+    """A status that a route answers, when, with what body and with which header fields at least."""
 
     status: int
     text: str
     payload: Payload = Payload.ERROR
+    headers: tuple[str, ...] = ()
 
 
-def ok(text: str, payload: Payload = Payload.REPRESENTATION, status: int = 200) -> Answer:
+def ok(
+    text: str,
+    payload: Payload = Payload.REPRESENTATION,
+    status: int = 200,
+    headers: tuple[str, ...] = (),
+) -> Answer:
     """A success."""
-    return Answer(status, text, payload)
+    return Answer(status, text, payload, headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

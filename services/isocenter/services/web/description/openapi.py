@@ -23,13 +23,15 @@ permission of the access policy it needs (`x-permission`)."""
 #: What may be answered to any request.
 COMMON_ANSWERS: Final[tuple[Answer, ...]] = (
     Answer(400, "The request cannot be understood."),
-    Answer(401, "Nobody knows who calls."),
+    Answer(401, "Nobody knows who calls.", headers=("WWW-Authenticate",)),
     Answer(403, "The caller may not do that."),
     Answer(404, "There is nothing at this path."),
-    Answer(405, "The path is there, and not for this method; `Allow` lists those that are."),
+    Answer(405, "The path is not for this method; `Allow` has those that it is for."),
     Answer(408, "The body did not come in time."),
     Answer(
-        429, "Too many requests of this caller, or failed sign-ins; `Retry-After` says how long."
+        429,
+        "Too many requests of this caller, or failed sign-ins; `Retry-After` says how long.",
+        headers=("Retry-After",),
     ),
     Answer(500, "A fault of the server."),
     Answer(503, "It cannot be done now."),
@@ -195,6 +197,9 @@ def _response(route: Route[Any], answer: Answer) -> dict[str, Any]:
     found: dict[str, Any] = {"description": answer.text}
     if content:
         found["content"] = content
+    if answer.headers:
+        field = {"required": True, "schema": {"type": "string"}}
+        found["headers"] = dict.fromkeys(answer.headers, field)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final
 
 import orjson
@@ -54,16 +55,24 @@ def described(
     urls = urls or PublicUrls()
     whole: list[Route[Handler]] = []
 
-    async def document(request: Request) -> Response:
-        return _made(OPENAPI_JSON, orjson.dumps(openapi(whole, version=version, places=PLACES)))
+    @cache
+    def written() -> bytes:
+        return orjson.dumps(openapi(whole, version=version, places=PLACES))
 
-    async def page(request: Request) -> Response:
+    async def document(request: Request) -> Response:
+        return _made(OPENAPI_JSON, written())
+
+    @cache
+    def shown() -> str:
         title = f"Web services of Isocenter {version}"
         blocks = [
             Paragraph("This page is made from the table of routes that the server runs on."),
             *tables(whole, PLACES),
         ]
-        return _page(html(title, blocks))
+        return html(title, blocks)
+
+    async def page(request: Request) -> Response:
+        return _page(shown())
 
     async def conformance(request: Request) -> Response:
         return _page(statement(whole))

@@ -39,7 +39,10 @@ WAIT_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = "2"
 _OUTCOME: Final = ok("The outcome: what is committed, and what is not and why.")
 _PENDING: Final = ok(
-    "Not all is verified yet; `Retry-After` says when to ask.", Payload.NOTHING, 202
+    "Not all is verified yet; `Retry-After` says when to ask.",
+    Payload.NOTHING,
+    202,
+    ("Retry-After",),
 )
 _NOT_MADE: Final = Answer(406, "Neither JSON nor XML is accepted.")
 _UNAVAILABLE: Final = Answer(503, "The archive cannot do that now.")

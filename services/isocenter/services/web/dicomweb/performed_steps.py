@@ -145,7 +145,7 @@ def performed_step_routes(steps: WebPerformedSteps) -> Sequence[Route[Handler]]:
             ),
             answers=(
                 ok("The step is changed.", Payload.NOTHING),
-                ok("The step is created; `Location` is where.", Payload.NOTHING, 201),
+                ok("The step is created, at `Location`.", Payload.NOTHING, 201, ("Location",)),
                 Answer(400, "The path has no UID, or the data set is none of a step."),
                 Answer(404, "There is no such step to change."),
                 Answer(
