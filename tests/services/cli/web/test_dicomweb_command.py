@@ -17,6 +17,9 @@ import trio
 from pydicom.data import get_testdata_file
 
 from isocenter.services.cli import main
+from isocenter.services.net.listeners import ListenAddress
+from isocenter.services.net.tls.contexts import TlsFiles, server_context
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from support.studies import ROOT, instance, write_studies
 from support.web_archive import (
     Answer,
@@ -276,6 +279,34 @@ def test_who_we_are_and_what_else_is_sent(capsys: Captured, tmp_path: Path) -> N
     first, second = (one.headers for one in scripted.asked)
     assert (first["authorization"], first["x-site"]) == ("Bearer s3cret", "one")
     assert second["authorization"] == "Basic bWU6czNjcmV0"
+
+
+def test_over_tls_with_a_certificate(tmp_path: Path, capsys: Captured) -> None:
+    ca = CertificateAuthority.create(tmp_path / "ca")
+    for name in ("HERE", "VIEWER"):
+        ca.issue(name, hosts=["127.0.0.1"], folder=tmp_path)
+    files = TlsFiles(
+        certificate=tmp_path / "HERE.crt", key=tmp_path / "HERE.key", ca=ca.certificate_path
+    )
+    context = server_context(files, protocols=("h2", "http/1.1"))
+    bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)
+
+    async def empty(asked: Asked) -> Answer:
+        return 200, [("content-type", "application/dicom+json")], [b"[]"]
+
+    own = ["--tls-cert", tmp_path / "VIEWER.crt", "--tls-key", tmp_path / "VIEWER.key"]
+    trust = ["--tls-ca", ca.certificate_path]
+    with in_thread(partial(http_serving, Scripted(empty), bind)) as address:
+        for more in ([], ["--http2"]):
+            code, _, err = run(capsys, "search", address, *own, *trust, *more)
+            assert (code, err) == (1, "no match\n")
+        code, _, err = run(capsys, "search", address, *own)
+        assert code == 2
+        assert "the peer's certificate was refused" in err
+        assert run(capsys, "search", address, *own, "--tls-no-verify")[0] == 1
+        # Without a certificate nobody is let in.
+        code, _, err = run(capsys, "search", address, *trust)
+        assert code != 0
 
 
 def test_delete_asks_the_server(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,11 @@ async def test_why_there_is_no_connection(files: TlsFiles, tmp_path: Path) -> No
     assert await unreachable(f"http://127.0.0.1:{port}") == (
         f"{where}: connection refused; is the server running, and is the port right?"
     )
+    # At the first contact nobody waits for another attempt.
+    async with HttpClient(f"http://127.0.0.1:{port}", retries=Retries(first_seconds=1e6)) as client:
+        with pytest.raises(ServerUnreachableError), trio.fail_after(60):
+            async with client.request("GET", client.base):
+                pass
     async with tls_serving(files) as url:
         CertificateAuthority.create(tmp_path / "other")
         other = TlsFiles(ca=tmp_path / "other" / "ca.crt")

@@ -195,6 +195,7 @@ class HttpClient:
         self._http2 = http2
         self._connections = connections
         self._transport: httpx.AsyncHTTPTransport | None = None
+        self._was_reached = False
 
     async def __aenter__(self) -> Self:
         import httpx  # costs a tenth of a second
@@ -227,8 +228,8 @@ class HttpClient:
     ) -> AsyncIterator[HttpResponse]:
         """A request, as a context in which its answer is read.
 
-        Requests that change nothing are repeated when the server cannot be reached, breaks off
-        before it answers, or says that it cannot answer now; others when it is certain that
+        Requests that change nothing are repeated when the server cannot be reached any more, breaks
+        off before it answers, or says that it cannot answer now; others when it is certain that
         nothing was done.
 
         Args:
@@ -261,17 +262,29 @@ class HttpClient:
             asked: float | None = None
             try:
                 response = await self._attempt(method, url, headers, content)
+                self._was_reached = True
                 if response.status_code < 300 or response.status_code in also:
                     return response
                 asked = _retry_after(response)
                 raise await _status_error(response)
             except (ServerUnreachableError, BrokenAnswerError, HttpStatusError) as error:
                 failures += 1
-                if failures >= self._retries.attempts or not _may_be_repeated(method, error):
+                if failures >= self._retries.attempts or not self._may_be_repeated(method, error):
                     raise
                 pause = self._retries.pause(failures, asked)
                 log.info("%s is repeated in %.1f s: %s", method, pause, error)
             await trio.sleep(pause)
+
+    def _may_be_repeated(self, method: str, error: HttpClientError) -> bool:
+        match error:
+            case ServerUnreachableError():
+                return self._was_reached  # else the address is wrong, rather
+            case BrokenAnswerError():
+                return method in _SAFE
+            case HttpStatusError(status=status):
+                return status in _NOT_NOW or (status in _BROKEN_GATEWAY and method in _SAFE)
+            case _:
+                return False
 
     async def _attempt(
         self, method: str, url: str, headers: Headers, content: Content | None
@@ -369,18 +382,6 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, (parts.hostname or "").lower(), port
-
-
-def _may_be_repeated(method: str, error: HttpClientError) -> bool:
-    match error:
-        case ServerUnreachableError():
-            return True
-        case BrokenAnswerError():
-            return method in _SAFE
-        case HttpStatusError(status=status):
-            return status in _NOT_NOW or (status in _BROKEN_GATEWAY and method in _SAFE)
-        case _:
-            return False
 
 
 def _retry_after(response: httpx.Response) -> float | None:
