@@ -21,7 +21,7 @@ from isocenter.services.archive.index.query import Page, Query
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.index.lookup import read_statistics
 from isocenter.storage.database.index.query import (
-    compile_date_in_order,
+    compile_edge,
     compile_places,
     compile_places_in_order,
     is_found_in_order,
@@ -29,7 +29,7 @@ from isocenter.storage.database.index.query import (
     is_of_few,
 )
 
-#: Rows of the order that are looked at before anything else.
+#: Places that are looked at in order before anything else, about.
 SAMPLE: Final = 1_000
 #: To find a match by what is asked for, and its place, takes as long as so many rows in order.
 GATHERING_COST: Final = 8
@@ -43,16 +43,22 @@ def find_page(connection: Connection, query: Query, page: Page, sample: int = SA
     if is_found_in_order(query):
         return page_in_order(connection, query, page)
     wanted = page.offset + page.limit
-    entities = _number_of(connection, query.level)
+    totals = read_statistics(connection)
+    entities = {
+        Level.PATIENT: totals.patients,
+        Level.STUDY: totals.studies,
+        Level.SERIES: totals.series,
+        Level.IMAGE: totals.instances,
+    }[query.level]
     many = isqrt(entities * wanted // GATHERING_COST)
     most = min(max(4 * many, LEAST_GATHERED), MOST_GATHERED)
-    if query.level is Level.STUDY and not is_of_few(query):
-        since = connection.ask(compile_date_in_order(query, sample)).fetchone()
-        found = _keys(connection, query, since and since[0])
-        keys = list(islice(found, wanted))
-        if since is None or len(keys) == wanted:
+    if query.level is not Level.PATIENT and not is_of_few(query):
+        studies = max(1, sample * totals.studies // max(entities, 1))
+        edge = connection.ask(compile_edge(query, studies)).fetchone()
+        keys = list(islice(_keys(connection, query, edge and edge[0]), wanted))
+        if edge is None or len(keys) == wanted:
             return keys[page.offset :]
-        if len(keys) * entities > many * sample:
+        if len(keys) * totals.studies > many * studies:
             most = 0
     all_keys = gathered(connection, query, page, most) if most else None
     return page_in_order(connection, query, page) if all_keys is None else all_keys
@@ -73,18 +79,8 @@ def page_in_order(connection: Connection, query: Query, page: Page) -> list[int]
     return _page_of(_keys(connection, query), page)
 
 
-def _keys(connection: Connection, query: Query, since: str | None = None) -> Iterator[int]:
-    return _once(connection.ask(compile_places_in_order(query, since)))
-
-
-def _number_of(connection: Connection, level: Level) -> int:
-    totals = read_statistics(connection)
-    return {
-        Level.PATIENT: totals.patients,
-        Level.STUDY: totals.studies,
-        Level.SERIES: totals.series,
-        Level.IMAGE: totals.instances,
-    }[level]
+def _keys(connection: Connection, query: Query, edge: str | None = None) -> Iterator[int]:
+    return _once(connection.ask(compile_places_in_order(query, edge)))
 
 
 def _page_of(keys: Iterator[int], page: Page) -> list[int]:

@@ -139,6 +139,16 @@ _IN_ORDER: Final = {
 }
 
 
+_STUDIES_IN_ORDER: Final = f"study {index_hint(unique_index('study'))} ORDER BY study_instance_uid"
+_BEFORE: Final = "study.study_instance_uid < ?"
+#: Up to which place; of studies that have a date, all of that day.
+_EDGE: Final = {
+    Level.STUDY: "study_statement.study_date >= ?",
+    Level.SERIES: _BEFORE,
+    Level.IMAGE: _BEFORE,
+}
+
+
 def is_latest_first(level: Level) -> bool:
     """Whether pages begin with the highest place."""
     return level is Level.STUDY
@@ -152,36 +162,41 @@ def compile_places(query: Query) -> Question:
     return _Compiler(query, _Way.EACH).places().question()
 
 
-def compile_places_in_order(query: Query, since: str | None = None) -> Question:
+def compile_places_in_order(query: Query, edge: str | None = None) -> Question:
     """The same in the order of pages.
 
     Rows are looked at in that order: what takes time is how many do not match before the last one
     that is wanted.
 
     Args:
-        since: of studies, no date before it.
+        edge: no further than there (`compile_edge`).
     """
     if query.level is Level.STUDY and any(map(_is_of_order, _asked(query))):
         # Apart, the regular rows are a range of the order; there are few others.
-        parts = [_Compiler(query, _Way.ORDER, only=only, since=since).places() for only in (0, 1)]
+        parts = [_Compiler(query, _Way.ORDER, only=only, edge=edge).places() for only in (0, 1)]
         found = join(" UNION ALL ", parts)
     else:
-        found = _Compiler(query, _Way.ORDER, since=since).places()
+        found = _Compiler(query, _Way.ORDER, edge=edge).places()
     direction = " DESC" if is_latest_first(query.level) else ""
     columns = range(1, len(_PLACE[query.level]) + 1)
     return (found + " ORDER BY " + ", ".join(f"{n}{direction}" for n in columns)).question()
 
 
-def compile_date_in_order(query: Query, rows: int) -> Question:
-    """The date of the study that comes after so many *rows*, of what *query* asks of the order."""
-    of_order = Query(
-        level=query.level,
-        criteria=tuple(filter(_is_of_order, query.criteria)),
-        combined=tuple(filter(_is_of_order, query.combined)),
-    )
-    question = compile_places_in_order(of_order)
+def compile_edge(query: Query, studies: int) -> Question:
+    """How far so many studies reach in the order of pages: a date, or a UID where series or
+    instances are asked for.  Of studies, those that *query* does not leave out by their date."""
+    if query.level is not Level.STUDY:
+        question = Question(f"SELECT study_instance_uid FROM {_STUDIES_IN_ORDER}", ())
+    else:
+        question = compile_places_in_order(
+            Query(
+                level=query.level,
+                criteria=tuple(filter(_is_of_order, query.criteria)),
+                combined=tuple(filter(_is_of_order, query.combined)),
+            )
+        )
     return Question(
-        f"{question.text} LIMIT 1 OFFSET {rows}", question.parameters, question.matchers
+        f"{question.text} LIMIT 1 OFFSET {studies}", question.parameters, question.matchers
     )
 
 
@@ -241,7 +256,7 @@ class _Compiler:
 
     Args:
         only: of the statements of studies, the regular (0) or the irregular ones (1).
-        since: of the statements of studies, none with an earlier date.
+        edge: places no further than there (`compile_edge`).
     """
 
     def __init__(
@@ -249,12 +264,12 @@ class _Compiler:
         query: Query,
         way: _Way = _Way.ALL,
         only: int | None = None,
-        since: str | None = None,
+        edge: str | None = None,
     ) -> None:
         self._query = query
         self._way = way
         self._only = only
-        self._since = since
+        self._edge = edge
         #: What subqueries are linked to.  A place has all that is needed of a study.
         self._base = (
             "study_statement"
@@ -354,8 +369,8 @@ class _Compiler:
             tables |= {self._joined} if self._joined else set()
             if self._only is not None:
                 terms.append(Sql(f"study_statement.irregular = {self._only}"))
-            if self._since is not None:
-                terms.append(bound("study_statement.study_date >= ?", self._since))
+            if self._edge is not None:
+                terms.append(bound(_EDGE[self._query.level], self._edge))
         where = " WHERE " + join(" AND ", terms) if terms else Sql("")
         # The plus is for SQLite: it would look at all entities in their order to find each once.
         return self._from(tables), where, "DISTINCT +" if tables & STATEMENTS else ""
