@@ -17,6 +17,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.association.server import Server
 from isocenter.services.composition.audit import audit_folder
 from isocenter.services.errors import StorageError
+from isocenter.services.monitoring.figures_access import FiguresAccess
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.pages import MONITORING_LIMITS, monitoring_application
@@ -24,6 +25,8 @@ from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
+from isocenter.services.security.access.api_tokens import ApiTokenVerifier
+from isocenter.services.security.access.ports import ApiTokens
 from isocenter.services.security.audit.trail_growth import trail_size
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.settings.settings import Settings
@@ -37,7 +40,7 @@ class Monitoring:
 
     Args:
         listeners: sockets that listen for HTTP; empty: nobody may ask.
-        token: as of `monitoring_application`.
+        token: as of `FiguresAccess`.
     """
 
     def __init__(
@@ -72,13 +75,14 @@ class Monitoring:
             critical=settings.monitoring.disk_critical,
         )
 
-    async def run(self, server: Server, archive: Archive, health: Health) -> None:
+    async def run(
+        self, server: Server, archive: Archive, health: Health, tokens: ApiTokens
+    ) -> None:
         """Answer until cancelled."""
         metrics = self.metrics
         metrics.server, metrics.archive = server, archive
-        pages = monitoring_application(
-            health, metrics, lambda: not server.is_stopping, token=self._token
-        )
+        access = FiguresAccess(self._token, ApiTokenVerifier(tokens))
+        pages = monitoring_application(health, metrics, lambda: not server.is_stopping, access)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(HttpServer(pages, MONITORING_LIMITS).run, self._listeners)

@@ -285,7 +285,7 @@ async def serve_archive(
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(run_background_tasks, settings, opened, notices)
         health = monitoring.health_of(server, archive)
-        nursery.start_soon(monitoring.run, server, archive, health)
+        nursery.start_soon(monitoring.run, server, archive, health, stores.tokens)
         if taking is not None:
             nursery.start_soon(taking.run, listeners.orders)
         web = web_server(

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.monitoring.figures_access import figures_refused, may_see_figures
+from isocenter.services.monitoring.figures_access import FiguresAccess, figures_refused
 from isocenter.services.monitoring.health import Health, Level, Report
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.http.application import Handler, RoutedApplication
@@ -30,19 +30,18 @@ _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def monitoring_application(
-    health: Health, metrics: Metrics, is_serving: Callable[[], bool], *, token: bytes = b""
+    health: Health, metrics: Metrics, is_serving: Callable[[], bool], access: FiguresAccess
 ) -> RoutedApplication:
     """The pages, as an application.
 
     Args:
         is_serving: False from the beginning of a stop on.
-        token: figures are for those who have it (``Authorization: Bearer``), wherever they are;
-            empty: for those on this machine.
+        access: says who may see figures.
     """
 
     async def show_metrics(request: Request) -> Response:
-        if not may_see_figures(request, token):
-            raise figures_refused(token)
+        if not await access.allows(request):
+            raise figures_refused(access.token)
         return _page(200, _PROMETHEUS, metrics.page())
 
     async def live(request: Request) -> Response:
@@ -52,19 +51,19 @@ def monitoring_application(
         if not is_serving():
             return _json(503, {"status": "stopping"})
         report = await health.report()
-        return _json(200 if report.is_operational else 503, brief(request, report))
+        return _json(200 if report.is_operational else 503, await brief(request, report))
 
     async def whole(request: Request) -> Response:
         report = await health.report()
-        told = brief(request, report)
-        if may_see_figures(request, token):
+        told = await brief(request, report)
+        if await access.allows(request):
             told |= report.details
         return _json(200 if report.is_operational else 503, told)
 
-    def brief(request: Request, report: Report) -> dict[str, object]:
+    async def brief(request: Request, report: Report) -> dict[str, object]:
         """The state; why it is so names figures, too."""
         told: dict[str, object] = {"status": report.level.value}
-        if report.level is not Level.HEALTHY and may_see_figures(request, token):
+        if report.level is not Level.HEALTHY and await access.allows(request):
             told["messages"] = report.messages
         return told
 

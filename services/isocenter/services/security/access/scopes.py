@@ -19,7 +19,7 @@ SCOPES: Final[Mapping[str, str]] = MappingProxyType(
         READ: "retrieves (WADO-RS, WADO-URI): objects, metadata, pictures",
         WRITE: "stores (STOW-RS), commitment, performed procedure steps",
         ADMIN: "what only administrators do, as deleting",
-        METRICS: "the pages of monitoring",
+        METRICS: "the figures of monitoring, which need this very scope",
     }
 )
 
