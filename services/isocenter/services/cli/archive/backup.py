@@ -17,7 +17,8 @@ from isocenter.services.backup.private_keys import read_passphrase
 from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.verification import verify_backup
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
-from isocenter.services.cli.archive.db import archive_settings, print_findings
+from isocenter.services.cli.archive.db import print_findings
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
     UsageError,

@@ -9,13 +9,13 @@ import orjson
 
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import composition
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import add_limit, print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
+from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.commitment.ports import CommitmentSummary
 from isocenter.services.service_classes.commitment.transaction import (
@@ -60,13 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_archive_options(action)
         if name == "list":
             action.add_argument("--state", choices=tuple(_STATES), help="only those in this state")
-            action.add_argument(
-                "--limit",
-                type=whole_number(1, _MOST),
-                default=100,
-                metavar="N",
-                help="at most so many (default: %(default)s)",
-            )
+            add_limit(action)
         else:
             action.add_argument("uid", metavar="UID", help="Transaction UID")
         if name != "retry":
@@ -77,36 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        if arguments.action != "list" and not is_safe_uid(arguments.uid):
-            raise UsageError(f"{arguments.uid!r} is no UID")
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            match arguments.action:
-                case "list":
-                    code = await _list(settings, arguments)
-                case "show":
-                    code = await _show(settings, arguments, terminal)
-                case _:
-                    code = await _retry(settings, arguments.uid, terminal)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(arguments, {"list": _list, "show": _show, "retry": _retry})
 
 
-async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         rows = await stores.commitments.rows(
             state=_STATES.get(arguments.state), limit=arguments.limit
         )
-    out = prepare_stdout(arguments.format)
-    if arguments.format == "json":
-        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
-    elif rows:
-        print_table(out, _HEAD, [_line(row) for row in rows])
+    print_rows(rows, as_json=arguments.format == "json", head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 
@@ -135,10 +108,11 @@ def _json(row: CommitmentSummary) -> dict[str, object]:
 
 
 async def _show(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    uid = _checked(arguments.uid)
     async with composition.open_stores(settings) as stores:
-        transaction = await stores.commitments.get(arguments.uid)
+        transaction = await stores.commitments.get(uid)
     if transaction is None:
-        return _unknown(arguments.uid, terminal)
+        return _unknown(uid, terminal)
     out = prepare_stdout(arguments.format)
     failures = transaction.failures or (None,) * len(transaction.references)
     outcomes = [(r, _outcome(f)) for r, f in zip(transaction.references, failures, strict=True)]
@@ -179,7 +153,8 @@ def _outcome(failure: int | None) -> str:
     return f"{failure:04X}H {REASONS.get(failure, '')}".strip() if failure else "committed"
 
 
-async def _retry(settings: Settings, uid: str, terminal: Terminal) -> int:
+async def _retry(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    uid = _checked(arguments.uid)
     async with composition.open_stores(settings) as stores:
         commitments = stores.commitments
         transaction = await commitments.get(uid)
@@ -199,6 +174,12 @@ async def _retry(settings: Settings, uid: str, terminal: Terminal) -> int:
         await commitments.report(report, "", claim_seconds=0.0)
     terminal.note("the server reports it within seconds, or when it is started")
     return EXIT_OK
+
+
+def _checked(uid: str) -> str:
+    if not is_safe_uid(uid):
+        raise UsageError(f"{uid!r} is no UID")
+    return uid
 
 
 def _unknown(uid: str, terminal: Terminal) -> int:

@@ -10,12 +10,12 @@ import orjson
 from isocenter.services import composition
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import add_limit, print_rows
 from isocenter.services.cli.support.local_time import local_time
-from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.match_output import prepare_stdout, shown
 from isocenter.services.cli.support.options import (
     UsageError,
     add_archive_options,
@@ -80,13 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         match name:
             case "list":
                 action.add_argument("--state", choices=tuple(_STATES), help="only in this state")
-                action.add_argument(
-                    "--limit",
-                    type=whole_number(1, _MOST),
-                    default=100,
-                    metavar="N",
-                    help="at most so many (default: %(default)s)",
-                )
+                add_limit(action)
             case "retry":
                 action.add_argument(
                     "numbers",
@@ -108,27 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            match arguments.action:
-                case "status":
-                    code = await _status(settings, arguments)
-                case "list":
-                    code = await _list(settings, arguments)
-                case "retry":
-                    code = await _retry(settings, arguments, terminal)
-                case _:
-                    code = await _add(settings, arguments, terminal)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(arguments, {"status": _status, "list": _list, "retry": _retry, "add": _add})
 
 
-async def _status(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _status(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         totals = await stores.compressions.totals()
     out = prepare_stdout("json" if arguments.json else "table")
@@ -157,16 +134,12 @@ async def _status(settings: Settings, arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         rows = await stores.compressions.rows(
             state=_STATES.get(arguments.state), limit=arguments.limit
         )
-    out = prepare_stdout("json" if arguments.json else "table")
-    if arguments.json:
-        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
-    elif rows:
-        print_table(out, _HEAD, [_line(row) for row in rows])
+    print_rows(rows, as_json=arguments.json, head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 

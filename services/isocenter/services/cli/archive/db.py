@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
 from typing import Final
 
 from isocenter.services import composition
@@ -15,13 +14,11 @@ from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.verification import VerificationProgress, VerifyReport, verify
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import UsageError, add_archive_options
+from isocenter.services.cli.support.options import add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
-from isocenter.services.settings.errors import SettingsError
-from isocenter.services.settings.loading import load_settings
-from isocenter.services.settings.options import overrides_from
 from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = (
@@ -93,28 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
         return code
 
     return run_task(terminal, work)
-
-
-def archive_settings(arguments: argparse.Namespace, *, must_exist: bool) -> Settings:
-    """The settings of the archive that the options name.
-
-    Raises:
-        UsageError: a setting cannot be, or there is no archive.
-    """
-    try:
-        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
-    except SettingsError as error:
-        raise UsageError(str(error)) from error
-    if settings.storage.is_in_memory:
-        raise UsageError("an archive in memory ends with its server; give --data-dir DIR")
-    data_dir = Path(settings.storage.data_dir)
-    if (
-        must_exist
-        and not (data_dir / composition.INDEX_FILE).exists()
-        and not (data_dir / "objects").is_dir()
-    ):
-        raise UsageError(f"{data_dir}: no archive is there; give its directory with --data-dir")
-    return settings
 
 
 @asynccontextmanager

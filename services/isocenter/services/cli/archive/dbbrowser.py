@@ -22,13 +22,14 @@ from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.archive.ports import Index
 from isocenter.services.archive.verification import verify
 from isocenter.services.cli import EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings, print_report
+from isocenter.services.cli.archive.db import print_report
 from isocenter.services.cli.files.file_tool import (
     EXIT_ARGUMENTS,
     EXIT_INVALID,
     FileToolError,
     run_file_tool,
 )
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (

@@ -10,7 +10,7 @@ from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Plan
 from isocenter.services.archive.index.query import Query
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
 from isocenter.services.cli.support.deletion_output import (

@@ -13,10 +13,10 @@ import orjson
 import trio
 
 from isocenter.services import composition
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import add_limit
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import (
@@ -86,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 _add_replay_options(action)
             case "studies":
                 action.add_argument("--state", choices=_STATES, help="only those in this state")
-                _add_limit(action)
+                add_limit(action, text="at most so many lines")
             case _:
-                _add_limit(action)
+                add_limit(action, text="at most so many lines")
 
 
 def _add_tail_options(action: argparse.ArgumentParser) -> None:
@@ -146,42 +146,17 @@ def _add_replay_options(action: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_limit(action: argparse.ArgumentParser) -> None:
-    action.add_argument(
-        "--limit",
-        type=whole_number(1, _MOST),
-        default=100,
-        metavar="N",
-        help="at most so many lines (default: %(default)s)",
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            match arguments.action:
-                case "tail":
-                    code = await _tail(settings, arguments)
-                case "replay":
-                    code = await _replay(settings, arguments, terminal)
-                case "consumers":
-                    code = await _consumers(settings, arguments, terminal)
-                case _:
-                    code = await _studies(settings, arguments)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(
+        arguments, {"tail": _tail, "replay": _replay, "consumers": _consumers, "studies": _studies}
+    )
 
 
 # -- tail --------------------------------------------------------------------------------
 
 
-async def _tail(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _tail(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.follow and arguments.until is not None:
         raise UsageError("--follow waits for what is to come, and --until ends it; leave one out")
@@ -353,7 +328,7 @@ def _held_json(row: BlockedDelivery) -> dict[str, object]:
     }
 
 
-async def _studies(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _studies(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         rows = await stores.event_log.studies(state=arguments.state, limit=arguments.limit)
     out = prepare_stdout("json" if arguments.json else "table")

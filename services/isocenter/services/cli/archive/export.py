@@ -18,8 +18,9 @@ from isocenter.services.archive.export.targets import (
 from isocenter.services.archive.export.values import Exported, ExportOptions
 from isocenter.services.archive.selection import Selection
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings, print_findings
+from isocenter.services.cli.archive.db import print_findings
 from isocenter.services.cli.files.file_tool import STANDARD, output_file
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.deletion_output import counted, requester_of
 from isocenter.services.cli.support.directory_output import file_set_id, tell_additions

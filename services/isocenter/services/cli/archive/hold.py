@@ -6,19 +6,18 @@ import argparse
 import time
 from typing import Final
 
-import orjson
 import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.ports import Index
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import print_rows
 from isocenter.services.cli.support.local_time import local_time
-from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.match_output import shown
 from isocenter.services.cli.support.options import add_archive_options, reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, patients_of, record_now
@@ -73,25 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            match arguments.action:
-                case "add":
-                    code = await _add(arguments, settings, terminal)
-                case "remove":
-                    code = await _remove(arguments, settings, terminal)
-                case _:
-                    code = await _list(arguments, settings)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(arguments, {"add": _add, "remove": _remove, "list": _list})
 
 
-async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+async def _add(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
     here = active_process_of(settings, "isocenter hold")
     code = EXIT_OK
     async with composition.open_stores(settings) as stores:
@@ -119,7 +103,7 @@ async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Term
     return code
 
 
-async def _remove(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+async def _remove(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
     here = active_process_of(settings, "isocenter hold")
     code = EXIT_OK
     async with composition.open_stores(settings) as stores:
@@ -163,14 +147,10 @@ async def _record(
     return True
 
 
-async def _list(arguments: argparse.Namespace, settings: Settings) -> int:
+async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         holds = await stores.holds.all()
-    out = prepare_stdout("json" if arguments.json else "table")
-    if arguments.json:
-        out.write(orjson.dumps([_json(hold) for hold in holds]).decode() + "\n")
-    elif holds:
-        print_table(out, _HEAD, [_line(hold) for hold in holds])
+    print_rows(holds, as_json=arguments.json, head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 

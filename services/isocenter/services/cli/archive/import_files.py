@@ -9,7 +9,8 @@ from typing import Final
 from isocenter.services import composition
 from isocenter.services.archive.file_import import ImportedFile, ImportReport, import_directory
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings, print_findings
+from isocenter.services.cli.archive.db import print_findings
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (

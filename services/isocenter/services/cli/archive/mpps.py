@@ -5,23 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-import orjson
-
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services import composition
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import add_limit, print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import (
     Match,
     prepare_stdout,
-    print_table,
     shown,
     writer_of,
 )
-from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
+from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.service_classes.mpps.performed_step import StepState
 from isocenter.services.service_classes.mpps.ports import StepSummary
@@ -59,13 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             action.add_argument("--state", choices=tuple(_STATES), help="only steps in this state")
             action.add_argument("--study", metavar="UID", help="only steps for this study")
-            action.add_argument(
-                "--limit",
-                type=whole_number(1, _MOST),
-                default=100,
-                metavar="N",
-                help="at most so many (default: %(default)s)",
-            )
+            add_limit(action)
             formats, default = ("table", "json"), "table"
         action.add_argument(
             "--format", choices=formats, default=default, help="(default: %(default)s)"
@@ -74,33 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            if arguments.action == "list":
-                code = await _list(settings, arguments)
-            else:
-                code = await _show(settings, arguments, terminal)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(arguments, {"list": _list, "show": _show})
 
 
-async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         rows = await stores.steps.rows(
             state=_STATES.get(arguments.state),
             study_instance_uid=arguments.study,
             limit=arguments.limit,
         )
-    out = prepare_stdout(arguments.format)
-    if arguments.format == "json":
-        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
-    elif rows:
-        print_table(out, _HEAD, [_line(row) for row in rows])
+    print_rows(rows, as_json=arguments.format == "json", head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 

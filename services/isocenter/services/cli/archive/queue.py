@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-import orjson
-
 from isocenter.services import composition
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import add_limit, print_rows
 from isocenter.services.cli.support.local_time import local_time
-from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.match_output import shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.settings import Settings
@@ -72,13 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                     action="store_true",
                     help="only what has not arrived: what is due, and what was given up",
                 )
-                action.add_argument(
-                    "--limit",
-                    type=whole_number(1, _MOST),
-                    default=100,
-                    metavar="N",
-                    help="at most so many (default: %(default)s)",
-                )
+                add_limit(action)
             case "purge":
                 action.add_argument(
                     "--state", choices=tuple(_STATES), required=True, help="those in this state"
@@ -98,32 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        if arguments.action == "purge" and not arguments.yes:
-            raise UsageError(
-                f"purge forgets all records that are {arguments.state}: nobody will send these "
-                "objects then; say so with --yes"
-            )
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            match arguments.action:
-                case "list":
-                    code = await _list(settings, arguments)
-                case "summary":
-                    code = await _summary(settings, arguments)
-                case "retry":
-                    code = await _retry(settings, arguments, terminal)
-                case _:
-                    code = await _purge(settings, arguments, terminal)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(
+        arguments, {"list": _list, "summary": _summary, "retry": _retry, "purge": _purge}
+    )
 
 
-async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         rows = await stores.forwards.rows(
             state=_STATES.get(arguments.state),
@@ -131,11 +103,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> int:
             destination=arguments.destination,
             limit=arguments.limit,
         )
-    out = prepare_stdout("json" if arguments.json else "table")
-    if arguments.json:
-        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
-    elif rows:
-        print_table(out, _HEAD, [_line(row) for row in rows])
+    print_rows(rows, as_json=arguments.json, head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 
@@ -166,14 +134,16 @@ def _json(row: ForwardSummary) -> dict[str, object]:
     }
 
 
-async def _summary(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _summary(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     async with composition.open_stores(settings) as stores:
         rows = await stores.forwards.destinations()
-    out = prepare_stdout("json" if arguments.json else "table")
-    if arguments.json:
-        out.write(orjson.dumps([_json_of_destination(row) for row in rows]).decode() + "\n")
-    elif rows:
-        print_table(out, _SUMMARY_HEAD, [_line_of_destination(row) for row in rows])
+    print_rows(
+        rows,
+        as_json=arguments.json,
+        head=_SUMMARY_HEAD,
+        line=_line_of_destination,
+        members=_json_of_destination,
+    )
     return EXIT_OK
 
 
@@ -205,6 +175,11 @@ async def _retry(settings: Settings, arguments: argparse.Namespace, terminal: Te
 
 
 async def _purge(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if not arguments.yes:
+        raise UsageError(
+            f"purge forgets all records that are {arguments.state}: nobody will send these "
+            "objects then; say so with --yes"
+        )
     async with composition.open_stores(settings) as stores:
         count = await stores.forwards.purge(
             _STATES[arguments.state], arguments.numbers, destination=arguments.destination

@@ -26,7 +26,8 @@ from isocenter.services.backup.restoration import (
 )
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.archive.backup import Shown
-from isocenter.services.cli.archive.db import archive_settings, print_report
+from isocenter.services.cli.archive.db import print_report
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
     UsageError,

@@ -11,10 +11,9 @@ import orjson
 from isocenter.services import composition
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import planned
-from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
 from isocenter.services.cli.support.deletion_output import opened_trash
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options
@@ -47,24 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        if not settings.retention:
-            raise UsageError(
-                "there are no rules of retention: nothing is deleted by age; add [[retention]] to "
-                "the configuration, and name it with --config"
-            )
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            code = await _check(arguments, settings, terminal)
-        return code  # noqa: RET504 - when interrupted, the one from before
-
-    return run_task(terminal, work)
+    return run_action(arguments, {"check": _check})
 
 
-async def _check(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+async def _check(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if not settings.retention:
+        raise UsageError(
+            "there are no rules of retention: nothing is deleted by age; add [[retention]] to "
+            "the configuration, and name it with --config"
+        )
     rows = [await _look(settings, rule, terminal) for rule in settings.retention]
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:

@@ -6,19 +6,19 @@ import argparse
 import time
 from typing import Final
 
-import orjson
-
 from isocenter.services.archive.deletion.ports import DeletionSummary, TrashChoice
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Restored
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings, print_findings
+from isocenter.services.cli.archive.db import print_findings
 from isocenter.services.cli.support.actions import add_actions
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.confirmation import is_confirmed
 from isocenter.services.cli.support.deletion_output import counted, opened_trash, requester_of
+from isocenter.services.cli.support.listing import print_rows
 from isocenter.services.cli.support.local_time import local_time
-from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.match_output import shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
@@ -120,11 +120,7 @@ def choice_of(arguments: argparse.Namespace) -> TrashChoice:
 
 async def _list(arguments: argparse.Namespace, trash: Trash) -> int:
     rows = await trash.book.rows()
-    out = prepare_stdout("json" if arguments.json else "table")
-    if arguments.json:
-        out.write(orjson.dumps([_json(row) for row in rows]).decode() + "\n")
-    elif rows:
-        print_table(out, _HEAD, [_line(row) for row in rows])
+    print_rows(rows, as_json=arguments.json, head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 

@@ -14,8 +14,8 @@ from isocenter.engine.dataset import Element
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown

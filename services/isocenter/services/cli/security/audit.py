@@ -17,8 +17,8 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
 from isocenter.services.cli.support.actions import add_actions
+from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import UsageError, add_archive_options, point_in_time
 from isocenter.services.cli.support.terminal import Terminal

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import orjson
 
-from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from isocenter.services.cli.archive.db import archive_settings
+from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
-from isocenter.services.cli.support.client_command import Interrupts, run_task
+from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.listing import print_rows
 from isocenter.services.cli.support.local_time import local_time
-from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
+from isocenter.services.cli.support.match_output import prepare_stdout, shown
 from isocenter.services.cli.support.options import add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.api_tokens import add_token, list_tokens, revoke_token
@@ -107,25 +107,10 @@ def _days(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    terminal = Terminal.of(arguments)
-
-    async def work(interrupts: Interrupts) -> int:
-        settings = archive_settings(arguments, must_exist=True)
-        code = EXIT_INTERRUPTED
-        with interrupts.stoppable():
-            match arguments.action:
-                case "add":
-                    code = await _add(arguments, settings, terminal)
-                case "revoke":
-                    code = await _revoke(arguments, settings, terminal)
-                case _:
-                    code = await _list(arguments, settings)
-        return code
-
-    return run_task(terminal, work)
+    return run_action(arguments, {"add": _add, "revoke": _revoke, "list": _list})
 
 
-async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+async def _add(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
     text, token = await add_token(
         settings,
         arguments.name,
@@ -144,7 +129,7 @@ async def _add(arguments: argparse.Namespace, settings: Settings, terminal: Term
     return EXIT_OK
 
 
-async def _revoke(arguments: argparse.Namespace, settings: Settings, terminal: Terminal) -> int:
+async def _revoke(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
     code = EXIT_OK
     for name_or_id in arguments.tokens:
         try:
@@ -160,13 +145,9 @@ async def _revoke(arguments: argparse.Namespace, settings: Settings, terminal: T
     return code
 
 
-async def _list(arguments: argparse.Namespace, settings: Settings) -> int:
+async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
     tokens = await list_tokens(settings)
-    out = prepare_stdout(arguments.format)
-    if arguments.format == "json":
-        out.write(orjson.dumps([_json(token) for token in tokens]).decode() + "\n")
-    elif tokens:
-        print_table(out, _HEAD, [_line(token) for token in tokens])
+    print_rows(tokens, as_json=arguments.format == "json", head=_HEAD, line=_line, members=_json)
     return EXIT_OK
 
 
