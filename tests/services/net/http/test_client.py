@@ -147,6 +147,15 @@ async def silent(answer: bytes = b"") -> AsyncIterator[tuple[str, list[int]]]:
         nursery.cancel_scope.cancel()
 
 
+async def seen(calls: list[int], count: int) -> None:
+    """Until the server has got round to so many calls; there are no more."""
+    with trio.fail_after(60):
+        while len(calls) < count:
+            await trio.lowlevel.checkpoint()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(calls) == count
+
+
 async def test_deadlines() -> None:
     short = HttpDeadlines(answer=0.05)
     async with silent() as (url, calls):
@@ -155,21 +164,20 @@ async def test_deadlines() -> None:
             with pytest.raises(BrokenAnswerError, match="no answer within"):
                 async with client.request("GET", url):
                     pass
-            assert len(calls) == 2
+            await seen(calls, 2)
             # What changes something is not done twice.
             with pytest.raises(BrokenAnswerError):
                 async with client.request("DELETE", url):
                     pass
-            assert len(calls) == 3
+            await seen(calls, 3)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"
     async with (
-        silent(head) as (url, calls),
+        silent(head) as (url, _),
         HttpClient(url, deadlines=HttpDeadlines(idle=0.05)) as client,
         client.request("GET", url) as response,
     ):
         with pytest.raises(BrokenAnswerError, match=r"nothing came for 0\.05 s"):
             await response.body(100)
-    assert len(calls) == 1
 
 
 async def test_a_server_that_reads_no_more() -> None:

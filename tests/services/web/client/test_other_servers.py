@@ -205,7 +205,8 @@ async def test_a_server_that_is_busy_is_asked_again(caplog: pytest.LogCaptureFix
 
     async def answers(asked: Asked) -> Answer:
         if left:
-            return left.pop(), [("retry-after", "0")], []
+            fields = [("retry-after", "0"), ("content-type", "text/plain")]
+            return left.pop(), fields, ["no room for Müller^Jörg".encode()]
         return 200, [JSON], [matches("1.2")]
 
     async with http_serving(Scripted(answers)) as url, DicomWebClient(url, retries=SOON) as client:
@@ -214,6 +215,7 @@ async def test_a_server_that_is_busy_is_asked_again(caplog: pytest.LogCaptureFix
     assert found == ["1.2"]
     # No address is in any log, at no level: it would name the patient.
     assert "00100010" not in caplog.text
+    assert "Müller" not in caplog.text
 
 
 async def test_one_that_stays_busy_and_one_that_breaks_off() -> None:

@@ -272,7 +272,9 @@ class HttpClient:
                 if failures >= self._retries.attempts or not self._may_be_repeated(method, error):
                     raise
                 pause = self._retries.pause(failures, asked)
-                log.info("%s is repeated in %.1f s: %s", method, pause, error)
+                # Not what the server says: that may name whom it is about.
+                reason = error.status if isinstance(error, HttpStatusError) else error
+                log.info("%s is repeated in %.1f s: %s", method, pause, reason)
             await trio.sleep(pause)
 
     def _may_be_repeated(self, method: str, error: HttpClientError) -> bool:
