@@ -393,6 +393,38 @@ async def test_answers_are_cut_at_the_bound_of_the_server(tmp_path: Path) -> Non
         assert await found(table, "/instances", ("offset", "999999999")) == []
 
 
+async def test_what_a_viewer_asks_for(tmp_path: Path) -> None:
+    """The searches of OHIF, in its order."""
+    async with searched(tmp_path, SearchLimits()) as table:
+        page = [("limit", "101"), ("offset", "0"), ("fuzzymatching", "false")]
+        listed = await found(
+            table, "/studies", *page, ("includefield", "00081030,00080060,00080090,00100030"),
+            ("PatientName", "*ll*"), ("00100020", "*P*"), ("AccessionNumber", "*A*"),
+            ("StudyDescription", "*Study*"), ("ModalitiesInStudy", "CT,MR,US"),
+            ("StudyDate", "20260101-20260102"),
+        )  # fmt: skip
+        assert uids(listed) == ["2", "1"]
+        for study in listed:
+            assert {key for key, one in study.items() if "Value" in one} >= {
+                "00201206", "00201208", "00080061", "00080020", "00080030", "00100010", "00100020",
+                "00100040", "00081030", "00080090", "00100030",
+            }  # fmt: skip
+        series = await found(
+            table, f"/studies/{ROOT}.1/series", ("includefield", "0008103E,00080021")
+        )
+        assert uids(series) == ["1.1", "1.2"]
+        for one in series:
+            assert {"00201209", "00080060", "00200011", "0008103E", "00080021"} <= one.keys()
+        opened = await found(table, "/studies", ("StudyInstanceUID", f"{ROOT}.1\\{ROOT}.2"))
+        assert uids(opened) == ["2", "1"]
+        assert uids(await found(table, "/studies", ("00100020", "P2"))) == ["2"]
+        first = await found(
+            table, f"/studies/{ROOT}.1/series/{ROOT}.1.2/instances",
+            ("limit", "1"), ("includefield", "00080018"),
+        )  # fmt: skip
+        assert uids(first) == ["1.2.1"]
+
+
 async def test_nothing_found(tmp_path: Path) -> None:
     async with archive_in(tmp_path) as archive:
         asked = "/dicomweb/studies?PatientID=nobody"
