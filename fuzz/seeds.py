@@ -26,6 +26,7 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "identifiers": data_sets.identifiers,
     "messages": protocol.messages,
     "models": models.models,
+    "payloads": pixels.payloads,
     "pdus": protocol.pdus,
     "pictures": pixels.pictures,
     "reader": data_sets.reader,

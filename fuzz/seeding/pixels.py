@@ -55,6 +55,40 @@ def codestreams() -> Seeds:
     }
 
 
+def payloads() -> Seeds:
+    jfif = _segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")
+    exif = _segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0")
+    signature = _box(b"jP  ", b"\r\n\x87\n")
+    sequence = b"\0\0\1\xb3" + struct.pack(">I", 720 << 20 | 576 << 8 | 0x23)
+    cda = b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2" extension="X"/>'
+    return {
+        "baseline": b"\0" + _jpeg(jfif, exif, _sof(0xC0, 3, 8)),
+        "progressive": b"\0" + _jpeg(jfif, _sof(0xC2, 3, 8)),
+        "lossless": b"\0" + _jpeg(_sof(0xC3, 1, 12)),
+        "jpeg-ls": b"\0" + _jpeg(_sof(0xF7, 1, 12)),
+        "jpeg-2000": b"\1" + _jpeg_2000(3, 7),
+        "jp2": b"\1" + signature + _box(b"jp2c", _jpeg_2000(1, 11)),
+        "avc": b"\2" + _mp4(b"avc1", _box(b"avcC", bytes((1, 100, 0, 41)))),
+        "hevc": b"\2" + _mp4(b"hvc1", _box(b"hvcC", bytes((1, 1)))),
+        "mpeg-2": b"\2" + sequence + b"\0\0\1\0x" * 3,
+        "pdf": b"\3%PDF-1.7\n%%EOF\n",
+        "cda": b"\4" + cda + b"</ClinicalDocument>",
+        "stl": b"\5" + bytes(80) + struct.pack("<I", 1) + bytes(50),
+        "stl-text": b"\5solid x\nfacet normal 0 0 1\n",
+        "obj": b"\6v 0 0 0\n",
+        "mtl": b"\7newmtl a\n",
+    }
+
+
+def _mp4(kind: bytes, configuration: bytes) -> bytes:
+    sample = kind + bytes(6) + b"\0\1" + bytes(16) + struct.pack(">HH", 64, 48) + bytes(50)
+    entry = struct.pack(">III", 0, 1, len(sample) + len(configuration) + 4) + sample + configuration
+    table = _box(b"stbl", _box(b"stsd", entry) + _box(b"stts", struct.pack(">IIII", 0, 1, 3, 1001)))
+    header = _box(b"mdhd", bytes(12) + struct.pack(">II", 30000, 0))
+    media = header + _box(b"hdlr", bytes(8) + b"vide" + bytes(12)) + _box(b"minf", table)
+    return _box(b"ftyp", b"isom") + _box(b"moov", _box(b"trak", _box(b"mdia", media)))
+
+
 _ROWS, _COLUMNS = 6, 8
 _UID = b"1.2.3\0"
 _CT = b"1.2.840.10008.5.1.4.1.1.2\0"

@@ -143,6 +143,12 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
         | {b"null", b"NaN", b"<DicomAttribute ", b"<Value>", b"<Item>", b"<PersonName>"}
         | {b"<InlineBinary>", b'privateCreator="', b'tag="', b'number="', b"<!DOCTYPE", b"&#0;"}
     ),
+    "payloads": lambda: (
+        {bytes((0xFF, marker)) for marker in (*range(0xC0, 0x100), 0x4F, 0x51, 0x52, 0x90)}
+        | {b"ftyp", b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"stts", b"hdlr", b"mdhd"}
+        | {b"avc1", b"avcC", b"hvc1", b"hvcC", b"jp2c", b"Exif\0\0", b"\0\0\1\xb3", b"\0\0\1\0"}
+        | {b"<!ENTITY", b"<id ", b"urn:hl7-org:v3", b"facet", b"solid", b"%PDF-"}
+    ),
     "pdus": lambda: _pdu_words() | _uid_words(),
     "pictures": lambda: (
         _data_set_words()

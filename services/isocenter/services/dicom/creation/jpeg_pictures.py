@@ -154,7 +154,8 @@ def keep_jpeg_2000(data: bytes) -> Picture:
     """
     found = read_codestream(Codec.JPEG_2000, data)
     assert found is not None
-    if data.startswith(_JP2) and (b"pclr" in data[: found.start] or found.samples not in (1, 3)):
+    has_palette = data.startswith(_JP2) and b"pclr" in data[: found.start]
+    if has_palette or found.samples not in (1, 3):
         raise SourceError("is JPEG 2000 with a palette or with alpha; make it gray or RGB first")
     stream = _codestream(data, found.start)
     is_reversible, is_high_throughput = _coding(stream)

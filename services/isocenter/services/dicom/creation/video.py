@@ -15,7 +15,7 @@ MPEG2_HIGH: Final = f"{_SYNTAXES}101"
 _MOST_BOXES: Final = 100_000
 _CONTAINERS: Final = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _PICTURE: Final = b"\0\0\1\0"
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 18
 _MAX_BOX: Final = 64 << 20
 #: Frame rates of MPEG-2 by their code, in frames per second.
 _MPEG2_RATES: Final = (0, 24000 / 1001, 24, 25, 30000 / 1001, 30, 50, 60000 / 1001, 60)
