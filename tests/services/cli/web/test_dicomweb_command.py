@@ -140,6 +140,11 @@ def test_retrieve_what_keys_match(url: str, tmp_path: Path, capsys: Captured) ->
     )  # fmt: skip
     assert code == 0, err
     assert dicom_files(other / f"{ROOT}.1") == [f"{ROOT}.1.1.2", f"{ROOT}.1.2.2"]
+    # The study of a series is found out.
+    code, _, err = run(
+        capsys, "retrieve", url, "--series-uid", f"{ROOT}.2.1", "-od", tmp_path / "s"
+    )
+    assert (code, err) == (0, "2 files written\n")
     code, _, err = run(capsys, "retrieve", url, "--accession-number", "A9", "-od", tmp_path)
     assert code == 1
     assert "nothing matched" in err

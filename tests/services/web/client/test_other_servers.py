@@ -337,6 +337,31 @@ async def test_a_download_that_breaks_off_goes_on(tmp_path: Path) -> None:
     assert sorted(again) == ["2", "3"]
 
 
+async def test_what_a_server_lists_and_does_not_give(tmp_path: Path) -> None:
+    """Some of it with 206, and one by one with 410."""
+
+    async def answers(asked: Asked) -> Answer:
+        kind = ("content-type", "multipart/related; boundary=b")
+        if urlsplit(asked.target).path.endswith("/instances"):
+            listed = [
+                {"00080018": {"vr": "UI", "Value": [f"{ROOT}.1.1.{number}"]}} for number in (1, 2)
+            ]
+            return 200, [JSON], [json.dumps(listed).encode()]
+        if asked.target.endswith(".2"):
+            return 410, [], []
+        return 206, [kind, ("warning", '299 host "one is gone"')], [multipart(1)]
+
+    async with http_serving(Scripted(answers)) as url, DicomWebClient(url) as client:
+        series = WebResource(f"{ROOT}.1", f"{ROOT}.1.1")
+        result = await client.download(series, DownloadFolder(tmp_path, "{instance}.dcm"))
+        assert result.is_partial
+        assert result.warnings == ('299 host "one is gone"',)
+        folder = DownloadFolder(tmp_path, "{instance}.dcm")
+        result = await client.download(series, folder, skip_existing=True)
+    assert result.missing == (f"{ROOT}.1.1.2",)
+    assert (folder.counts.written, folder.counts.kept) == (0, 1)
+
+
 async def test_a_body_without_its_last_delimiter_is_cut(tmp_path: Path) -> None:
     async def answers(asked: Asked) -> Answer:
         return 200, [("content-type", "multipart/related; boundary=b")], [multipart(1)[:-4]]
