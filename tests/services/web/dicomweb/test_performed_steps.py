@@ -102,6 +102,9 @@ def changed(dataset: Dataset, **values: Any) -> Dataset:
         (400, [model(begun())] * 2),
         (400, b"no json"),
         (400, b'{"00400254": {"vr": "LO", "Value": ["\\ud800"]}}'),
+        (400, b'{"00400252": {"vr": "CS"}, "00400252": {"vr": "CS"}}'),
+        (400, b'{"00400270":{"vr":"SQ","Value":[' * 70 + b"{}" + b"]}}" * 70),
+        (400, b'{"00400270":{"vr":"SQ","Value":[' * 100_000),
         (400, model(begun()) | {"FFFEE000": {"vr": "UN"}}),
         (413, model(begun()) | {"00400280": {"vr": "ST", "Value": ["x" * 2_000_000]}}),
     ],
@@ -128,6 +131,13 @@ async def test_what_does_not_go_with_the_step(status: int, code: str, body: Any)
         answer = await ask("POST", f"{PATH}?update=true", body)
         assert (answer.status, answer.json["error"]["code"]) == (status, code)
         assert await state_of(ask) == "IN PROGRESS"
+
+
+async def test_xml_has_no_entities() -> None:
+    body = b'<!DOCTYPE a [<!ENTITY x "y">]><NativeDicomModel>&x;</NativeDicomModel>'
+    async with web_side() as ask:
+        answer = await ask("POST", PATH, body, content_type="application/dicom+xml")
+        assert (answer.status, answer.json["error"]["code"]) == (400, "BAD_DATA_SET")
 
 
 async def test_what_is_there_and_what_is_not() -> None:
