@@ -9,7 +9,6 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -18,7 +17,6 @@ from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.matching import PADDING, matches_text
-from isocenter.services.archive.index.query import Match
 from isocenter.services.archive.metadata.fragment import unpack_fragment, with_url
 from isocenter.services.archive.metadata.header import read_header
 from isocenter.services.archive.ports import StoredInstance
@@ -144,15 +142,10 @@ def _matches(element: Mapping[str, Any], tag: int, given: str) -> bool:
     if vr == "UN":
         vr = "LO"
     try:
-        match = _match(vr, tag, given)
+        match = match_of_text(vr, tag, given)
     except IdentifierError:
         return False  # no value of what it is in this object
     return match is None or matches_text(vr, match, text)
-
-
-@lru_cache(maxsize=256)
-def _match(vr: str, tag: int, given: str) -> Match | None:
-    return match_of_text(vr, tag, given)
 
 
 def _text_of(element: Mapping[str, Any]) -> str:
