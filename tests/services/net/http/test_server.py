@@ -347,6 +347,31 @@ async def test_an_idle_connection_ends_at_once_when_its_certificate_is_revoked(
         assert server.connections == 0
 
 
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [((), None), (("http/1.1",), "http/1.1"), (("h2", "http/1.1"), "h2"), (("spdy/9",), None)],
+)
+async def test_who_agrees_on_nothing_speaks_http_1(
+    files: TlsFiles, offered: tuple[str, ...], agreed: str | None
+) -> None:
+    context = web_context(files)
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+    assert context.options & ssl.OP_NO_COMPRESSION
+    trust = ssl.create_default_context(cafile=files.ca)
+    if offered:
+        trust.set_alpn_protocols(list(offered))
+    async with serving(RoutedApplication(table()), tls=lambda: context) as (_, port, _server):
+        stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", port, ssl_context=trust)
+        await stream.do_handshake()
+        assert stream.selected_alpn_protocol() == agreed
+        if agreed != "h2":
+            await stream.send_all(
+                b"GET /hello/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            assert (await stream.receive_some(4_096)).startswith(b"HTTP/1.1 200")
+        await trio.aclose_forcefully(stream)
+
+
 async def test_what_is_no_tls_is_closed(files: TlsFiles) -> None:
     context = web_context(files)
     async with (
