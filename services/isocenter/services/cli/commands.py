@@ -21,6 +21,7 @@ COMMANDS: Final = (
     ),
     Command("user", "security.user", "users of the access policy, with passcode or token"),
     Command("token", "security.token", "API tokens for programs: add, list, revoke"),
+    Command("viewer", "server.viewer", "install the viewer OHIF for the browser"),
     Command("reload", "server.reload", "let the running server read its configuration again"),
     Command("config", "server.config", "show and explain the effective settings"),
     Command("conformance", "server.conformance", "print the conformance statement (PS3.2)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, trash_of
@@ -19,6 +20,7 @@ from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import PageParts, Pages
 from isocenter.services.web.ui.status_page import ServerState
 from isocenter.services.web.ui.study_list import Receiver
+from isocenter.services.web.viewer.package import VIEWER_FOLDER, is_installed
 
 
 def pages_of(
@@ -49,10 +51,18 @@ def pages_of(
             changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
             rejected=None if folder is None else RejectedFile(folder),
             queue=parts.stores.forwards,
+            viewer=_viewer(settings),
             trail=audit_folder(settings) if is_trail_enabled(settings) else None,
             notices=notices,
         )
     )
+
+
+def _viewer(settings: Settings) -> Path | None:
+    if settings.storage.is_in_memory:
+        return None
+    folder = Path(settings.storage.data_dir) / VIEWER_FOLDER
+    return folder if is_installed(folder) else None
 
 
 def error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:

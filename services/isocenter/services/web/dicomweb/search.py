@@ -43,6 +43,7 @@ FORMS: Final = (
 #: Answers of so many take milliseconds to write.
 _MANY: Final = 500
 _STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
+_MODALITIES: Final = 0x00080061
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,9 @@ def _written(
 def _answer(one: Found, search: SearchRequest, base: str) -> dict[str, Any]:
     match, level = one.match, search.query.level
     found = json_attributes(match, search.shown)
+    if not match.get(_MODALITIES):
+        # OHIF shows no study at all when one of them has this without a value.
+        found.pop(f"{_MODALITIES:08X}", None)
     if one.item is not None:
         found |= pick(one.item, search.fields)
     url = instance_url(

@@ -31,6 +31,8 @@ from isocenter.services.web.ui.status_page import ServerState, StatusPage
 from isocenter.services.web.ui.study_list import Receiver, StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
 from isocenter.services.web.ui.trash_pages import TrashPages
+from isocenter.services.web.viewer.package import PATH
+from isocenter.services.web.viewer.service import viewer_routes
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 _HTML = ("text/html",)
@@ -51,6 +53,7 @@ class PageParts:
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         queue: what rules send on; None: they send nothing.
+        viewer: the folder of a viewer that is installed; None: there is none.
         trail: the folder of the audit trail; None: there is none.
         notices: told that somebody reads it.
     """
@@ -64,6 +67,7 @@ class PageParts:
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None
     queue: ForwardQueue | None = None
+    viewer: Path | None = None
     trail: Path | None = None
     notices: Notices = field(default_factory=Notices)
 
@@ -81,6 +85,7 @@ class Pages:
         """Where they are."""
         return [
             *self._assets.routes(),
+            *(viewer_routes(self._parts.viewer) if self._parts.viewer else ()),
             *self._of_studies(),
             *self._of_trash(),
             *self._of_devices(),
@@ -115,7 +120,13 @@ class Pages:
         parts, layout = self._parts, self.layout
         catalogue = Catalogue(parts.archive.index)
         listed = StudyList(catalogue, layout, parts.receiver)
-        shown = StudyPages(parts.archive, catalogue, layout, can_delete=parts.trash is not None)
+        shown = StudyPages(
+            parts.archive,
+            catalogue,
+            layout,
+            can_delete=parts.trash is not None,
+            viewer="" if parts.viewer is None else PATH,
+        )
         yield _page("/", None, partial(self._first, listed.page), "The list of studies.")
         yield Route(
             method="GET",

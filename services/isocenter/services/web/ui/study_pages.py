@@ -21,11 +21,22 @@ _WITHOUT_PICTURE: Final = frozenset(
 
 
 class StudyPages:
-    """Answers with what is below the list of studies."""
+    """Answers with what is below the list of studies.
+
+    Args:
+        viewer: where one is served; empty: none is installed.
+    """
 
     def __init__(
-        self, archive: Archive, catalogue: Catalogue, layout: Layout, *, can_delete: bool
+        self,
+        archive: Archive,
+        catalogue: Catalogue,
+        layout: Layout,
+        *,
+        can_delete: bool,
+        viewer: str,
     ) -> None:
+        self._viewer = viewer
         self._can_delete = can_delete
         self._archive = archive
         self._catalogue = catalogue
@@ -45,6 +56,7 @@ class StudyPages:
             web=instance_url(ROOT, study_uid),
             without_picture=_WITHOUT_PICTURE,
             can_delete=self._can_delete,
+            viewer=self._viewer,
             is_cut=len(series) == MOST_ROWS,
         )
 

@@ -1,0 +1,1 @@
+"""The viewer OHIF: installed from its package, served at `/ohif/`."""
