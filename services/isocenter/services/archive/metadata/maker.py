@@ -137,6 +137,7 @@ class MetadataMaker:
     async def _make(self, work: SeriesWork) -> None:
         found = await self._book.series(work.study_instance_uid, work.series_instance_uid)
         if not found:
+            await self._book.finish(work, None)
             return
         (series,) = found
         dictionary = series.dictionary
