@@ -225,7 +225,7 @@ class InstanceStored:
 
     Attributes:
         size: of the data set, in bytes.
-        outcome: ``stored``, ``already stored`` … (`committer.StoreOutcome`).
+        outcome: ``stored``, ``already stored`` … (`StoreOutcome`).
         patient_id, patient_name: for the audit trail only, never for a line of the log.
     """
 

@@ -16,7 +16,9 @@ from isocenter.services.archive.ports import (
     OtherPatientPolicy,
     StoredInstance,
 )
+from isocenter.services.notices import Caller, InstanceStored
 
+_PATIENT_NAME: Final = 0x00100010
 _PATIENT_ID: Final = 0x00100020
 
 
@@ -119,3 +121,18 @@ def superfluous_key(record: InstanceRecord, added: AddResult) -> str | None:
     if previous is None or previous.object_key == record.object_key:
         return None
     return previous.object_key if added.outcome is AddOutcome.REPLACED else record.object_key
+
+
+def stored_notice(caller: Caller, record: InstanceRecord, outcome: StoreOutcome) -> InstanceStored:
+    """What is told in this process of an object that was accepted."""
+    return InstanceStored(
+        caller=caller,
+        study_instance_uid=record.study_instance_uid,
+        series_instance_uid=record.series_instance_uid,
+        sop_class_uid=record.sop_class_uid,
+        sop_instance_uid=record.sop_instance_uid,
+        size=record.size - record.data_set_offset,
+        outcome=outcome.value,
+        patient_id=record.attributes.get(_PATIENT_ID, ""),
+        patient_name=record.attributes.get(_PATIENT_NAME, ""),
+    )

@@ -12,6 +12,11 @@ from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
+from isocenter.services.cli.support.match_options import (
+    MATCH_FORMATS,
+    add_match_output,
+    add_max_results,
+)
 from isocenter.services.cli.support.match_output import (
     Match,
     MatchWriter,
@@ -19,7 +24,7 @@ from isocenter.services.cli.support.match_output import (
     output_to,
     writer_of,
 )
-from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
+from isocenter.services.cli.support.options import UsageError, add_network_options
 from isocenter.services.cli.support.query_options import (
     USUAL_KEYS,
     Request,
@@ -48,25 +53,16 @@ examples:
 
 exit codes: 0 there are matches, 1 none or the query failed, 2 arguments or no association"""
 
-_MOST_RESULTS: Final = 1_000_000_000
-
 
 def add_arguments(parser: CommandParser) -> None:
     """The options of findscu."""
     add_network_options(parser, calling="FINDSCU", timeout=30, what_follows="QUERY-FILE …")
     add_query_options(parser, has_worklist=True)
     group = parser.add_argument_group("matches")
-    group.add_argument(
-        "-o",
-        "--output",
-        "--format",
-        choices=("text", "json", "xml", "csv", "table"),
-        default="text",
-        help="how they are written; json is the DICOM JSON model, xml the Native DICOM Model "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--output-file", metavar="F", default="-", help="where to (default: standard output)"
+    add_match_output(
+        group,
+        MATCH_FORMATS,
+        text="how they are written; json is the DICOM JSON model, xml the Native DICOM Model",
     )
     group.add_argument(
         "-X", "--extract", action="store_true", help="also each as a DICOM file, rsp00001.dcm …"
@@ -80,14 +76,7 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="DIR",
         help="where those files go (default: .)",
     )
-    group.add_argument(
-        "--max-results",
-        "--cancel",
-        type=whole_number(0, _MOST_RESULTS),
-        default=0,
-        metavar="N",
-        help="cancel the query after N matches; 0: never (default)",
-    )
+    add_max_results(group, "matches")
 
 
 def run(arguments: argparse.Namespace) -> int:

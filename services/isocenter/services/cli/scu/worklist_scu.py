@@ -18,6 +18,10 @@ from isocenter.services.archive.index.matching import is_range_comparable, norma
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
+from isocenter.services.cli.support.match_options import (
+    add_match_output,
+    add_max_results,
+)
 from isocenter.services.cli.support.match_output import (
     JsonWriter,
     Match,
@@ -30,7 +34,6 @@ from isocenter.services.cli.support.options import (
     UsageError,
     add_network_options,
     ae_title,
-    whole_number,
 )
 from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.errors import NoPresentationContextError, OperationError
@@ -62,7 +65,6 @@ isocenter findscu -W -o json writes it and isocenter mppsscu --worklist reads it
 
 exit codes: 0 there are items, 1 none or the query failed, 2 arguments or no association"""
 
-_MOST_RESULTS: Final = 1_000_000_000
 #: Rows that are held for one table.
 _ROWS_PER_TABLE: Final = 1_000
 
@@ -120,25 +122,8 @@ def add_arguments(parser: CommandParser) -> None:
         help="Specific Character Set of what is not ASCII (default: ISO_IR 192, UTF-8)",
     )
     group = parser.add_argument_group("items")
-    group.add_argument(
-        "-o",
-        "--output",
-        "--format",
-        choices=("table", "json", "csv", "dicom"),
-        default="table",
-        help="how they are written (default: %(default)s)",
-    )
-    group.add_argument(
-        "--output-file", metavar="F", default="-", help="where to (default: standard output)"
-    )
-    group.add_argument(
-        "--max-results",
-        "--cancel",
-        type=whole_number(0, _MOST_RESULTS),
-        default=0,
-        metavar="N",
-        help="cancel the query after N items; 0: never (default)",
-    )
+    add_match_output(group, ("table", "json", "csv", "dicom"), text="how they are written")
+    add_max_results(group, "items")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,10 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from isocenter.services.cli.support.match_options import (
+    MATCH_FORMATS,
+    add_match_output,
+)
 from isocenter.services.cli.support.match_output import (
     Match,
     MatchWriter,
@@ -43,17 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_url(parser, text="or a study or series, to search in it")
     add_web_query_options(parser)
     group = parser.add_argument_group("matches")
-    group.add_argument(
-        "-o",
-        "--output",
-        "--format",
-        choices=("text", "json", "xml", "csv", "table"),
-        default="text",
-        help="how they are written; json is the DICOM JSON model, xml the Native DICOM Model "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--output-file", metavar="F", default="-", help="where to (default: standard output)"
+    add_match_output(
+        group,
+        MATCH_FORMATS,
+        text="how they are written; json is the DICOM JSON model, xml the Native DICOM Model",
     )
     group.add_argument(
         "--limit",

@@ -20,16 +20,15 @@ from isocenter.engine.extended_negotiation import (
 )
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.store_answers import stored_notice
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, is_private
 from isocenter.services.errors import OperationError
-from isocenter.services.notices import InstanceRefused, InstanceStored
+from isocenter.services.notices import InstanceRefused
 
 log = logging.getLogger("isocenter.storage")
 
-_PATIENT_NAME: Final = 0x00100010
-_PATIENT_ID: Final = 0x00100020
 
 #: Data sets are kept as they come: every attribute, every signature, no coercion.
 _SUPPORT: Final = StorageSupport(
@@ -121,16 +120,8 @@ class StorageScp:
             association.peer_log.write(
                 log, logging.INFO, "instance %s: %s", record.sop_instance_uid, what
             )
-        operation.completion_notice = lambda: InstanceStored(
-            caller=association.caller,
-            study_instance_uid=record.study_instance_uid,
-            series_instance_uid=record.series_instance_uid,
-            sop_class_uid=record.sop_class_uid,
-            sop_instance_uid=record.sop_instance_uid,
-            size=record.size - record.data_set_offset,
-            outcome=result.outcome.value,
-            patient_id=record.attributes.get(_PATIENT_ID, ""),
-            patient_name=record.attributes.get(_PATIENT_NAME, ""),
+        operation.completion_notice = lambda: stored_notice(
+            association.caller, record, result.outcome
         )
         await operation.respond(
             CStoreResponse(

@@ -20,7 +20,7 @@ from isocenter.engine.errors import LocalProtocolError
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ingest import Ingest
 from isocenter.services.archive.object_scan import StoreError
-from isocenter.services.archive.store_answers import StoreResult
+from isocenter.services.archive.store_answers import StoreResult, stored_notice
 from isocenter.services.concurrency import alone
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
@@ -31,7 +31,7 @@ from isocenter.services.dicom.file_recognition import (
 )
 from isocenter.services.dicom.model_file import ModelFile
 from isocenter.services.dicom.model_reader import ModelError
-from isocenter.services.notices import Caller, InstanceRefused, InstanceStored, Notices
+from isocenter.services.notices import Caller, InstanceRefused, Notices
 from isocenter.services.web.dicomweb.store_outcomes import OTHER_STUDY, Outcome
 
 log = logging.getLogger("isocenter.http")
@@ -40,8 +40,6 @@ log = logging.getLogger("isocenter.http")
 _MOST_COMMITTING: Final = 32
 #: Bytes of a made object that are encoded at once.
 _PIECE: Final = 1 << 20
-_PATIENT_NAME: Final = 0x00100010
-_PATIENT_ID: Final = 0x00100020
 
 
 class Incoming:
@@ -244,19 +242,7 @@ class Incoming:
             series_instance_uid=record.series_instance_uid,
             comment=result.comment if result.status else comment,
         )
-        self._notices.publish(
-            InstanceStored(
-                caller=self._caller,
-                study_instance_uid=record.study_instance_uid,
-                series_instance_uid=record.series_instance_uid,
-                sop_class_uid=record.sop_class_uid,
-                sop_instance_uid=record.sop_instance_uid,
-                size=record.size - record.data_set_offset,
-                outcome=result.outcome.value,
-                patient_id=record.attributes.get(_PATIENT_ID, ""),
-                patient_name=record.attributes.get(_PATIENT_NAME, ""),
-            )
-        )
+        self._notices.publish(stored_notice(self._caller, record, result.outcome))
 
     def _refuse(self, place: int, ingest: Ingest, status: int, comment: str) -> None:
         self._tell_refused(place, status, comment, ingest.sop_class_uid, ingest.sop_instance_uid)
