@@ -155,6 +155,14 @@ def test_frames_and_what_is_not_there(url: str, tmp_path: Path, capsys: Captured
     code, _, _ = run(capsys, "retrieve", f"{image}/frames/1", "-od", tmp_path)
     assert code == 0
     assert (tmp_path / f"{ROOT}.1.1.1.00001.bin").read_bytes() == instance().PixelData
+    _, out, _ = run(capsys, "metadata", image, "-o", "json")
+    uri = json.loads(out)[0]["7FE00010"]["BulkDataURI"]
+    code, _, _ = run(capsys, "retrieve", uri, "-od", tmp_path)
+    assert code == 0
+    assert (tmp_path / f"{ROOT}.1.1.1.7FE00010.bin").read_bytes() == instance().PixelData
+    code, _, err = run(capsys, "retrieve", uri, "-od", tmp_path)
+    assert code == 2
+    assert "is there already" in err
     code, _, err = run(capsys, "retrieve", f"{image}9", "-od", tmp_path)
     assert code == 1
     assert "404 Not Found: the archive has no such instance" in err

@@ -405,6 +405,10 @@ def test_addresses() -> None:
             "/studies/1.2/series/1.3/instances/1.4/frames/1,3/rendered",
             WebResource("1.2", "1.3", "1.4", (1, 3)),
         ),
+        (
+            "/studies/1.2/series/1.3/instances/1.4/bulkdata/00420011",
+            WebResource("1.2", "1.3", "1.4", (), "/bulkdata/00420011"),
+        ),
     ):
         assert split_address(base + tail) == (base, resource)
     with pytest.raises(ValueError, match="UIDs"):

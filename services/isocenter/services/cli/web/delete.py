@@ -34,8 +34,8 @@ async def work(command: WebCommand) -> int:
         if not resources:
             command.tell_of_no_match()
             return EXIT_FAILED
-        if any(resource.frames for resource in resources):
-            raise UsageError("frames cannot be deleted; name the instance")
+        if any(resource.frames or resource.bulk for resource in resources):
+            raise UsageError("parts of an instance cannot be deleted; name the instance")
         for resource in resources[:_NAMED]:
             terminal.note(resource.path)
         if len(resources) > _NAMED:

@@ -80,6 +80,8 @@ async def work(command: WebCommand) -> int:
 
 
 def _with_frame(resource: WebResource, frame: int | None) -> WebResource:
+    if resource.bulk:
+        raise UsageError("a picture is of an instance, not of one of its values")
     if frame is None:
         return resource
     if not resource.instance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,8 @@ DESCRIPTION: Final = """\
 Fetch objects into files (WADO-RS), byte for byte as the server has them.  What matches the keys is
 searched for first, unless UIDs name it.  A file has its name only when it is whole.  An answer that
 breaks off is not begun again: what has not come is asked for.  With /frames/1,2 at the end of the
-address of an instance, frames are fetched, as they are stored."""
+address of an instance, frames are fetched, as they are stored; a BulkDataURI of its metadata
+fetches that value."""
 
 #: Failed objects that are named without ``-v``.
 _NAMED: Final = 10
@@ -83,6 +85,8 @@ async def work(command: WebCommand) -> int:
             for resource in resources:
                 if resource.frames:
                     await _frames(command, resource)
+                elif resource.bulk:
+                    await _value(command, resource)
                 else:
                     is_good &= await _objects(command, resource, folder)
     counts = folder.counts
@@ -168,6 +172,20 @@ async def _frames(command: WebCommand, resource: WebResource) -> None:
             name = f"{resource.instance}.{number:05d}{suffix_of(part)}"
             await write_part(part, place / name, overwrite=command.arguments.overwrite)
             command.terminal.note(f"{place / name}")
+
+
+async def _value(command: WebCommand, resource: WebResource) -> None:
+    """What metadata name by BulkDataURI."""
+    place: Path = command.arguments.output_directory
+    name = re.sub(r"[^0-9A-Za-z]+", ".", resource.bulk.rpartition("/bulk")[2].partition("/")[2])
+    async with command.client.bulk_data(command.client.base + resource.path) as parts:
+        count = 0
+        async for part in parts:
+            count += 1
+            more = "" if count == 1 else f"_{count}"
+            path = place / f"{resource.instance}.{name}{more}{suffix_of(part)}"
+            await write_part(part, path, overwrite=command.arguments.overwrite)
+            command.terminal.note(str(path))
 
 
 def suffix_of(part: AnswerPart) -> str:

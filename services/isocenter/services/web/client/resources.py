@@ -14,7 +14,7 @@ from isocenter.services.archive.index.attributes import Level
 _PATH: Final = re.compile(
     r"(?P<base>.*?)/studies/(?P<study>[^/]+)"
     r"(?:/series/(?P<series>[^/]+)(?:/instances/(?P<instance>[^/]+)"
-    r"(?:/frames/(?P<frames>[0-9,]+))?)?)?"
+    r"(?:/frames/(?P<frames>[0-9,]+)|(?P<bulk>/bulk[a-z]*/[^?#]+))?)?)?"
     r"(?:/(?:series|instances|metadata|rendered|thumbnail|frames))?/?"
 )
 #: What a path may name of one object at once.
@@ -23,10 +23,11 @@ _MOST_FRAMES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class WebResource:
-    """A study, a series, an instance, or frames of one.
+    """A study, a series, an instance, or of one frames or a value.
 
     Attributes:
         frames: numbers, from 1.
+        bulk: what follows the instance in the address of a value (BulkDataURI).
 
     Raises:
         ValueError: a UID is none, or stands there without the one above it.
@@ -36,12 +37,15 @@ class WebResource:
     series: str = ""
     instance: str = ""
     frames: tuple[int, ...] = ()
+    bulk: str = ""
 
     def __post_init__(self) -> None:
         uids = (self.study, self.series, self.instance)
         if not self.study or not all(is_safe_uid(uid) for uid in uids if uid):
             raise ValueError("a resource is named by UIDs")
-        if (self.instance and not self.series) or (self.frames and not self.instance):
+        if (self.instance and not self.series) or (
+            (self.frames or self.bulk) and not self.instance
+        ):
             raise ValueError("a resource is named with all that it is part of")
         if len(self.frames) > _MOST_FRAMES or any(number < 1 for number in self.frames):
             raise ValueError(f"frames are named by numbers from 1, at most {_MOST_FRAMES:,}")
@@ -61,7 +65,7 @@ class WebResource:
             path += f"/instances/{self.instance}"
         if self.frames:
             path += f"/frames/{','.join(map(str, self.frames))}"
-        return path
+        return path + self.bulk
 
     def instance_of(self, series: str, instance: str) -> WebResource:
         """An instance within it."""
@@ -79,7 +83,8 @@ def split_address(url: str) -> tuple[str, WebResource | None]:
     if found is None:
         return url, None
     numbers = tuple(int(each) for each in (found["frames"] or "").split(",") if each)
-    resource = WebResource(found["study"], found["series"] or "", found["instance"] or "", numbers)
+    uids = (found["study"], found["series"] or "", found["instance"] or "")
+    resource = WebResource(*uids, numbers, found["bulk"] or "")
     return urlunsplit((parts.scheme, parts.netloc, found["base"], "", "")), resource
 
 
