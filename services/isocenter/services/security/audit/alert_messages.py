@@ -102,10 +102,11 @@ def connection_refused(here: ActiveProcess, refused: ConnectionRefused) -> Audit
 
 def access_denied(here: ActiveProcess, denied: AccessDenied) -> AuditMessage:
     """A.5.3.11: an operation that the caller may not ask for."""
+    of = f" of {denied.sop_class_uid}" if denied.sop_class_uid else ""
     return _alert(
         here,
         EventType.USE_OF_RESTRICTED_FUNCTION,
-        f"{denied.command} of {denied.sop_class_uid}: {denied.why}",
+        f"{denied.command}{of}: {denied.why}",
         performer=peer_participant(denied.caller, None),
         subject=node_object(denied.caller.address),
     )
