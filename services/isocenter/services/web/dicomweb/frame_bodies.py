@@ -56,7 +56,7 @@ class FrameBodies:
     def __init__(self, archive: Archive, book: MetadataBook | None = None) -> None:
         self._archive = archive
         self._book = book
-        self._layouts: OrderedDict[str, ImageLayout] = OrderedDict()
+        self._layouts: OrderedDict[tuple[str, str], ImageLayout] = OrderedDict()
         self._places = 0
 
     async def find(self, request: Request) -> StoredImage:
@@ -77,7 +77,7 @@ class FrameBodies:
             (stored,) = await instances_of(self._archive.index, request)
             return StoredImage(stored=stored)
         request.told["instances"] = [known.stored]
-        layout = self._layouts.get(known.stored.digest)
+        layout = self._layouts.get(_name(known.stored))
         if layout is None and known.metadata is not None and known.metadata.layout:
             try:
                 layout = ImageLayout.unpack(known.metadata.layout)
@@ -161,7 +161,7 @@ class FrameBodies:
         item = stored_object(stored, self._archive.open)
         with _as_http_errors():
             async with AsyncExitStack() as stack:
-                layout = found.layout or self._layouts.get(stored.digest)
+                layout = found.layout or self._layouts.get(_name(stored))
                 if layout is None:
                     image = await stack.enter_async_context(open_image(item))
                     if encoding_of(stored.transfer_syntax_uid).deflated:
@@ -169,22 +169,27 @@ class FrameBodies:
                         return
                     layout = image.layout
                     await stack.aclose()
-                self._remember(stored.digest, layout)
+                self._remember(_name(stored), layout)
                 reader = await stack.enter_async_context(await item.open())
                 yield (
                     Image(reader, stored.data_set_offset, stored.transfer_syntax_uid, layout),
                     stack,
                 )
 
-    def _remember(self, digest: str, layout: ImageLayout) -> None:
+    def _remember(self, name: tuple[str, str], layout: ImageLayout) -> None:
         known = self._layouts
-        if digest in known:
-            known.move_to_end(digest)
+        if name in known:
+            known.move_to_end(name)
         elif layout.index.places <= _MOST_PLACES:
-            known[digest] = layout
+            known[name] = layout
             self._places += layout.index.places
             while self._places > _MOST_PLACES:
                 self._places -= known.popitem(last=False)[1].index.places
+
+
+def _name(stored: StoredInstance) -> tuple[str, str]:
+    """Of the bytes, and of what they mean."""
+    return stored.digest, stored.transfer_syntax_uid
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Metadata:
         named = await self._instances(request)
         instances = await self._there(named)
         request.told["instances"] = [one.stored for one in instances]
-        digests = [one.stored.digest for one in instances]
+        digests = [f"{one.stored.digest} {one.stored.transfer_syntax_uid}" for one in instances]
         tag = entity_tag(boundary_for("metadata", base, str(is_gzip), str(FORMAT), *digests))
         headers = _headers(request, base, tag, is_gzip=is_gzip)
         if is_not_modified(request.header("if-none-match"), tag):
