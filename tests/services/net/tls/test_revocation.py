@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -33,7 +34,7 @@ from isocenter.services.security.certificates.profile import build_crl, build_le
 from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from services.cli_support import Scripted
-from support.processes import isocenter_command, served_archive, wait_until
+from support.processes import ServedArchive, isocenter_command, served_archive, wait_until
 
 NOW = datetime.now(UTC)
 PATIENCE = 60.0
@@ -267,10 +268,37 @@ async def test_a_ca_in_between_that_is_revoked_takes_its_own_along(tmp_path: Pat
         assert told.why == "the CA CN=Middle was revoked"
 
 
+_ASK = b"GET /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def _web_connection(
+    archive: ServedArchive, context: ssl.SSLContext
+) -> trio.SSLStream[trio.SocketStream]:
+    """One on which a request was answered."""
+    found = re.search(r"https://127\.0\.0\.1:(\d+)/dicomweb", archive.log.read_text("utf-8"))
+    assert found is not None
+    socket = await trio.open_tcp_stream("127.0.0.1", int(found[1]))
+    stream = trio.SSLStream(socket, context, server_hostname="localhost")
+    await stream.send_all(_ASK)
+    answer = b""
+    while not answer.endswith(b"[]"):
+        answer += await stream.receive_some(4_096)
+    assert answer.startswith(b"HTTP/1.1 200")
+    return stream
+
+
+async def _is_closed(stream: trio.abc.ReceiveStream) -> bool:
+    try:
+        return await stream.receive_some(1) == b""
+    except trio.BrokenResourceError:
+        return True
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_reload_ends_them_in_every_worker(tmp_path: Path, workers: int) -> None:
-    with served_archive(tmp_path, "--workers", workers, tls=True) as archive:
+    web = ("--https-host", "127.0.0.1", "--https-port", 0)
+    with served_archive(tmp_path, "--workers", workers, *web, tls=True) as archive:
         names = {ae: archive.certificate(ae, tmp_path / ae) for ae in ("CT1", "CT2")}
         contexts = {
             ae: client_context(TlsFiles(certificate=certificate, key=key, ca=ca))
@@ -300,6 +328,8 @@ async def test_a_reload_ends_them_in_every_worker(tmp_path: Path, workers: int) 
             # Enough that every worker has some.
             ending = [await start("CT1") for _ in range(8)]
             staying = [await start("CT2") for _ in range(8)]
+            web_ending = [await _web_connection(archive, contexts["CT1"]) for _ in range(8)]
+            web_staying = [await _web_connection(archive, contexts["CT2"]) for _ in range(8)]
             done = await trio.to_thread.run_sync(
                 lambda: isocenter_command(
                     "certs", "revoke", "ct1", "--ca-dir", archive.data_dir / "certs"
@@ -314,16 +344,27 @@ async def test_a_reload_ends_them_in_every_worker(tmp_path: Path, workers: int) 
                 await _wait_for_end(association)
             for association in staying:
                 assert await association.echo() == 0
+            with trio.fail_after(PATIENCE):
+                for stream in web_ending:
+                    assert await _is_closed(stream)
+                for stream in web_staying:
+                    await stream.send_all(_ASK)
+                    assert (await stream.receive_some(4_096)).startswith(b"HTTP/1.1 200")
+            for stream in (*web_ending, *web_staying):
+                await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
 
         def are_audited() -> bool:
             shown = isocenter_command("audit", "show", "--data-dir", archive.data_dir)
-            return shown.stdout.count("was revoked") == 8
+            associations = shown.stdout.count("the association is ended")
+            # Those of one kind and address that follow the first are told together.
+            return associations == 8 and "the connection for HTTP is ended" in shown.stdout
 
         # The trail is written beside the work.
         await trio.to_thread.run_sync(lambda: wait_until(are_audited, archive.process))
         log = archive.log.read_text()
-        assert log.count("the association is ended: its certificate (CN=CT1) was revoked") == 8
+        for what in ("association", "connection for HTTP"):
+            assert log.count(f"the {what} is ended: its certificate (CN=CT1) was revoked") == 8
 
 
 async def test_it_can_be_switched_off(tmp_path: Path) -> None:
