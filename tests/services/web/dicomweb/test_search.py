@@ -358,8 +358,16 @@ async def test_long_answers_are_compressed_for_who_takes_it(tmp_path: Path) -> N
 
 async def test_what_was_matched_is_shown(tmp_path: Path) -> None:
     async with searched(tmp_path, SearchLimits()) as table:
-        (study,) = await found(table, "/studies", ("KVP", "240"))
-        assert study["00180060"]["Value"] == [240]
+        (study,) = await found(
+            table, "/studies", ("ReasonForPerformedProcedureCodeSequence", ""), ("KVP", "240")
+        )
+        assert study["00401012"] == {"vr": "SQ"}
+        assert "00180060" not in study  # it belongs to series
+        series = await found(
+            table, "/series", ("KVP", "240"), ("includefield", "00280030,00200052")
+        )
+        assert [one["00180060"]["Value"] for one in series] == [[240], [240]]
+        assert all("00200052" in one and "00280030" not in one for one in series)
         (study,) = await found(
             table, "/studies", ("00110010", "ACME 1.1"), ("00111001", "private 2")
         )
@@ -561,10 +569,11 @@ def test_dicomweb_client_searches() -> None:
         studies = client.search_for_studies(
             fuzzymatching=True,
             search_filters={"PatientName": "Müller*", "ModalitiesInStudy": "MR"},
-            fields=["KVP", "00101010"],
+            fields=["ProcedureCodeSequence", "00101010", "00111001"],
         )
         assert uids(studies) == ["2", "1"]
-        assert all("00180060" in study for study in studies)
+        assert all("00081032" in study for study in studies)
+        assert studies[1]["00111001"]["Value"] == ["private 1"]
         series = client.search_for_series(f"{ROOT}.1", search_filters={"Modality": "CT"})
         assert uids(series) == ["1.1"]
         instances = client.search_for_instances(limit=3, offset=6)

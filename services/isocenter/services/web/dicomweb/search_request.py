@@ -18,6 +18,7 @@ from isocenter.services.archive.index.attributes import (
 )
 from isocenter.services.archive.index.extraction import REQUEST_ATTRIBUTES_SEQUENCE
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.web.dicomweb.field_levels import is_shown_at
 from isocenter.services.web.dicomweb.object_paths import (
     ObjectPath,
     Step,
@@ -126,7 +127,7 @@ def parse_search(
         query=Query(level=level, criteria=criteria + of_path, combined=combined, return_tags=shown),
         keys=_object_keys(in_objects),
         shown=shown,
-        fields=_fields(said, in_objects),
+        fields=_fields(level, said, in_objects),
         parameters=said,
         warnings=tuple(warnings),
     )
@@ -159,10 +160,14 @@ def _object_path(path: Path, in_objects: Mapping[Path, Sequence[str]]) -> Object
 
 
 def _fields(
-    said: SearchParameters, in_objects: Mapping[Path, Sequence[str]]
+    level: Level, said: SearchParameters, in_objects: Mapping[Path, Sequence[str]]
 ) -> tuple[ObjectPath, ...]:
     """What is asked for, or asked to be shown, that the index does not have."""
-    paths = {path: None for path in (*said.matched, *said.included) if not _is_of_index(path)}
+    paths = {
+        path: None
+        for path in (*said.matched, *said.included)
+        if not _is_of_index(path) and is_shown_at(level, path[0])
+    }
     if any(path[0] == REQUEST_ATTRIBUTES_SEQUENCE for path in paths):
         # It takes the place of what the index has of the sequence.
         paths |= {(REQUEST_ATTRIBUTES_SEQUENCE, tag): None for tag in REQUEST_ATTRIBUTES}
