@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import av
@@ -213,6 +215,25 @@ def test_documents(url: str, media_type: str, content: bytes, sop_class: str) ->
         assert found.HL7InstanceIdentifier == "1.2.3^X1"
     if sop_class != "104.3":
         assert (found.ConversionType, found.BurnedInAnnotation) == ("WSD", "YES")
+
+
+@pytest.mark.interop("dcm2pdf", "dcmj2pnm")
+def test_dcmtk_sees_what_was_stored(url: str, tmp_path: Path) -> None:
+    """What DCMTK takes out of the objects is what was sent."""
+    content = b"%PDF-1.4 even %%EOF\n"
+    place = tmp_path / "x.dcm"
+    stored(url, described("104.1", "00420011"), ("application/pdf", content)).save_as(place)
+    subprocess.run(["dcm2pdf", place, tmp_path / "x.pdf"], check=True, timeout=60)
+    assert (tmp_path / "x.pdf").read_bytes() == content
+    for media_type, picture in (
+        ("image/png", codecs.png_encode(COLOUR)),
+        ("image/jpeg", codecs.jpeg8_encode(COLOUR, level=98)),
+    ):
+        stored(url, described("77.1.4"), (media_type, picture)).save_as(place)
+        words = ["dcmj2pnm", "--write-png", place, tmp_path / "x.png"]
+        subprocess.run(words, check=True, timeout=60)
+        shown = codecs.png_decode((tmp_path / "x.png").read_bytes())
+        assert np.abs(shown.astype(int) - COLOUR.astype(int)).mean() < 4
 
 
 def real_video() -> bytes:

@@ -234,6 +234,14 @@ def test_documents_as_they_are(url: str) -> None:
     assert get(url, {"objectUID": "1.2.9.2"}, charset="iso-8859-1").status_code == 406
 
 
+def test_metadata(url: str) -> None:
+    ct = names_of("CT_small.dcm")
+    answer = get(url, ct, contentType=DICOM_JSON)
+    assert answer.headers["content-type"].startswith(DICOM_JSON)
+    (found,) = answer.json()
+    assert found["00080018"]["Value"] == [ct["objectUID"]]
+
+
 def test_reports_as_text(url: str) -> None:
     report = names_of(REPORT)
     page = get(url, report)

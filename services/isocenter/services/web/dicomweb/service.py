@@ -70,7 +70,7 @@ _URI: Final = (
     Parameter(name="presentationUID", text="SOP Instance UID of a presentation state."),
     Parameter(name="presentationSeriesUID", text="Its series."),
 )
-_SEEN: Final = (*_PICTURES, DICOM, *_HELD, "text/html", "text/plain")
+_SEEN: Final = (*_PICTURES, DICOM, DICOM_JSON, *_HELD, "text/html", "text/plain")
 
 # Services and transactions are called as in PS3.18 Table H-1.
 _SEARCHES: Final = "Search: QIDO-RS (PS3.18 10.6)"
@@ -241,7 +241,7 @@ def dicomweb_routes(
     ]  # fmt: skip
     found.append(
         get(
-            "/wado", WadoUri(archive, retrieve, rendered, trashed),
+            "/wado", WadoUri(archive, retrieve, rendered, metadata, trashed),
             "One object, or what of it can be seen.", "read", _SEEN, _URI, name="RetrieveByUri",
             service=_URI_SERVICE,
             answers=(*_RANGED, Answer(400, "A parameter is missing or broken.")),

@@ -31,6 +31,7 @@ from isocenter.services.dicom.pixels.rendering.options import (
     Window,
 )
 from isocenter.services.dicom.structured_report import is_report, report_html, report_text
+from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.media_types import (
     AcceptedRange,
@@ -43,7 +44,7 @@ from isocenter.services.web.dicomweb.deletion import Trashed, gone
 from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for
 from isocenter.services.web.dicomweb.rendered import Rendered
-from isocenter.services.web.dicomweb.representations import DICOM, NEW_NAMES
+from isocenter.services.web.dicomweb.representations import DICOM, DICOM_JSON, NEW_NAMES
 from isocenter.services.web.dicomweb.resources import PLACES
 from isocenter.services.web.dicomweb.retrieve import Retrieve
 
@@ -67,9 +68,11 @@ class WadoUri:
         archive: Archive,
         retrieve: Retrieve,
         rendered: Rendered,
+        metadata: Handler,
         trashed: Trashed | None = None,
     ) -> None:
         self._archive = archive
+        self._metadata = metadata
         self._trashed = trashed
         self._retrieve = retrieve
         self._rendered = rendered
@@ -85,6 +88,13 @@ class WadoUri:
         media_type = await self._media_type(request, stored)
         if media_type == DICOM:
             return self._object(request, stored)
+        if media_type == DICOM_JSON:
+            request.arguments = {
+                "study": stored.study_instance_uid,
+                "series": stored.series_instance_uid,
+                "instance": stored.sop_instance_uid,
+            }
+            return await self._metadata(request)
         if media_type in _PICTURES:
             return await self._picture(request, stored, media_type)
         _check_charset(request, media_type)
@@ -122,7 +132,7 @@ class WadoUri:
             there_is += _REPORT_TYPES
         if not is_document:
             there_is += _PICTURES
-        there_is.append(DICOM)
+        there_is += (DICOM, DICOM_JSON)
         said = request.parameter("contentType")
         for wanted in _ranges(said or request.header("accept") or "*/*"):
             name = wanted.range.name
