@@ -218,7 +218,8 @@ def addresses() -> list[str]:
     series = f"{CT}/series/{ct.SeriesInstanceUID}"
     return [
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
-        "/upload", f"{CT}/delete", "/trash", "/devices", "/queue", "/audit", "/status", "/nothing",
+        "/upload", f"{CT}/delete", "/trash", "/devices", "/worklist", "/queue", "/audit",
+        "/status", "/nothing",
     ]  # fmt: skip
 
 

@@ -117,6 +117,7 @@ async def opened(
                 changes=PolicyChanges(PolicyFile(folder), notices),
                 rejected=RejectedFile(folder),
                 queue=parts.stores.forwards,
+                worklist=parts.stores.worklist,
                 trail=folder / "audit",
                 notices=notices,
             )

@@ -51,6 +51,7 @@ def pages_of(
             changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
             rejected=None if folder is None else RejectedFile(folder),
             queue=parts.stores.forwards,
+            worklist=parts.stores.worklist if settings.worklist.enabled else None,
             viewer=_viewer(settings),
             trail=audit_folder(settings) if is_trail_enabled(settings) else None,
             notices=notices,

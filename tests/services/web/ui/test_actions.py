@@ -20,6 +20,7 @@ from isocenter.services.security.audit.trail_reader import TrailRead
 from isocenter.services.web.principal import permissions_for
 from services.archive_support import STUDY, store, uid
 from services.security.audit.trails import entry, trail
+from services.service_classes.worklist.samples import entry as planned
 from services.web.signed_in import ALICE, Site, opened
 
 WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in ROLES}
@@ -156,6 +157,43 @@ async def test_nobody_unknown_is_turned_away(site: Site) -> None:
     assert "MR7 is not in the policy" in answer.text
 
 
+# -- Worklist -----------------------------------------------------------------------------
+
+
+async def test_scheduled_steps_are_found_and_ended(site: Site) -> None:
+    entries = [
+        planned(1, patient_name="Doe^J&ne", modality="CT"),
+        planned(2, patient_name="Roe^Rick", modality="MR", scheduled_datetime="20261201083000"),
+    ]
+    await site.parts.stores.worklist.put(entries, source="command")
+    cookie = await site.cookie("a-technologist")
+    page = await text_of(site, cookie, "/worklist")
+    assert "Doe, J&amp;ne" in page
+    assert "2026-12-01" in page
+    for query, there in (("name=roe", "Roe"), ("modality=mr", "Roe"), ("day=2026-12-01", "Roe")):
+        found = await text_of(site, cookie, f"/worklist?{query}")
+        assert there in found, query
+        assert "Doe" not in found, query
+    assert "Roe" not in await text_of(site, cookie, "/worklist?state=COMPLETED")
+    key = entries[1].key
+    fields = {"step_id": key.step_id, "accession": key.accession_number}
+    assert (await post(site, cookie, "/worklist", **fields, state="COMPLETED")).status_code == 303
+    assert "Roe" in await text_of(site, cookie, "/worklist?state=COMPLETED")
+    assert (await post(site, cookie, "/worklist", **fields, state="remove")).status_code == 303
+    assert "Roe" not in await text_of(site, cookie, "/worklist")
+    assert (await post(site, cookie, "/worklist", **fields, state="remove")).status_code == 404
+    assert (await post(site, cookie, "/worklist", **fields, state="LOST")).status_code == 400
+
+
+@pytest.mark.parametrize("query", ["day=soon", "name=a%5Cb", "station=" + "x" * 99])
+async def test_a_search_of_steps_that_cannot_be_is_told(site: Site, query: str) -> None:
+    answer = await site.client.get(f"/worklist?{query}", headers=await site.cookie("a-viewer"))
+    assert answer.status_code in (200, 400)
+    assert "Scheduled" not in answer.text or answer.status_code == 200
+    if query.startswith("day"):
+        assert "write a day as 2026-11-29" in answer.text
+
+
 # -- Queue --------------------------------------------------------------------------------
 
 
@@ -228,9 +266,8 @@ async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, 
             path = route.path.partition("{deletion")[0]
             if "{" in path:
                 path = path.format(study=STUDY, series="1.2", instance="1.2")
-            assert f'href="{path}"' not in shown, f"{role} sees {path}"
-            if route.method == "POST":
-                assert f'action="{path}"' not in shown, f"{role} sees the form of {path}"
+            seen = f'action="{path}"' if route.method == "POST" else f'href="{path}"'
+            assert seen not in shown, f"{role} sees {path}"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.forms import CONTENT_TYPE
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
@@ -31,6 +32,7 @@ from isocenter.services.web.ui.status_page import ServerState, StatusPage
 from isocenter.services.web.ui.study_list import Receiver, StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
 from isocenter.services.web.ui.trash_pages import TrashPages
+from isocenter.services.web.ui.worklist_pages import WorklistPages
 from isocenter.services.web.viewer.package import PATH
 from isocenter.services.web.viewer.service import viewer_routes
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
@@ -53,6 +55,7 @@ class PageParts:
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         queue: what rules send on; None: they send nothing.
+        worklist: None: there is none.
         viewer: the folder of a viewer that is installed; None: there is none.
         trail: the folder of the audit trail; None: there is none.
         notices: told that somebody reads it.
@@ -67,6 +70,7 @@ class PageParts:
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None
     queue: ForwardQueue | None = None
+    worklist: Worklist | None = None
     viewer: Path | None = None
     trail: Path | None = None
     notices: Notices = field(default_factory=Notices)
@@ -89,6 +93,7 @@ class Pages:
             *self._of_studies(),
             *self._of_trash(),
             *self._of_devices(),
+            *self._of_worklist(),
             *self._of_queue(),
             *self._of_audit(),
             _page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
@@ -106,6 +111,8 @@ class Pages:
         parts = self._parts
         yield Section(name="studies", path="/", text="Studies", needs="search")
         yield Section(name="upload", path="/upload", text="Upload", needs="write")
+        if parts.worklist is not None:
+            yield Section(name="worklist", path="/worklist", text="Worklist", needs="search")
         if parts.queue is not None:
             yield Section(name="queue", path="/queue", text="Queue", needs="state")
         if parts.changes is not None:
@@ -165,6 +172,13 @@ class Pages:
         yield _page("/devices", "state", pages.list, "Who may call, and who was turned away.")
         yield _action("/devices", "configure", pages.admit, "Admit an application entity.")
         yield _action("/devices/turn-away", "configure", pages.turn_away, "Turn one away.")
+
+    def _of_worklist(self) -> Iterator[Route[Handler]]:
+        if self._parts.worklist is None:
+            return
+        pages = WorklistPages(self._parts.worklist, self.layout)
+        yield _page("/worklist", "search", pages.show, "Scheduled procedure steps.")
+        yield _action("/worklist", "write", pages.change, "Change the state of one.")
 
     def _of_queue(self) -> Iterator[Route[Handler]]:
         if self._parts.queue is None:

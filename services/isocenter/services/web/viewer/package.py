@@ -1,4 +1,4 @@
-"""Package of the viewer: verified, unpacked, and fitted to the path that it is served at.
+"""Package of the viewer: verified, unpacked, fitted to its path.
 
 OHIF is published on npm (``@ohif/app``, MIT licence) as the files of a web page, 50 MB packed.  It
 is no part of this distribution: whoever wants it installs it.
