@@ -266,7 +266,7 @@ async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, 
             path = route.path.partition("{deletion")[0]
             if "{" in path:
                 path = path.format(study=STUDY, series="1.2", instance="1.2")
-            seen = f'action="{path}"' if route.method == "POST" else f'href="{path}"'
+            seen = f'method="post" action="{path}"' if route.method == "POST" else f'href="{path}"'
             assert seen not in shown, f"{role} sees {path}"
 
 

@@ -1,4 +1,4 @@
-"""Lists of rows: a table for people, or JSON for programs, and so many at most."""
+"""Lists of rows: a table for people, or JSON for programs."""
 
 from __future__ import annotations
 
