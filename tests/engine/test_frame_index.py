@@ -26,7 +26,7 @@ from isocenter.engine.dataset import (
     index_frames,
     map_of,
     map_pixel_data,
-    pixel_data,
+    pixel_data_mapper,
     read_file_meta,
     write_data_set,
 )
@@ -221,7 +221,7 @@ class TestDamage:
             map_of(data, EXPLICIT_LITTLE)
 
     def test_more_fragments_than_anybody_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pixel_data, "MAX_FRAGMENTS", 2)
+        monkeypatch.setattr(pixel_data_mapper, "MAX_FRAGMENTS", 2)
         with pytest.raises(DataSetLimitError, match="more than 2 fragments"):
             map_of(encapsulated(A, B, C), EXPLICIT_LITTLE)
 

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     )
     from isocenter.services.dicom.attribute_list import AttributeList
     from isocenter.services.dicom.attribute_path import KeySyntaxError
-    from isocenter.services.dicom.data_set import Attribute, DataSet, NoSuchValueError, open_dicom
+    from isocenter.services.dicom.data_set import Attribute, DataSet, open_dicom
     from isocenter.services.dicom.file_recognition import DamagedFileError
+    from isocenter.services.dicom.model_edits import NoSuchValueError
     from isocenter.services.dicom.model_reader import ModelError
     from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
     from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
@@ -172,7 +173,7 @@ _MODULES = {
     "Retries": "net.http.client",
     "Attribute": "dicom.data_set",
     "DataSet": "dicom.data_set",
-    "NoSuchValueError": "dicom.data_set",
+    "NoSuchValueError": "dicom.model_edits",
     "open_dicom": "dicom.data_set",
     "DicomObject": "dicom.objects",
     "NotDicomFileError": "dicom.objects",

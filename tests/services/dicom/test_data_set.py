@@ -23,7 +23,8 @@ from isocenter.engine.dataset import (
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.dataset.writer import WritableElement
 from isocenter.services.dicom.attribute_path import KeySyntaxError
-from isocenter.services.dicom.data_set import NoSuchValueError, open_dicom
+from isocenter.services.dicom.data_set import open_dicom
+from isocenter.services.dicom.model_edits import NoSuchValueError
 
 SYNTAXES = {
     EXPLICIT_LITTLE: "1.2.840.10008.1.2.1",

@@ -15,14 +15,8 @@ from isocenter.engine.dataset.file_meta import (
 )
 from isocenter.engine.dataset.frame_index import Frame, FrameIndex, index_frames
 from isocenter.engine.dataset.inflate import Inflater
-from isocenter.engine.dataset.pixel_data import (
-    FragmentTable,
-    PixelDataElement,
-    PixelDataMap,
-    Span,
-    map_of,
-    map_pixel_data,
-)
+from isocenter.engine.dataset.pixel_data import FragmentTable, PixelDataElement, PixelDataMap, Span
+from isocenter.engine.dataset.pixel_data_mapper import map_of, map_pixel_data
 from isocenter.engine.dataset.reader import Element, Fragments, Item, Value, read_data_set
 from isocenter.engine.dataset.reencode import Reencoder, Survey
 from isocenter.engine.dataset.scanner import ElementScanner, ScannedItem, ScannedValue

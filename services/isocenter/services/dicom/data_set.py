@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -49,12 +48,16 @@ from isocenter.services.dicom.element_texts import numbers_of
 from isocenter.services.dicom.element_values import decode_text
 from isocenter.services.dicom.json_reader import read_json
 from isocenter.services.dicom.json_writer import json_of
+from isocenter.services.dicom.model_edits import (
+    MOST_ITEMS,
+    NoSuchValueError,
+    attribute_model,
+    parent_in_model,
+)
 from isocenter.services.dicom.model_file import opened_template, write_model_file
 from isocenter.services.dicom.model_reader import read_model
 from isocenter.services.dicom.scope import KnownSequences, Scope
 
-#: Items of a sequence that a path may name.
-_MOST_ITEMS: Final = 1_000_000
 _NUMBERS: Final = frozenset(("FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 _DECIMALS: Final = frozenset(("DS", "IS"))
 _TEXTS: Final = frozenset(
@@ -62,10 +65,6 @@ _TEXTS: Final = frozenset(
      "UT")
 )  # fmt: skip
 _SINGLE: Final = frozenset(("LT", "ST", "UR", "UT"))
-
-
-class NoSuchValueError(IsocenterError, LookupError):
-    """An attribute is not there, or has no such value; the message shows no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +267,7 @@ class DataSet:
         Raises:
             KeySyntaxError: *name* is none.
         """
-        sequences, tag = parse_attribute_path(name, most_items=_MOST_ITEMS)
+        sequences, tag = parse_attribute_path(name, most_items=MOST_ITEMS)
         item = self._root
         for sequence, number in sequences:
             items = item.sequences.get(sequence, [])
@@ -324,15 +323,15 @@ class DataSet:
             KeySyntaxError: *name* is none.
             NoSuchValueError: an item on the way is missing, or a value makes no sense.
         """
-        sequences, tag = parse_attribute_path(name, most_items=_MOST_ITEMS)
+        sequences, tag = parse_attribute_path(name, most_items=MOST_ITEMS)
         top = sequences[0][0] if sequences else tag
         if sequences:
             model = self._model(top)
-            self._set_in(model, sequences, tag, _attribute_model(tag, values, vr))
+            self._set_in(model, sequences, tag, attribute_model(tag, values, vr))
         else:
             known = self._root.attributes.get(tag)
             said = known.vr if known is not None and known.vr != "UN" else ""
-            model = _attribute_model(tag, values, vr or said)
+            model = attribute_model(tag, values, vr or said)
         try:
             read_model({f"{top:08X}": model})
         except IsocenterError as error:
@@ -345,14 +344,14 @@ class DataSet:
         Raises:
             KeySyntaxError: *name* is none.
         """
-        sequences, tag = parse_attribute_path(name, most_items=_MOST_ITEMS)
+        sequences, tag = parse_attribute_path(name, most_items=MOST_ITEMS)
         if not sequences:
             was_there = self._changes.get(tag, tag in self._root.attributes) not in (None, False)
             self._changes[tag] = None
             return was_there
         model = self._model(sequences[0][0])
         try:
-            parent = _parent(model, sequences)
+            parent = parent_in_model(model, sequences)
         except NoSuchValueError:
             return False
         was_there = parent.pop(f"{tag:08X}", None) is not None
@@ -412,69 +411,12 @@ class DataSet:
         tag: int,
         attribute: dict[str, Any],
     ) -> None:
-        parent = _parent(model, sequences, makes=True)
+        parent = parent_in_model(model, sequences, makes=True)
         key = f"{tag:08X}"
         old = parent.get(key)
         if old is not None and not attribute.get("vr"):
             attribute = {**attribute, "vr": old["vr"]}
         parent[key] = attribute
-
-
-def put_in_model(model: dict[str, Any], name: KeyName, *values: str | float | bytes) -> None:
-    """Give an attribute of a JSON model its values; no value makes it empty.
-
-    Items of sequences on the way there are made, where they are the next ones.
-
-    Raises:
-        KeySyntaxError: *name* is none.
-        NoSuchValueError: an item on the way is missing, or a value makes no sense.
-    """
-    sequences, tag = parse_attribute_path(name, most_items=_MOST_ITEMS)
-    attribute = _attribute_model(tag, values, "")
-    if not sequences:
-        model[f"{tag:08X}"] = attribute
-        return
-    top = model.setdefault(f"{sequences[0][0]:08X}", {"vr": "SQ"})
-    _parent(top, sequences, makes=True)[f"{tag:08X}"] = attribute
-
-
-def _parent(
-    model: dict[str, Any], sequences: Sequence[tuple[int, int]], *, makes: bool = False
-) -> dict[str, Any]:
-    """The item that holds the last step of a path, below the model of its first sequence."""
-    item: dict[str, Any] = {}
-    for depth, (tag, number) in enumerate(sequences):
-        sequence = model if not depth else item.get(f"{tag:08X}")
-        if sequence is None and makes:
-            sequence = item[f"{tag:08X}"] = {"vr": "SQ"}
-        if sequence is None or sequence.get("vr") != "SQ":
-            raise NoSuchValueError(f"{path_text(((), tag))} is no sequence")
-        items = sequence.setdefault("Value", [])
-        if number == len(items) and makes:
-            items.append({})
-        if number >= len(items):
-            raise NoSuchValueError(
-                f"{path_text(((), tag))} has {len(items)} items; the next one is [{len(items)}]"
-            )
-        item = items[number]
-    return item
-
-
-def _attribute_model(tag: int, values: Sequence[str | float | bytes], vr: str) -> dict[str, Any]:
-    model: dict[str, Any] = {}
-    known = vr or Scope().vr_of(tag)
-    if known != "UN" or vr:
-        model["vr"] = known
-    if any(isinstance(value, bytes) for value in values):
-        if len(values) > 1:
-            raise NoSuchValueError(f"{path_text(((), tag))}: bytes are one value")
-        (value,) = values
-        assert isinstance(value, bytes)
-        model.setdefault("vr", "UN")
-        model["InlineBinary"] = b64encode(value).decode("ascii")
-    elif values:
-        model["Value"] = list(values)
-    return model
 
 
 def _all(item: _Item) -> Iterator[Attribute]:

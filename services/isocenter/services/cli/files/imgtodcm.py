@@ -57,8 +57,8 @@ from isocenter.services.dicom.creation.raster_pictures import (
 )
 from isocenter.services.dicom.creation.source_attributes import Taken, attributes_of
 from isocenter.services.dicom.creation.video import is_video, read_video
-from isocenter.services.dicom.data_set import NoSuchValueError, put_in_model
 from isocenter.services.dicom.data_set_file import open_data_set
+from isocenter.services.dicom.model_edits import NoSuchValueError, put_in_model
 from isocenter.services.errors import text_of
 
 DESCRIPTION: Final = """\

@@ -12,7 +12,7 @@ from isocenter.engine.dataset.errors import tag_text
 from isocenter.services.dicom.creation.described import SECONDARY_CAPTURE, VISIBLE_LIGHT, Texts
 from isocenter.services.dicom.creation.payloads import Payload
 from isocenter.services.dicom.data_dictionary import tag_for_keyword
-from isocenter.services.dicom.data_set import put_in_model
+from isocenter.services.dicom.model_edits import put_in_model
 from isocenter.services.dicom.model_reader import (
     ModelElement,
     ModelError,

@@ -29,12 +29,12 @@ from isocenter.services.dicom.creation.documents import Document
 from isocenter.services.dicom.creation.errors import SourceError
 from isocenter.services.dicom.creation.picture import Picture
 from isocenter.services.dicom.creation.video import Video
-from isocenter.services.dicom.data_set import put_in_model
 from isocenter.services.dicom.long_values import (
     FileRange,
     fragments_of_frames,
     fragments_of_stream,
 )
+from isocenter.services.dicom.model_edits import put_in_model
 from isocenter.services.dicom.model_file import write_model_file
 from isocenter.services.dicom.model_reader import ModelElement, read_model
 
