@@ -248,6 +248,8 @@ async def open_sqlite_database(
             failure = error
     if failure is not None:
         raise failure
+    # The loop cancels its own tasks when it ends, and then takes our cancellation for theirs.
+    await trio.lowlevel.checkpoint_if_cancelled()
 
 
 async def _open(
