@@ -53,7 +53,7 @@ class SimulatedServer(Server):
             self._admission.make_room()
             connection = Connection(end.peer_address.partition(":")[0], end.peer_address)
             self._admission.add(connection)
-            serving.start_soon(self._connections.handle, end, bind, connection, serving)
+            serving.start_soon(self._connections.handle, end, bind, connection)
             await trio.lowlevel.checkpoint()
 
     async def _open(

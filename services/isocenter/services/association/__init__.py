@@ -4,7 +4,7 @@ How an association lives.  `AssociationDriver.run` is the reader.  It is the onl
 one who receives; each chunk goes through the engine at once and what follows is
 carried out before the next is read, so a slow consumer slows the peer and
 nothing piles up.  A request starts an *operation*: a task in the
-nursery of all associations, bounded by the negotiated asynchronous operations window.  Its data
+association's own nursery, bounded by the negotiated asynchronous operations window.  Its data
 set reaches it through a rendezvous (the backpressure).  A response goes to the
 invocation that waits for its Message ID.
 

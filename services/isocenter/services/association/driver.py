@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, assert_never
 
 import trio
@@ -73,45 +74,46 @@ class AssociationDriver(Performer):
 
     # Its life.
 
-    async def run(self, nursery: trio.Nursery) -> None:
+    async def run(self) -> None:
         """Read until the association has ended and the connection is closed.
 
         Cancelled from outside it sends A-ABORT, as far as that takes no longer than
         `Deadlines.abort`, and closes the connection.
-
-        Args:
-            nursery: where its tasks run, which may be that of other associations, too.  None of
-                them fails there, and none is left when this returns; to cancel them is to cancel
-                this as well.
         """
-        self._nursery = nursery
-        watch, own = self._watch, None
-        if watch is None:
-            watch = self._watch = own = DeadlineWatch()
-            self._start(own.run)
-        watch.add(self)
         try:
-            try:
-                if self._engine.role is Role.ACCEPTOR:
-                    await self._apply_effects(self._engine.transport_opened())
-                await self._read()
-            finally:
-                self._nursery = None  # what is begun now, nobody would wait for
-                watch.remove(self)
-                if own is not None:
-                    own.stop()
-            await self._wait_for_tasks()
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                with self._watched():
+                    try:
+                        if self._engine.role is Role.ACCEPTOR:
+                            await self._apply_effects(self._engine.transport_opened())
+                        await self._read()
+                    finally:
+                        self._nursery = None  # it may close at any time, and takes no more tasks
             self.released = self._end_reason is None
             self._end(AssociationError("the association was released"))
         except BaseException:
             await self.abort()  # the peer learns that we failed, or are not wanted any more
             raise
         finally:
+            self._end(AssociationError("the association was closed here"))
             self.peer_log.log_suppressed()
             await self._close()
-            if self._tasks:
-                with trio.CancelScope(shield=True):
-                    await self._wait_for_tasks()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Have somebody look after its deadlines."""
+        watch, own = self._watch, None
+        if watch is None:
+            watch = self._watch = own = DeadlineWatch()
+            self._start(own.run)
+        watch.add(self)
+        try:
+            yield
+        finally:
+            watch.remove(self)
+            if own is not None:
+                own.stop()
 
     async def release(self) -> None:
         """A-RELEASE, and wait for its confirmation; after `Deadlines.release` abort.

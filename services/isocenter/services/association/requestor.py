@@ -140,8 +140,7 @@ async def request_association(
         nonlocal fault
         try:
             with reading:
-                async with trio.open_nursery() as tasks:
-                    await task.run(tasks)
+                await task.run()
         except BaseException as error:  # a nursery would wrap it
             fault = alone(error)
             using.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -109,10 +109,6 @@ class AssociationState(ABC):
         self._is_reading = False
         #: Where its tasks run while it reads.
         self._nursery: trio.Nursery | None = None
-        self._tasks = 0
-        self._task_ended = Broadcast()
-        #: What one of them failed with: a fault of ours.
-        self._failure: Exception | None = None
         self._moments = Moments()
         #: Something that one of our operations waits for may have come, or the association ended.
         self._invocation_ended = Broadcast()
@@ -196,27 +192,7 @@ class AssociationState(ABC):
 
     def _start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
         if self._nursery is not None:
-            self._tasks += 1
-            self._nursery.start_soon(self._run_task, function, args)
-
-    async def _run_task(
-        self, function: Callable[..., Awaitable[None]], args: Sequence[object]
-    ) -> None:
-        """The nursery is that of many associations: what fails ends this one, and no other."""
-        try:
-            await function(*args)
-        except Exception as error:
-            self._failure = self._failure or error
-            await self.abort()
-        finally:
-            self._tasks -= 1
-            self._task_ended.send()
-
-    async def _wait_for_tasks(self) -> None:
-        while self._tasks:
-            await self._task_ended.wait()
-        if self._failure is not None:
-            raise self._failure
+            self._nursery.start_soon(function, *args)
 
     # How long it may be silent.
 

@@ -72,14 +72,8 @@ class ConnectionHandler:
         plain: SocketTransport,
         bind: ListenAddress,
         connection: Connection,
-        nursery: trio.Nursery,
     ) -> None:
-        """From accept to close; what fails on it is logged, and stays here.
-
-        Args:
-            nursery: for tasks of the association; that of all others, as one for each would cost
-                as much as a C-ECHO.
-        """
+        """From accept to close; what fails on it is logged, and stays here."""
         association_name.set(connection.name)
         connection.wake_at = trio.current_time() + self._options.deadlines.association_request
         self.watch.add(connection)
@@ -91,8 +85,8 @@ class ConnectionHandler:
                 connection.opened = True
                 if self._options.wrap_transport is not None:
                     transport = self._options.wrap_transport(transport, Role.ACCEPTOR)
-                await self._associate(transport, connection, nursery)
-        except Exception:
+                await self._associate(transport, connection)
+        except* Exception:
             # One association, not the server.
             log.exception("%s: the association failed here", connection.address)
         finally:
@@ -160,9 +154,7 @@ class ConnectionHandler:
         log.warning("%s: %s", address, detail)
         self._notices.publish(ConnectionRefused(address=address, refusal=refusal, detail=detail))
 
-    async def _associate(
-        self, transport: Transport, connection: Connection, nursery: trio.Nursery
-    ) -> None:
+    async def _associate(self, transport: Transport, connection: Connection) -> None:
         async def decide(request: AssociateRequest) -> AssociateAccept | AssociateReject:
             decision = await self._requests.handle(request, origin, task.caller)
             self._apply(decision, request, connection, task)
@@ -191,7 +183,7 @@ class ConnectionHandler:
         connection.task = task
         began = task.now()
         try:
-            await task.run(nursery)
+            await task.run()
         finally:
             self._statistics.bytes_received += task.traffic.bytes_received
             self._statistics.bytes_sent += task.traffic.bytes_sent

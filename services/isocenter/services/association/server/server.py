@@ -202,7 +202,7 @@ class Server:
                 address.tls is not None,
             )
             self._admission.add(connection)
-            serving.start_soon(self._connections.handle, transport, address, connection, serving)
+            serving.start_soon(self._connections.handle, transport, address, connection)
             # Nearly always nobody else is there yet.  Where one is, it is a turn for the others,
             # whom a flood of connections would starve.
             await trio.lowlevel.wait_readable(listener)
