@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,10 @@ def test_an_instance_a_series_and_a_study(archive: ServedArchive) -> None:
     assert httpx.get(of_study).status_code == 410
     assert study not in httpx.get(f"{url}/studies").text
     assert "sent by mistake" in command(archive, "trash", "list")
+    trail = "".join(one.read_text() for one in (archive.data_dir / "audit").glob("*.jsonl"))
+    (told,) = (line for line in trail.splitlines() if "DICOM Study Deleted" in line)
+    assert b64encode(b"sent by mistake").decode() in told
+    assert 'UserID=\\"127.0.0.1\\"' in told
     # Whoever restores it finds it again; what is purged was never here.
     command(archive, "trash", "restore", "--study", study)
     assert len(httpx.get(f"{of_study}/instances").json()) == 4
