@@ -9,19 +9,14 @@ where what has become empty also goes.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from time import time
 from typing import Final
 
-import orjson
-
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Attribute, Level
-from isocenter.services.archive.index.matching import normalize
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
@@ -33,9 +28,7 @@ from isocenter.storage.database.database import Connection
 from isocenter.storage.database.index.columns import (
     STATED,
     STORED_IN,
-    is_irregular,
     key_column,
-    key_text,
 )
 from isocenter.storage.database.index.counts import Differences, Place
 from isocenter.storage.database.index.lookup import (
@@ -49,16 +42,26 @@ from isocenter.storage.database.index.lookup import (
     rows_of,
     stored_instance,
 )
+from isocenter.storage.database.index.row_values import (
+    IMAGE_TAGS,
+    ISSUER_OF_PATIENT_ID,
+    OF_PATIENT,
+    OF_SERIES,
+    OF_STUDY,
+    PATIENT_ID,
+    PATIENT_TAGS,
+    TAGS_ABOVE,
+    Values,
+    fingerprint_of,
+    identity_of,
+    instance_order_of,
+    row_values,
+)
 from isocenter.storage.database.text import replace_surrogates
 
-_PATIENT_ID, _ISSUER, _PATIENT_NAME, _BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x00100030
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SOP_UID, _SOP_CLASS, _INSTANCE_NUMBER = 0x00080018, 0x00080016, 0x00200013
 
-#: Objects of a series say the same of all above it; each statement has some hundred bytes.
-_FINGERPRINTS_KEPT: Final = 256
-#: What an INTEGER column holds.
-_LARGEST_INTEGER: Final = 2**63 - 1
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -159,10 +162,6 @@ _SELECT_PLACES: Final = (
 )
 
 
-#: What an object says of one level, in the order of `STATED`.
-_Values = tuple[str, ...]
-
-
 @dataclass(slots=True)
 class _Study:
     """A study of this transaction."""
@@ -178,9 +177,9 @@ class _Transaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         #: By UIDs of study and series, and what is said of all above the instance.
-        self._places: dict[tuple[str, str, _Values], Place] = {}
+        self._places: dict[tuple[str, str, Values], Place] = {}
         #: Patient and statement; None: it is not there yet.
-        self._patients: dict[_Values, tuple[int, int | None]] = {}
+        self._patients: dict[Values, tuple[int, int | None]] = {}
         self._studies: dict[str, _Study | None] = {}
         #: By study and patient: objects that came or went, and one of those that came.
         self._changes: dict[tuple[int, int], int] = defaultdict(int)
@@ -204,14 +203,14 @@ class _Transaction:
             _SOP_CLASS: record.sop_class_uid,
         }
         get = attributes.get
-        above = tuple([get(tag, "") for tag in _TAGS_ABOVE])
+        above = tuple([get(tag, "") for tag in TAGS_ABOVE])
         key = (record.study_instance_uid, record.series_instance_uid, above)
         place = self._places.get(key)
         previous = None if known is None else stored_instance(known)
         other = None
         study = self._study(record.study_instance_uid)
         if study is not None and (place is None or len(study.patients) > 1):
-            other = self._other_patient(study, record, above[_OF_PATIENT], known)
+            other = self._other_patient(study, record, above[OF_PATIENT], known)
             if other is not None and one_patient:
                 return AddResult(AddOutcome.OTHER_PATIENT, previous, other)
         if known is not None:
@@ -227,14 +226,14 @@ class _Transaction:
                 place.series_pk,
                 place.study_statement_pk,
                 place.series_statement_pk,
-                *_values(Level.IMAGE, [get(tag, "") for tag in _IMAGE_TAGS]),
+                *row_values(Level.IMAGE, [get(tag, "") for tag in IMAGE_TAGS]),
                 record.transfer_syntax_uid,
                 replace_surrogates(record.object_key),
                 record.size,
                 record.data_set_offset,
                 record.digest,
                 self._now,
-                _instance_order(record.attributes.get(_INSTANCE_NUMBER, "")),
+                instance_order_of(record.attributes.get(_INSTANCE_NUMBER, "")),
             ]
         )
         self._differences.added(place, record.sop_class_uid, record.size, said)
@@ -252,7 +251,7 @@ class _Transaction:
         return bool(self.rows_of)
 
     def _other_patient(
-        self, study: _Study, record: InstanceRecord, of_patient: _Values, known: Row | None
+        self, study: _Study, record: InstanceRecord, of_patient: Values, known: Row | None
     ) -> OtherPatient | None:
         patient = self._patient(of_patient)
         patient_pk = None if patient is None else patient[0]
@@ -282,16 +281,16 @@ class _Transaction:
             self._examples[study_pk, patient_pk] = uid
         return uid
 
-    def _make_place(self, study_uid: str, series_uid: str, above: _Values, said: int) -> Place:
-        patient_pk, patient_statement_pk = self._new_patient(above[_OF_PATIENT])
+    def _make_place(self, study_uid: str, series_uid: str, above: Values, said: int) -> Place:
+        patient_pk, patient_statement_pk = self._new_patient(above[OF_PATIENT])
         study = self._study(study_uid) or self._new_study(study_uid)
         if patient_pk not in study.patients:
             study.patients[patient_pk] = (0, said)
         study_statement_pk = self._new_study_statement(
-            study.pk, patient_statement_pk, above[_OF_STUDY], said
+            study.pk, patient_statement_pk, above[OF_STUDY], said
         )
         series_pk, series_statement_pk = self._new_series(
-            study.pk, series_uid, above[_OF_SERIES], said
+            study.pk, series_uid, above[OF_SERIES], said
         )
         return Place(
             series_pk=series_pk,
@@ -310,24 +309,25 @@ class _Transaction:
         self._last_said = max(self._last_said, said)
         return said
 
-    def _patient(self, values: _Values) -> tuple[int, int | None] | None:
+    def _patient(self, values: Values) -> tuple[int, int | None] | None:
         """The patient that *values* name, and the statement that says just this, if it is there."""
         known = self._patients.get(values)
         if known is None:
             known = self._connection.execute(
-                _SELECT_PATIENT, (_fingerprint(values), _identity(values))
+                _SELECT_PATIENT, (fingerprint_of(values), identity_of(values))
             ).fetchone()
             if known is not None:
                 self._patients[values] = known
         return known
 
-    def _new_patient(self, values: _Values) -> tuple[int, int]:
+    def _new_patient(self, values: Values) -> tuple[int, int]:
         """The same, made where they are not there."""
         known = self._patient(values)
         if known is None:
-            texts = dict(zip(_PATIENT_TAGS, map(replace_surrogates, values), strict=True))
+            texts = dict(zip(PATIENT_TAGS, map(replace_surrogates, values), strict=True))
             (patient_pk,) = self._connection.execute(
-                _INSERT_PATIENT, (_identity(values), texts[_PATIENT_ID], texts[_ISSUER])
+                _INSERT_PATIENT,
+                (identity_of(values), texts[PATIENT_ID], texts[ISSUER_OF_PATIENT_ID]),
             ).fetchone()
             self._differences.patients += 1
             statement_pk = None
@@ -336,7 +336,7 @@ class _Transaction:
         if statement_pk is None:
             (statement_pk,) = self._connection.execute(
                 _INSERT_PATIENT_STATEMENT,
-                (patient_pk, _fingerprint(values), *_values(Level.PATIENT, values)),
+                (patient_pk, fingerprint_of(values), *row_values(Level.PATIENT, values)),
             ).fetchone()
             self._patients[values] = patient_pk, statement_pk
         assert statement_pk is not None
@@ -363,20 +363,20 @@ class _Transaction:
         return study
 
     def _new_study_statement(
-        self, study_pk: int, patient_statement_pk: int, values: _Values, said: int
+        self, study_pk: int, patient_statement_pk: int, values: Values, said: int
     ) -> int:
         """The statement, made where it is not there."""
-        key = (study_pk, patient_statement_pk, _fingerprint(values))
+        key = (study_pk, patient_statement_pk, fingerprint_of(values))
         row = self._connection.execute(_SELECT_STUDY_STATEMENT, key).fetchone()
         if row is None:
             row = self._connection.execute(
-                _INSERT_STUDY_STATEMENT, (*key, said, said, *_values(Level.STUDY, values))
+                _INSERT_STUDY_STATEMENT, (*key, said, said, *row_values(Level.STUDY, values))
             ).fetchone()
         return int(row[0])
 
-    def _new_series(self, study_pk: int, uid: str, values: _Values, said: int) -> tuple[int, int]:
+    def _new_series(self, study_pk: int, uid: str, values: Values, said: int) -> tuple[int, int]:
         """The series and the statement, made where they are not there."""
-        fingerprint = _fingerprint(values)
+        fingerprint = fingerprint_of(values)
         row = self._connection.execute(_SELECT_SERIES, (fingerprint, uid, study_pk)).fetchone()
         series_pk, statement_pk = (None, None) if row is None else row
         if series_pk is None:
@@ -385,61 +385,9 @@ class _Transaction:
         if statement_pk is None:
             (statement_pk,) = self._connection.execute(
                 _INSERT_SERIES_STATEMENT,
-                (series_pk, study_pk, fingerprint, said, said, *_values(Level.SERIES, values)),
+                (series_pk, study_pk, fingerprint, said, said, *row_values(Level.SERIES, values)),
             ).fetchone()
         return int(series_pk), int(statement_pk)
-
-
-_PATIENT_TAGS: Final = tuple(a.tag for a in STATED[Level.PATIENT])
-_IMAGE_TAGS: Final = tuple(a.tag for a in STATED[Level.IMAGE])
-_STUDY_ENDS: Final = len(_PATIENT_TAGS) + len(STATED[Level.STUDY])
-#: What an object says of all above it, and where in it is what.
-_TAGS_ABOVE: Final = tuple(
-    a.tag for level in Level if level is not Level.IMAGE for a in STATED[level]
-)
-_OF_PATIENT: Final = slice(len(_PATIENT_TAGS))
-_OF_STUDY: Final = slice(len(_PATIENT_TAGS), _STUDY_ENDS)
-_OF_SERIES: Final = slice(_STUDY_ENDS, None)
-
-
-@lru_cache(_FINGERPRINTS_KEPT)
-def _fingerprint(values: _Values) -> str:
-    """The same for the same values, and for no others."""
-    return hashlib.sha256(ascii(values).encode()).hexdigest()[:32]
-
-
-def _instance_order(text: str) -> int:
-    """Instance Number as a number to sort by, 0 where it is none."""
-    number = normalize("IS", text)
-    if number.isascii() and number.lstrip("-").isdecimal():
-        return max(-_LARGEST_INTEGER, min(int(number), _LARGEST_INTEGER))
-    return 0
-
-
-def _identity(values: _Values) -> str:
-    """What tells patients apart: ID and issuer; without an ID also name and birth date."""
-    get = dict(zip(_PATIENT_TAGS, values, strict=True)).__getitem__
-    identity = [get(_PATIENT_ID), get(_ISSUER)]
-    if not identity[0]:
-        identity += [get(_PATIENT_NAME), get(_BIRTH_DATE)]
-    return orjson.dumps([replace_surrogates(text) for text in identity]).decode()
-
-
-def _values(level: Level, texts: Sequence[str]) -> list[str | int]:
-    """The values for `_insert` from ``irregular`` on, up to its trailing columns."""
-    values: list[str | int] = [0]
-    keys = []
-    for attribute, text in zip(STATED[level], texts, strict=True):
-        if text:
-            if not text.isascii():
-                text = replace_surrogates(text)
-            if not values[0] and is_irregular(attribute, text):
-                values[0] = 1
-        values.append(text)
-        if key_column(attribute) is not None:
-            keys.append(key_text(attribute, text))
-    values.extend(keys)
-    return values
 
 
 #: What else the transaction of an `add` writes: given the records that it added, or put in the
