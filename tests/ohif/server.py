@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import trio
 
@@ -17,57 +17,14 @@ from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Application, Message, Receive, Scope, Send
-from isocenter.services.net.http.messages import Request, Response
-from isocenter.services.net.http.routing import Route, RouteTable
-from isocenter.services.net.http.static_files import ISOLATED, StaticFiles
+from isocenter.services.net.http.messages import Request
+from isocenter.services.net.http.routing import RouteTable
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.viewer.service import viewer_routes
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
 from support.web_archive import http_serving
-
-#: What the viewer asks for, and how.
-_SOURCE: Final = {
-    "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
-    "sourceName": "dicomweb",
-    "configuration": {
-        "friendlyName": "Isocenter",
-        "name": "isocenter",
-        "wadoUriRoot": "/dicomweb/wado",
-        "qidoRoot": "/dicomweb",
-        "wadoRoot": "/dicomweb",
-        "qidoSupportsIncludeField": True,
-        "supportsFuzzyMatching": True,
-        "supportsWildcard": True,
-        "imageRendering": "wadors",
-        "thumbnailRendering": "thumbnailDirect",
-        "enableStudyLazyLoad": True,
-        "omitQuotationForMultipartRequest": True,
-        "singlepart": "bulkdata,video,pdf,thumbnail,image",
-        "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
-    },
-}
-_CONFIG: Final = {
-    "name": "isocenter",
-    "routerBasename": "/",
-    "extensions": [],
-    "modes": [],
-    "customizationService": {},
-    "showStudyList": True,
-    "showWarningMessageForCrossOrigin": False,
-    "showCPUFallbackMessage": False,
-    "showLoadingIndicator": True,
-    "strictZSpacingForVolumeViewport": True,
-    "investigationalUseDialog": {"option": "never"},
-    "defaultDataSourceName": "dicomweb",
-    "dataSources": [_SOURCE],
-}
-
-
-async def _config(request: Request) -> Response:
-    text = f"window.config = {json.dumps(_CONFIG)};"
-    headers = [("content-type", "text/javascript"), ("cache-control", "no-store")]
-    return Response(headers=headers, body=text.encode())
 
 
 def _caller_of(request: Request) -> Caller:
@@ -104,12 +61,6 @@ def _logged(application: Application, log: IO[str]) -> Application:
 
 
 async def _serve(folder: Path, log: IO[str]) -> None:
-    files = StaticFiles(
-        folder,
-        never_changes=lambda path: ".bundle." in path,
-        fallback="index.html",
-        headers=ISOLATED,
-    )
     async with (
         Archive(MemoryStore(), MemoryIndex()) as archive,
         CodecPool(PoolLimits(workers=1)) as pool,
@@ -122,9 +73,7 @@ async def _serve(folder: Path, log: IO[str]) -> None:
                 transcoder=Transcoder(pool),
                 caller_of=_caller_of,
             ),
-            Route(method="GET", path="/app-config.js", handler=_config, text="Settings."),
-            Route(method="GET", path="/", handler=files, text="The viewer."),
-            Route(method="GET", path="/{path...}", handler=files, text="Its files."),
+            *viewer_routes(folder),
         ]
         application = _logged(RoutedApplication(RouteTable(routes)), log)
         async with http_serving(application) as url:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from imagecodecs import png_decode
 
+from isocenter.services.web.viewer.package import PATH
 from ohif import objects
 
 FOLDER = os.environ.get("ISOCENTER_OHIF", "")
@@ -91,7 +92,7 @@ class Viewer:
     def open(self, study: str) -> None:
         """The study in the viewer, without its tour."""
         self.page.add_init_script("localStorage.setItem('shownTours', '[\"basicViewerTour\"]')")
-        self.page.goto(f"{self.url}/viewer?StudyInstanceUIDs={study}")
+        self.page.goto(f"{self.url}{PATH}/viewer?StudyInstanceUIDs={study}")
 
     def until(self, is_so: Callable[[], bool]) -> None:
         """Until the page has brought it about."""
@@ -208,7 +209,7 @@ def check_frames(viewer: Viewer, count: int, syntax: str) -> None:
 
 
 def test_the_list_of_studies(viewer: Viewer) -> None:
-    viewer.page.goto(viewer.url)
+    viewer.page.goto(f"{viewer.url}{PATH}/")
     viewer.page.get_by_text("Viewer, Vera").nth(3).wait_for()
     search, *_ = viewer.asked()
     assert search.step == "/studies"
