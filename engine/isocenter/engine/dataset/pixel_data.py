@@ -1,4 +1,4 @@
-"""Pixel Data of a data set as it lies there: element, fragments, places (PS3.5 8, A.4).
+"""Pixel Data as it lies in a data set: element and fragments (PS3.5 A.4).
 
 `isocenter.engine.dataset.pixel_data_mapper` finds it.  What the fragments mean, frame by frame, is
 told by `isocenter.engine.dataset.frame_index`; what the pixels are, not here.
