@@ -114,6 +114,39 @@ async def test_requests_one_behind_the_other() -> None:
     assert found == [(200, body) for body in bodies]
 
 
+async def test_requests_that_wait_are_not_held_without_bound() -> None:
+    answered = 0
+    enough = trio.Event()
+
+    async def some(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal answered
+        answered += 1
+        if answered == 200:
+            enough.set()
+            await trio.sleep_forever()
+        await echo(scope, receive, send)
+
+    class Endless(StreamTransport):
+        given = 0
+
+        async def receive(self) -> bytes:
+            await trio.lowlevel.checkpoint()
+            requests = GET * 1_000
+            self.given += len(requests)
+            return requests
+
+    _, server = trio.testing.memory_stream_pair()
+    scope = connection_scope(is_tls=False, client=("x", 1), server=("y", 2), identity=None)
+    transport = Endless(server, "client")
+    connection = HttpConnection(transport, some, LIMITS, scope)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        await enough.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert transport.given < 256 << 10
+        nursery.cancel_scope.cancel()
+
+
 async def test_byte_by_byte() -> None:
     async with conversing(echo) as (client, _):
         for byte in GET + LAST:

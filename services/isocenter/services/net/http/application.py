@@ -206,8 +206,10 @@ class RoutedApplication:
         finally:
             under_way.close()
             seconds = trio.current_time() - began
+            # Who takes back a thousand requests writes no thousand lines; the metrics count them.
+            is_taken_back = status == 499 and not sender.size
             log.log(
-                self._log_level,
+                logging.DEBUG if is_taken_back else self._log_level,
                 "%s %s %s %d %d bytes %.1f ms",
                 request.host, request.method, path or "-", status, sender.size, 1e3 * seconds,
             )  # fmt: skip

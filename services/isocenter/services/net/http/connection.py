@@ -101,7 +101,6 @@ class HttpConnection:
         self._sending = trio.Lock()
         self._window = Broadcast()
         self._wanted = Broadcast()
-        self._behind = 0
         self._reading = trio.CancelScope()
         self._all = trio.CancelScope()
         self._is_new = True
@@ -169,8 +168,6 @@ class HttpConnection:
                 while self._socket.is_full:
                     await self._wanted.wait()
                 continue
-            if self._exchanges:
-                self._behind += len(data)
             self._handle(self.protocol.receive(data))
             if not self._exchanges and self.protocol.is_mid_head and not was_mid_head:
                 self._reading.deadline = trio.current_time() + self._limits.head_seconds
@@ -185,7 +182,9 @@ class HttpConnection:
         if not isinstance(self.protocol, Http1):
             return False
         for exchange in self._exchanges.values():
-            return exchange.is_full or (exchange.has_whole_body and self._behind > _MOST_BEHIND)
+            return exchange.is_full or (
+                exchange.has_whole_body and self.protocol.waiting > _MOST_BEHIND
+            )
         return False
 
     def _handle(self, events: list[HttpEvent]) -> None:
@@ -196,7 +195,6 @@ class HttpConnection:
                     exchange = Exchange(self, stream, head, self._limits.body_seconds)
                     self._exchanges[stream] = exchange
                     self.idle_since = self._reading.deadline = float("inf")
-                    self._behind = 0
                     self._nursery.start_soon(self._perform, exchange)
                 case BodyReceived(stream, data, credit):
                     if stream in self._exchanges:
@@ -204,7 +202,6 @@ class HttpConnection:
                     else:
                         self.protocol.consumed(stream, credit)
                 case RequestEnded(stream):
-                    self._behind = 0
                     if stream in self._exchanges:
                         self._exchanges[stream].body_ended()
                 case StreamReset(stream):
@@ -267,7 +264,6 @@ class HttpConnection:
         if not exchange.is_ended:
             await self.write(self.protocol.reset(exchange.stream))
         del self._exchanges[exchange.stream]
-        self._behind = 0
         if self._is_refused:
             return  # whoever refuses closes, too
         if not self._exchanges:

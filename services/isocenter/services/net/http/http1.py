@@ -27,6 +27,9 @@ STREAM: Final = 1
 #: Of a field, what stands between its name and its value, and behind it.
 _FIELD_BYTES: Final = 4
 _UNBOUNDED: Final = 1 << 62
+#: Of what waits, h11 is given so much at a time: a head at the most, or a piece of a body.
+_SLICE: Final = MOST_HEADER_BYTES
+_BODY_SLICE: Final = 64 << 10
 _END: Final = b"\r\n\r\n"
 #: A line that ends with LF alone, or goes on in the next: h11 takes both, and who stands between
 #: may see other fields (RFC 9112 2.2, 5.2).
@@ -47,8 +50,10 @@ class Http1:
         self._is_going = False
         self._may_carry_body = True
         self._is_chunked = False
-        #: The last bytes of a chunked body that h11 has taken.
-        self._consumed = b""
+        #: The last bytes of a chunked body that h11 was given.
+        self._here = b""
+        #: What came behind a request that is not answered yet, or is still to be looked at.
+        self._later = bytearray()
 
     @property
     def may_be_kept(self) -> bool:
@@ -68,20 +73,43 @@ class Http1:
         """Whether nothing of the request is still to come."""
         return self._h11.their_state is not h11.SEND_BODY
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes have come behind the request under way."""
+        return len(self._later)
+
     def receive(self, data: Buffer) -> list[HttpEvent]:
         if self._is_over:
             return []
+        if len(data) and (self._later or self._h11.their_state is not h11.SEND_BODY):
+            # h11 gets no more than it is asked to read: what it holds is looked at for each head.
+            self._later += data
+            return [] if self._is_paused else self.next_request()
+        if self._later:  # nobody is there for whom it was
+            self._is_over = True
+            return [ConnectionEnded()]
         try:
             self._h11.receive_data(cast("bytes", data))
         except RuntimeError:  # bytes after it had closed its side
             return self._violated(0, "bytes after the end of the connection")
-        return self.next_request()
+        return self.next_request(cast("bytes", data) if self._is_chunked else b"")
 
-    def next_request(self) -> list[HttpEvent]:
+    @property
+    def _is_paused(self) -> bool:
+        """Whether a request is complete, and its answer is not."""
+        return self._h11.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+    def next_request(self, new: bytes = b"") -> list[HttpEvent]:
+        """As `HttpProtocol` has it.
+
+        Args:
+            new: of a chunked body, what h11 has just been given.
+        """
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
         events: list[HttpEvent] = []
-        here = self._consumed + self._h11.trailing_data[0] if self._is_chunked else b""
+        here = self._here
+        here += new
         while not self._is_over:
             if self._h11.their_state is h11.IDLE and _AMBIGUOUS.search(self._head()):
                 return [*events, *self._violated(400, "a head with lines that end in two ways")]
@@ -90,9 +118,12 @@ class Http1:
             except h11.RemoteProtocolError as error:
                 # h11's own words may quote what came.
                 return events + self._violated(error.error_status_hint, "malformed HTTP")
+            if event is h11.NEED_DATA and self._later:
+                here += self._feed()
+                continue
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 if self._is_chunked:
-                    self._consumed = self._before_the_rest(here)[-len(_END) :]
+                    self._here = here[-len(_END) - len(self._h11.trailing_data[0]) :]
                 return events
             if isinstance(event, h11.Request):
                 events += self._started(event)
@@ -102,21 +133,30 @@ class Http1:
             elif isinstance(event, h11.EndOfMessage):
                 if self._is_chunked and not self._ends_well(here):
                     return [*events, *self._violated(400, "a body that ends in two ways")]
-                events.append(RequestEnded(STREAM))
+                # What comes behind waits for the answer, or is nobody's where the connection ends.
+                return [*events, RequestEnded(STREAM)]
             else:
                 self._is_over = True
                 events.append(ConnectionEnded())
         return events
 
-    def _before_the_rest(self, here: bytes) -> bytes:
-        """Of *here*, which was waiting a moment ago, what h11 has taken."""
-        return here[: len(here) - len(self._h11.trailing_data[0])]
+    def _feed(self) -> bytes:
+        """Give h11 some of what waits; of a chunked body, that."""
+        size = _SLICE if self._h11.their_state is h11.IDLE else _BODY_SLICE
+        some = bytes(self._later[:size])
+        del self._later[:size]
+        self._h11.receive_data(some)
+        return some if self._is_chunked else b""
 
     def _ends_well(self, here: bytes) -> bool:
         """Whether a chunked body that is over ends by CR LF CR LF, as it has to: h11 takes LF alone
-        there, and who stands between may see the end elsewhere."""
-        self._is_chunked, self._consumed, taken = False, b"", self._before_the_rest(here)
-        return taken.endswith(_END)
+        there, and who stands between may see the end elsewhere.
+
+        Args:
+            here: the last bytes of the body that h11 was given, and what comes behind it.
+        """
+        self._is_chunked, self._here = False, b""
+        return here[: len(here) - len(self._h11.trailing_data[0])].endswith(_END)
 
     def _head(self) -> bytes:
         """What of the next head is here."""
@@ -211,7 +251,7 @@ class Http1:
         """The head of a 101 (Switching Protocols), and what has come behind the request."""
         said = [(name.title(), value) for name, value in headers]
         response = h11.InformationalResponse(status_code=101, headers=said)
-        return _outputs(self._h11.send(response)), self._h11.trailing_data[0]
+        return _outputs(self._h11.send(response)), self._h11.trailing_data[0] + bytes(self._later)
 
     def go_away(self) -> list[Output]:
         self._is_going = True
