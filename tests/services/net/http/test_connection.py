@@ -147,6 +147,19 @@ async def test_requests_that_wait_are_not_held_without_bound() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_who_goes_while_something_is_said_is_no_fault() -> None:
+    class Gone(StreamTransport):
+        async def send(self, buffers: Sequence[Buffer], progress: Callable[[], None]) -> None:
+            raise trio.BrokenResourceError
+
+    stream, server = trio.testing.memory_stream_pair()
+    scope = connection_scope(is_tls=True, client=("x", 1), server=("y", 2), identity=None)
+    connection = HttpConnection(Gone(server, "client"), echo, LIMITS, scope, is_http2=True)
+    await stream.send_all(b"nonsense")
+    with trio.fail_after(30):
+        await connection.run()
+
+
 async def test_byte_by_byte() -> None:
     async with conversing(echo) as (client, _):
         for byte in GET + LAST:

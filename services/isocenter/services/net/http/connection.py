@@ -138,14 +138,17 @@ class HttpConnection:
 
     async def run(self) -> None:
         """Until it has ended, either side may have begun."""
-        with self._all:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                with self._reading:
-                    await self._read()
-                if self._reading.cancelled_caught and self._is_late:
-                    self._on_limit("head_seconds")
-                nursery.cancel_scope.cancel()
+        try:
+            with self._all:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    with self._reading:
+                        await self._read()
+                    if self._reading.cancelled_caught and self._is_late:
+                        self._on_limit("head_seconds")
+                    nursery.cancel_scope.cancel()
+        except* trio.BrokenResourceError:
+            pass  # the peer has gone while something was said to it
 
     # Reading.
 
