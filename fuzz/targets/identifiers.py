@@ -32,8 +32,8 @@ from isocenter.services.archive.index.query import (
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
     InformationModel,
+    MatchEncoder,
     ParsedQuery,
-    encode_match,
     parse_query,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
@@ -145,7 +145,7 @@ def _answer(parsed: ParsedQuery, syntax: str) -> None:
             for place, (tag, _) in enumerate(parsed.requested)
             if tag in BY_TAG
         }
-        encoded = encode_match(parsed, match, syntax, retrieve_ae_title="ISOCENTER")
+        encoded = MatchEncoder(parsed, syntax, retrieve_ae_title="ISOCENTER").encode(match)
         answer = read_data_set(encoded, encoding_of(syntax))
         assert {tag for tag, _ in parsed.requested} <= answer.keys()
         assert QUERY_RETRIEVE_LEVEL in answer

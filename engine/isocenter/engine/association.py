@@ -26,7 +26,7 @@ from typing import Final, assert_never
 from isocenter.engine import commands, pdu
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.commands import Command, SendDataSet, SendMessage
-from isocenter.engine.dimse.message_codec import CCancelRequest, encode_message
+from isocenter.engine.dimse.message_codec import CCancelRequest, Message, encode_message
 from isocenter.engine.dimse.operations import Operations
 from isocenter.engine.effects import CloseTransport, Effect, SendBytes
 from isocenter.engine.errors import (
@@ -107,6 +107,9 @@ class Association:
         self._encoded_request = b""
         self._send_length = 0
         self._sending_data_set_on: int | None = None
+        #: The command set sent last with a data set, and what it is encoded: each match of a
+        #: C-FIND comes with the same one.
+        self._last_sent: tuple[int, Message, list[Buffer]] | None = None
         self._ignores_data_set = False
         self._closed = False
 
@@ -427,18 +430,24 @@ class Association:
         has_data_set = command.has_data_set or data is not None
         if has_data_set and isinstance(command.message, CCancelRequest):
             raise LocalProtocolError("a C-CANCEL-RQ has no data set (PS3.7 9.3.2.3)")
-        buffers = encode_fragments(
-            context_id,
-            encode_message(command.message, has_data_set),
-            is_command=True,
-            is_last=True,
-            max_length=self._send_length,
-        )
-        if data is not None:
-            buffers += encode_fragments(
-                context_id, data, is_command=False, is_last=True, max_length=self._send_length
+        last = self._last_sent
+        if last is not None and last[1] is command.message and last[0] == context_id and data:
+            buffers = last[2]
+        else:
+            buffers = encode_fragments(
+                context_id,
+                encode_message(command.message, has_data_set),
+                is_command=True,
+                is_last=True,
+                max_length=self._send_length,
             )
-        return buffers
+            if data:
+                self._last_sent = (context_id, command.message, buffers)
+        if data is None:
+            return buffers
+        return buffers + encode_fragments(
+            context_id, data, is_command=False, is_last=True, max_length=self._send_length
+        )
 
     def _part(self, command: SendDataSet) -> list[Buffer]:
         """The next part of a data set as P-DATA-TFs."""

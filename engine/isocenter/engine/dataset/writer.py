@@ -52,7 +52,7 @@ _LITTLE: Final = _Layout("<")
 _BIG: Final = _Layout(">")
 
 #: VR → its letters, whether its length has 16 bits, and what pads its values.
-_RULES: Final = {
+_RULES: Final[Mapping[str | None, tuple[bytes, bool, bytes]]] = {
     vr: (vr.encode(), vr in SHORT_VRS, b" " if vr in SPACE_PADDED_VRS else b"\0")
     for vr in sorted(SHORT_VRS | LONG_VRS)
 }
@@ -94,13 +94,13 @@ def _write(elements: Iterable[WritableElement], encoding: Encoding) -> bytes:
         if tag <= previous:
             raise LocalProtocolError(f"{tag_text(tag)} out of order (PS3.5 7.1)")
         previous = tag
-        rule = rules.get(vr) if vr is not None else None
-        if rule is None:
-            if vr is not None or not implicit_vr:
-                raise LocalProtocolError(f"{tag_text(tag)} has no VR that PS3.5 6.2 knows")
-            rule = _NO_VR
-        letters, is_short, padding = rule
-        if not isinstance(value, bytes):
+        if vr in rules:
+            letters, is_short, padding = rules[vr]
+        elif vr is None and implicit_vr:
+            letters, is_short, padding = _NO_VR
+        else:
+            raise LocalProtocolError(f"{tag_text(tag)} has no VR that PS3.5 6.2 knows")
+        if type(value) is not bytes and not isinstance(value, bytes):
             if isinstance(value, bytearray | memoryview):
                 value = bytes(octets(value))
             elif isinstance(value, Fragments):

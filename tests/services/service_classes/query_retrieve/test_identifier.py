@@ -31,8 +31,8 @@ from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
     InformationModel,
+    MatchEncoder,
     ParsedQuery,
-    encode_match,
     parse_query,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
@@ -291,7 +291,7 @@ def test_what_no_entity_has_is_not_matched(tag: str) -> None:
 
 def answered(parsed: ParsedQuery, match: dict[int, str]) -> dict[int, str]:
     """The answer, all values as text."""
-    encoded = encode_match(parsed, match, DEFAULT, retrieve_ae_title="ISOCENTER")
+    encoded = MatchEncoder(parsed, DEFAULT, retrieve_ae_title="ISOCENTER").encode(match)
     return {
         int(element.tag): str(element.value or "") for element in read_identifier(encoded, DEFAULT)
     }
@@ -455,7 +455,7 @@ def test_a_peer_gets_a_status_and_nothing_else(
     except IdentifierError as error:
         status = error.status
     else:
-        encode_match(parsed, {}, syntax, retrieve_ae_title="ISOCENTER")
+        MatchEncoder(parsed, syntax, retrieve_ae_title="ISOCENTER").encode({})
         status = 0
     assert status in (0, 0xA900, 0xC000)
 
@@ -489,7 +489,7 @@ def test_an_answer(syntax: str) -> None:
         0x00400275: '[{"00401001":"R1","00400009":"S1"}]',
     }
     answer = read_identifier(
-        encode_match(parsed, match, syntax, retrieve_ae_title="ISOCENTER"), syntax
+        MatchEncoder(parsed, syntax, retrieve_ae_title="ISOCENTER").encode(match), syntax
     )
     assert answer.SpecificCharacterSet == "ISO_IR 192"
     assert answer.QueryRetrieveLevel == "IMAGE"
@@ -516,7 +516,7 @@ def test_an_answer_takes_the_character_set_of_the_question() -> None:
             [("SpecificCharacterSet", character_set), ("PatientName", "")], Level.STUDY, DEFAULT
         )
         parsed = parse_query(identifier, DEFAULT, root=InformationModel.STUDY)
-        encoded = encode_match(parsed, {0x00100010: name}, DEFAULT, retrieve_ae_title="A")
+        encoded = MatchEncoder(parsed, DEFAULT, retrieve_ae_title="A").encode({0x00100010: name})
         return read_identifier(encoded, DEFAULT)
 
     assert "SpecificCharacterSet" not in answer("ISO_IR 100", "DOE")
@@ -530,7 +530,7 @@ def test_sequences_asked_for_without_items_come_whole() -> None:
     parsed = parse({"0040,0275": ""}, relational=True)
     text = '[{"00401001":"R1"},{"00400009":"S2"}]'
     answer = read_identifier(
-        encode_match(parsed, {0x00400275: text}, DEFAULT, retrieve_ae_title="A"), DEFAULT
+        MatchEncoder(parsed, DEFAULT, retrieve_ae_title="A").encode({0x00400275: text}), DEFAULT
     )
     first, second = answer.RequestAttributesSequence
     assert first.RequestedProcedureID == "R1"

@@ -11,7 +11,7 @@ from isocenter.services.service_classes.query_retrieve.find_responses import (
     FIND_STATUSES,
     FindResponses,
 )
-from isocenter.services.service_classes.query_retrieve.identifier import encode_match
+from isocenter.services.service_classes.query_retrieve.identifier import MatchEncoder
 from isocenter.services.service_classes.query_retrieve.information_models import (
     FIND_ROOTS,
     QueryOptions,
@@ -47,11 +47,9 @@ class FindScp:
         answers.limit = self._options.max_results
         answers.report_unsupported(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
+        encode = MatchEncoder(parsed, syntax, retrieve_ae_title=self._ae_title).encode
         async with self._index.find(query) as blocks:
             async for block in blocks:
-                if not await answers.add(
-                    encode_match(parsed, match, syntax, retrieve_ae_title=self._ae_title)
-                    for match in block
-                ):
+                if not await answers.add(map(encode, block)):
                     break
         await answers.finish()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
@@ -369,63 +368,70 @@ def _take_combined(matches: dict[int, Match]) -> tuple[CombinedRange, ...]:
     return tuple(combined)
 
 
-@lru_cache(maxsize=64)
-def _response_plan(
-    parsed_keys: tuple[tuple[int, str], ...], level: Level
-) -> tuple[tuple[int, str], ...]:
-    """Tag and VR of all elements of an answer in order, (0008,0005) not among them."""
-    plan = dict(parsed_keys)
-    plan |= {UNIQUE_KEY[at]: BY_TAG[UNIQUE_KEY[at]].vr for at in Level if at.depth <= level.depth}
-    plan |= {QUERY_RETRIEVE_LEVEL: "CS", RETRIEVE_AE_TITLE: "AE", INSTANCE_AVAILABILITY: "CS"}
-    return tuple(sorted(plan.items()))
+class MatchEncoder:
+    """Encodes the matches of one query as identifiers of pending C-FIND responses.
 
-
-def encode_match(
-    parsed: ParsedQuery,
-    match: Mapping[int, str],
-    transfer_syntax_uid: str,
-    *,
-    retrieve_ae_title: str,
-) -> bytes:
-    """The identifier of one pending C-FIND response.
-
-    It has all requested keys, zero-length where there is no value; the unique keys down to
+    Each has all requested keys, zero-length where there is no value; the unique keys down to
     the level; (0008,0052), (0008,0054), (0008,0056); and (0008,0005) when it is needed.
     Modality of a study is that of its series where they have but one, which is all that an
     attribute of one value can say.
-
-    Args:
-        match: as `Index.find` gives it.
     """
-    encoding = encoding_of(transfer_syntax_uid)
-    texts = dict(match)
-    texts[QUERY_RETRIEVE_LEVEL] = parsed.level.value
-    texts[RETRIEVE_AE_TITLE] = retrieve_ae_title
-    texts[INSTANCE_AVAILABILITY] = "ONLINE"
-    if parsed.shows_study_modality:
-        modalities = match.get(_MODALITIES_IN_STUDY, "")
-        texts[_MODALITY] = "" if "\\" in modalities else modalities
-    character_set: tuple[str, ...] = ()
-    if not "".join(texts.values()).isascii():
-        character_set = choose_character_set(texts.values(), parsed.character_set)
-    get = texts.get
-    elements: list[WritableElement] = []
-    for tag, vr in _response_plan(parsed.requested, parsed.level):
-        text = get(tag, "")
-        if not text:
-            elements.append((tag, vr, b""))
-        elif vr == "SQ":
-            elements.append((tag, vr, _encode_items(parsed, text, character_set)))
-        elif vr in NUMBER_VRS:
-            elements.append((tag, vr, encode_number(text, vr, encoding)))
-        elif text.isascii():
-            elements.append((tag, vr, text.encode()))
-        else:
-            elements.append((tag, vr, encode_text_lossy(text, vr, character_set)))
-    if character_set:
-        elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
-        elements.sort(key=itemgetter(0))  # a key may have a lower tag
-    return write_data_set(elements, encoding)
+
+    def __init__(
+        self, parsed: ParsedQuery, transfer_syntax_uid: str, *, retrieve_ae_title: str
+    ) -> None:
+        self._parsed = parsed
+        self._encoding = encoding_of(transfer_syntax_uid)
+        self._shows_study_modality = parsed.shows_study_modality
+        self._same_in_all = {
+            QUERY_RETRIEVE_LEVEL: parsed.level.value,
+            RETRIEVE_AE_TITLE: retrieve_ae_title,
+            INSTANCE_AVAILABILITY: "ONLINE",
+        }
+        plan = dict(parsed.requested)
+        plan |= {
+            UNIQUE_KEY[at]: BY_TAG[UNIQUE_KEY[at]].vr
+            for at in Level
+            if at.depth <= parsed.level.depth
+        }
+        plan |= {QUERY_RETRIEVE_LEVEL: "CS", RETRIEVE_AE_TITLE: "AE", INSTANCE_AVAILABILITY: "CS"}
+        #: Tag, VR, and whether it is text, of all elements in order but (0008,0005).
+        self._plan = [
+            (tag, vr, vr != "SQ" and vr not in NUMBER_VRS) for tag, vr in sorted(plan.items())
+        ]
+
+    def encode(self, match: Mapping[int, str]) -> bytes:
+        """The identifier of *match*, which is as `Index.find` gives it."""
+        parsed, encoding = self._parsed, self._encoding
+        texts = {**match, **self._same_in_all}
+        if self._shows_study_modality:
+            modalities = match.get(_MODALITIES_IN_STUDY, "")
+            texts[_MODALITY] = "" if "\\" in modalities else modalities
+        character_set: tuple[str, ...] = ()
+        is_ascii = "".join(texts.values()).isascii()
+        if not is_ascii:
+            character_set = choose_character_set(texts.values(), parsed.character_set)
+        get = texts.get
+        elements: list[WritableElement] = []
+        for tag, vr, is_text in self._plan:
+            text = get(tag, "")
+            if not text:
+                elements.append((tag, vr, b""))
+            elif is_text:
+                value = (
+                    text.encode()
+                    if is_ascii or text.isascii()
+                    else encode_text_lossy(text, vr, character_set)
+                )
+                elements.append((tag, vr, value))
+            elif vr == "SQ":
+                elements.append((tag, vr, _encode_items(parsed, text, character_set)))
+            else:
+                elements.append((tag, vr, encode_number(text, vr, encoding)))
+        if character_set:
+            elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
+            elements.sort(key=itemgetter(0))  # a key may have a lower tag
+        return write_data_set(elements, encoding)
 
 
 def _encode_items(
