@@ -19,10 +19,10 @@ import sys
 from isocenter.services.cli import main
 from isocenter.services.cli.archive import db
 from isocenter.services.cli.scu import findscu, storescu
-from isocenter.services.cli.server import serve
+from isocenter.services.cli.server import serve, server_process
 from isocenter.storage.database.sqlite.schema import empty_database
 
-IMPORTED = (db, findscu, serve, storescu)
+IMPORTED = (db, findscu, serve, server_process, storescu)
 MOST_BYTES = 1 << 17
 #: Standard input, output and errors, and where to write how it ended.
 DESCRIPTORS = 4

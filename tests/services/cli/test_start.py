@@ -139,8 +139,15 @@ def test_a_client_starts_without_pydicom_index_and_certificates():
     assert not modules & {*HEAVY, "h11", "email", "isocenter.storage.stores"}
 
 
-def test_a_server_starts_without_pydicom():
+def test_the_options_of_a_server_are_told_without_reading_all_of_it():
     modules = modules_after("serve", "--help")
+
+    assert "isocenter.services.settings.options" in modules
+    assert not modules & {*HEAVY, "h11", "jinja2", "isocenter.storage.stores"}
+
+
+def test_a_server_starts_without_pydicom():
+    modules = modules_after("serve", "--data-dir", ":memory:", "--no-tls", "--check-config")
 
     assert "isocenter.storage.stores" in modules
     assert not modules & (HEAVY - NEEDED["server"] - {"asyncio"})

@@ -70,12 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser_of(command: Command) -> tuple[ModuleType, CommandParser]:
     """The module of a command, and what reads its arguments."""
-    # All that is made while modules are read stays: the collector would look, and find nothing.
-    gc.disable()
-    try:
-        module = import_module(f"isocenter.services.cli.{command.module}")
-    finally:
-        gc.enable()
+    module = read_module(f"isocenter.services.cli.{command.module}")
     parser = CommandParser(
         prog=f"isocenter {command.name}",
         description=module.DESCRIPTION,
@@ -90,6 +85,16 @@ def parser_of(command: Command) -> tuple[ModuleType, CommandParser]:
     )
     module.add_arguments(parser)
     return module, parser
+
+
+def read_module(name: str) -> ModuleType:
+    """A module and all that it imports."""
+    # All that is made while modules are read stays: the collector would look, and find nothing.
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.enable()
 
 
 class _Version(argparse.Action):

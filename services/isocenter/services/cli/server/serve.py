@@ -3,51 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
-import signal
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
 
-import trio
-
-from isocenter.engine.errors import IsocenterError
-from isocenter.services import composition
-from isocenter.services.association.server import Server
-from isocenter.services.cli import program_version
-from isocenter.services.composition.log import configure_log
-from isocenter.services.composition.reloading import Reloader
-from isocenter.services.composition.server import (
-    Listeners,
-    ServerParts,
-    StartupError,
-    build_server,
-    check_addresses,
-    listen,
-    prepare_archive,
-    serve_archive,
-)
-from isocenter.services.errors import text_of
-from isocenter.services.monitoring.metrics import forget_process, shared_folder
-from isocenter.services.net.tls.contexts import PROFILES
-from isocenter.services.net.tls.inspection import describe_profile
-from isocenter.services.net.transport import format_address
-from isocenter.services.security.certificates.expiry import warn
-from isocenter.services.security.certificates.issued import CA_FOLDER
-from isocenter.services.settings.consistency import warnings
-from isocenter.services.settings.errors import SettingsError
+from isocenter.services.cli import read_module
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.settings import Settings
-from isocenter.services.system import systemd
-from isocenter.services.system.worker_processes import run_workers
-from isocenter.services.web.dicomweb.urls import ROOT
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over
@@ -64,12 +25,6 @@ Every option but --config and --check-config is also a key of the configuration 
 environment variable; see isocenter config show and isocenter config explain.
 
 exit codes: 0 it was stopped, 1 wrong settings, 2 wrong arguments, or it cannot start"""
-
-#: Exit codes (SRV-5).
-EXIT_CONFIGURATION: Final = 1
-EXIT_START: Final = 2
-
-log = logging.getLogger("isocenter.server")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,178 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int:
-    """Serve what *load* says, which is asked again to reload; the exit codes of `run`.
+    """As `run`, with settings from *load*, which is asked again to reload.
 
-    Args:
-        only_check: look at settings and certificates, print a summary, and stop; nothing is made.
+    All that a server is made of is read only now: who asks for the options does not wait for it.
     """
-    try:
-        settings = load()
-    except SettingsError as error:
-        print(f"isocenter serve: {error}", file=sys.stderr)
-        return EXIT_CONFIGURATION
-    os.umask(0o077)
-    try:
-        # A check makes no file.
-        configure_log(replace(settings.log, file=None) if only_check else settings.log)
-    except OSError as error:
-        print(f"isocenter serve: log.file {settings.log.file}: {text_of(error)}", file=sys.stderr)
-        return EXIT_START
-    if hasattr(signal, "SIGHUP"):
-        # Until it can be obeyed; it would end the process.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with ExitStack() as stack:
-        try:
-            parts = build_server(settings, stack, only_check=only_check)
-            if only_check:
-                _show_check(parts)
-                return 0
-            listeners = listen(parts, stack)
-        except StartupError as error:
-            for fault in error.faults:
-                print(f"isocenter serve: {text_of(fault)}", file=sys.stderr)
-            return EXIT_START
-        except (IsocenterError, OSError) as error:
-            print(f"isocenter serve: {text_of(error)}", file=sys.stderr)
-            return EXIT_START
-        serve = partial(serve_archive, parts, listeners, load, _obey_signals, program_version())
-        announce = partial(_announce, parts, listeners)
-        failures: list[BaseException] = []
-        try:
-            if settings.server.workers > 1:
-                counts = stack.enter_context(tempfile.TemporaryDirectory(prefix="isocenter-"))
-                shared_folder(Path(counts))
-                return run_workers(
-                    settings.server.workers,
-                    prepare=lambda: trio.run(prepare_archive, settings),
-                    work=partial(trio.run, serve),
-                    announce=announce,
-                    say=lambda text: print(f"isocenter serve: {text}", file=sys.stderr),
-                    on_worker_exit=forget_process,
-                )
-            trio.run(serve, announce, systemd.notify_alive, None)
-        except* (IsocenterError, OSError) as group:
-            failures += _leaves(group)
-        for failure in failures:
-            print(f"isocenter serve: {text_of(failure)}", file=sys.stderr)
-        return EXIT_START if failures else 0
-
-
-def _show_check(parts: ServerParts) -> None:
-    settings, tls = parts.settings, parts.tls
-    print(_summary(settings, tls, check_addresses(parts), parts.plugins))
-    if tls is not None and settings.tls.enabled:
-        print(describe_profile(tls.server, PROFILES[settings.tls.profile]))
-        warn(tls.expiries)
-    print("the configuration is good")
-
-
-def _announce(parts: ServerParts, listeners: Listeners) -> None:
-    settings = parts.settings
-    addresses = [(*sock.getsockname()[:2], bind.tls is not None) for sock, bind in listeners.dicom]
-    names = [sock.getsockname() for sock, _ in listeners.pages]
-    web = [_web_url(sock.getsockname(), bind.tls is not None) for sock, bind in listeners.web]
-    print(_summary(settings, parts.tls, addresses, parts.plugins, names, web))
-    for sock, bind in listeners.orders:
-        kind = "over TLS" if bind.tls else "in the clear"
-        print(f"  HL7 orders {kind:<17} {format_address(sock.getsockname())}")
-    for text in warnings(settings):
-        log.warning("%s", text)
-    # The one line that programs wait for.
-    print("ready", *(_url(*address) for address in addresses), *web, flush=True)
-    systemd.notify("READY=1")
-
-
-async def _obey_signals(
-    server: Server,
-    reloader: Reloader,
-    scope: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """SIGTERM and Ctrl-C stop gracefully, a second time at once; SIGHUP reads again."""
-    watched = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP"):
-        watched.append(signal.SIGHUP)
-    stopping = False
-    with trio.open_signal_receiver(*watched) as received:
-        task_status.started()
-        async for number in received:
-            if number == getattr(signal, "SIGHUP", None):
-                systemd.notify("RELOADING=1")
-                await reloader.reload()
-                systemd.notify("READY=1")
-                continue
-            if stopping:
-                scope.cancel()
-                return
-            stopping = True
-            systemd.notify("STOPPING=1")
-            log.info("stopping; once more stops at once")
-            server.stop()
-
-
-def _summary(
-    settings: Settings,
-    tls: composition.TlsContexts | None,
-    addresses: Sequence[tuple[str, int, bool]],
-    plugins: Sequence[composition.Plugin],
-    pages: Sequence[tuple[object, ...]] = (),
-    web: Sequence[str] = (),
-) -> str:
-    """What is served, and how to send something: for whoever started it."""
-    ae_title = settings.server.ae_title
-    lines = [f"Isocenter archive, AE title {ae_title}"]
-    for host, port, is_tls in addresses:
-        kind = f"over TLS ({settings.tls.profile})" if is_tls else "in the clear"
-        lines.append(f"  DICOM {kind:<22} {host}:{port}")
-    storage = settings.storage
-    data = f"{storage.data_dir} (durability {storage.durability})"
-    if storage.is_in_memory:
-        data = "in memory, gone when it stops"
-    lines.append(f"  data                         {data}")
-    if tls is not None and tls.ca is not None and settings.tls.enabled:
-        lines.append(f"  certificates                 {_ca_text(settings, tls.ca)}")
-        if settings.tls.uses_private_ca and not settings.storage.is_in_memory:
-            lines.append("  admit a modality over TLS:   isocenter certs issue NAME --ae-title AET")
-    lines += [
-        f"  metrics and health           http://{name[0]}:{name[1]}/metrics, /health"
-        for name in pages
-    ]
-    for url in web:
-        lines.append(f"  DICOMweb                     {url}")
-        if settings.web.pages:
-            lines.append(f"  in a browser                 {url.removesuffix(ROOT)}/")
-    lines += [f"  plug-in                      {plugin.title}" for plugin in plugins]
-    plain = [address for address in addresses if not address[2]]
-    if plain:
-        host, port, _ = plain[0]
-        lines.append(
-            f"  send it a file:              isocenter storescu {ae_title}@{host}:{port} FILE"
-        )
-    return "\n".join(lines)
-
-
-def _ca_text(settings: Settings, ca: Path) -> str:
-    if not settings.tls.uses_private_ca or settings.storage.is_in_memory:
-        return f"CA {ca}"
-    folder = Path(settings.storage.data_dir) / CA_FOLDER
-    is_there = ca.parent == folder
-    return f"CA {folder / ca.name}" if is_there else f"made or renewed in {folder} by the start"
-
-
-def _url(host: str, port: int, is_tls: bool) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'dicom-tls' if is_tls else 'dicom'}://{shown}:{port}"
-
-
-def _web_url(name: tuple[Any, ...], is_tls: bool) -> str:
-    shown = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{'https' if is_tls else 'http'}://{shown}:{name[1]}{ROOT}"
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    process = read_module("isocenter.services.cli.server.server_process")
+    code: int = process.run_server(load, only_check=only_check)
+    return code
