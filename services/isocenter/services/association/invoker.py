@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -196,6 +197,9 @@ class Invocation:
         self._is_over = False
         self._arrived = Broadcast()
         self._taken = Broadcast()
+        #: When whoever waits for a response gives up (`DeadlineWatch`).
+        self.wake_at = math.inf
+        self._is_late = False
 
     # The driver's side.
 
@@ -230,10 +234,8 @@ class Invocation:
         if self._responses:
             await trio.lowlevel.checkpoint()  # whoever asks for many lets others have their turn
         else:
-            with trio.move_on_after(self._invoker.deadlines.response) as scope:
-                while not (self._responses or self._is_over):
-                    await self._arrived.wait()
-            if scope.cancelled_caught and not self._responses:
+            await self._wait()
+            if self._is_late and not self._responses:
                 raise await self._invoker.abort_without_response()
         if not self._responses:
             raise self._invoker.end_reason()
@@ -241,6 +243,24 @@ class Invocation:
         self._taken.send()
         self.status = received.message.status
         return received
+
+    async def _wait(self) -> None:
+        """Until a response has come, none comes any more, or it is too late."""
+        invoker = self._invoker
+        self._is_late = False
+        self.wake_at = invoker.now() + invoker.deadlines.response
+        invoker.watch.add(self)
+        try:
+            while not (self._responses or self._is_over or self._is_late):
+                await self._arrived.wait()
+        finally:
+            invoker.watch.remove(self)
+
+    def look(self) -> None:
+        """For the `DeadlineWatch`: the time for a response is over."""
+        self.wake_at = math.inf
+        self._is_late = True
+        self._arrived.send()
 
     async def cancel_and_drain(self) -> None:
         """Cancel, and take what still comes, so that the Message ID is free again."""

@@ -196,6 +196,13 @@ class AssociationState(ABC):
 
     # How long it may be silent.
 
+    @property
+    def watch(self) -> DeadlineWatch:
+        """Looks after deadlines while it reads."""
+        if self._watch is None:
+            raise LocalProtocolError("nobody reads yet: the association does not run")
+        return self._watch
+
     def _next_deadline(self) -> tuple[float, Clock]:
         """When ARTIM runs out, or a silent peer is given up: in the middle of a data set, and as
         acceptor when nothing is under way.  What waits for the peer has deadlines of its own."""
