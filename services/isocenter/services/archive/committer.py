@@ -172,20 +172,23 @@ class Committer:
 
     async def _run(self) -> None:
         later: list[PendingCommit] = []
+        now = trio.lowlevel.current_clock().current_time
         try:
-            while batch := later or await self._next():
-                while len(batch) < MAX_BATCH:
-                    try:
-                        batch.append(self._receive.receive_nowait())
-                    except (trio.WouldBlock, trio.EndOfChannel):
-                        break
-                batch, later, withdrawn = _split_batch(batch)
-                with trio.CancelScope(shield=True):
-                    began = trio.current_time()
+            with trio.CancelScope() as rounds:
+                while batch := later or await self._next():
+                    while len(batch) < MAX_BATCH:
+                        try:
+                            batch.append(self._receive.receive_nowait())
+                        except (trio.WouldBlock, trio.EndOfChannel):
+                            break
+                    batch, later, withdrawn = _split_batch(batch)
+                    rounds.shield = True  # a round is not cut short; one scope for all costs less
+                    began = now()
                     await self._round(batch)
-                    self._on_round(len(batch), trio.current_time() - began)
+                    self._on_round(len(batch), now() - began)
                     for pending in withdrawn:
                         await pending.staged.discard()
+                    rounds.shield = False
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(later)

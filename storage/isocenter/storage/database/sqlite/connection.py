@@ -171,9 +171,7 @@ class SqliteConnection(aiosqlite.Connection):
         Raises:
             StorageError: SQLite failed.
         """
-        answer = _Answer(trio.lowlevel.current_trio_token())
-        queue: Any = self._tx  # of aiosqlite's thread
-        queue.put_nowait((answer, partial(function, self._conn, *args, **kwargs)))
+        answer = self._ask(partial(function, self._conn, *args, **kwargs))
         try:
             await answer.given.wait()
         except trio.Cancelled:
@@ -183,12 +181,21 @@ class SqliteConnection(aiosqlite.Connection):
                     with trio.move_on_after(INTERRUPT_AGAIN_SECONDS):
                         await answer.given.wait()
             raise
+        result: T = self._result_of(answer)
+        return result
+
+    def _ask(self, function: Callable[[], object]) -> _Answer:
+        answer = _Answer(trio.lowlevel.current_trio_token())
+        queue: Any = self._tx  # of aiosqlite's thread
+        queue.put_nowait((answer, function))
+        return answer
+
+    def _result_of(self, answer: _Answer) -> Any:
         if answer.failure is not None:
             if isinstance(answer.failure, sqlite3.Error | WrongFileError):
                 raise storage_error(answer.failure, self.name) from answer.failure
             raise answer.failure
-        result: T = answer.result
-        return result
+        return answer.result
 
     async def finish(
         self,
@@ -200,9 +207,15 @@ class SqliteConnection(aiosqlite.Connection):
 
         So that the caller learns what became of it: interrupting a COMMIT leaves that open.
         """
-        result: T
-        with trio.CancelScope(shield=True):
-            result = await self.run(function, *args, **kwargs)
+        answer = self._ask(partial(function, self._conn, *args, **kwargs))
+        try:
+            await answer.given.wait()
+        except trio.Cancelled:
+            # It comes again at the next checkpoint.  A shield around each call, which hardly any
+            # needs, would cost as much as the statements of a small transaction.
+            with trio.CancelScope(shield=True):
+                await answer.given.wait()
+        result: T = self._result_of(answer)
         return result
 
 
