@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import trio
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
@@ -21,6 +19,7 @@ from isocenter.services.web.dicomweb.search import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
+from support.threads import in_thread
 from support.web_archive import http_serving
 
 
@@ -68,24 +67,8 @@ async def serving(archive: Archive | None = None, **more: Any) -> AsyncIterator[
 @contextmanager
 def served(archive: Archive | None = None, **more: Any) -> Iterator[Served]:
     """In a thread of its own, for fixtures of a module."""
-    found: list[Served] = []
-    started = threading.Event()
-    ended = threading.Event()
-
-    async def run() -> None:
-        async with serving(archive, **more) as one:
-            found.append(one)
-            started.set()
-            await trio.to_thread.run_sync(ended.wait)
-
-    thread = threading.Thread(target=trio.run, args=(run,))
-    thread.start()
-    assert started.wait(60)
-    try:
-        yield found[0]
-    finally:
-        ended.set()
-        thread.join()
+    with in_thread(partial(serving, archive, **more)) as one:
+        yield one
 
 
 def body(kind: str, *parts: tuple[str, bytes] | tuple[str, str, bytes]) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import (
-    AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
-    contextmanager,
 )
 
 import trio
@@ -73,28 +70,6 @@ async def dicomweb_serving(
         )
         application = RoutedApplication(RouteTable(routes))
         yield await stack.enter_async_context(http_serving(application)) + "/dicomweb"
-
-
-@contextmanager
-def in_thread(serving: Callable[[], AbstractAsyncContextManager[str]]) -> Iterator[str]:
-    """What *serving* gives, in a thread of its own, for commands that run an event loop."""
-    found: list[str] = []
-    started, ended = threading.Event(), threading.Event()
-
-    async def run() -> None:
-        async with serving() as url:
-            found.append(url)
-            started.set()
-            await trio.to_thread.run_sync(ended.wait)
-
-    thread = threading.Thread(target=trio.run, args=(run,))
-    thread.start()
-    try:
-        assert started.wait(60), "the server has not started"
-        yield found[0]
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _caller_of(request: Request) -> Caller:

@@ -18,7 +18,7 @@ from services.archive_support import SERIES, STUDY, data_set, uid
 from support.dicomweb import Served, served
 
 INSTANCE = f"/dicomweb/studies/{STUDY}/series/{SERIES}/instances/{uid(1)}"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")

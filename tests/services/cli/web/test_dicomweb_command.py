@@ -21,13 +21,13 @@ from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from support.studies import ROOT, instance, write_studies
+from support.threads import in_thread
 from support.web_archive import (
     Answer,
     Asked,
     Scripted,
     dicomweb_serving,
     http_serving,
-    in_thread,
 )
 
 Captured = pytest.CaptureFixture[str]
@@ -272,7 +272,7 @@ def test_nobody_listens_and_nobody_is_let_in(capsys: Captured, tmp_path: Path) -
         code, _, err = run(capsys, "search", address)
         assert code == 1
         assert "401 Unauthorized: who?; give a token (--token-file)" in err
-    code, _, err = run(capsys, "search", address, "--timeout", "1")
+    code, _, err = run(capsys, "search", address, "--timeout", "60")
     assert code == 2
     assert "connection refused" in err
 

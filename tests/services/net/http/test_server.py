@@ -140,7 +140,7 @@ async def test_pythons_client(file: BinaryIO) -> None:
     expected = b"head" + os.pread(file.fileno(), FILE_BYTES, 1) + b"tail"
 
     def ask(port: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         for _ in range(3):  # on the same connection
             connection.request("GET", "/file")
             answer = connection.getresponse()

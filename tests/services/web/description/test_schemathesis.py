@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pydicom
@@ -20,6 +20,7 @@ from schemathesis.specs.openapi import checks as openapi_checks
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from services.web.asking import web_side
+from support.threads import in_thread
 
 FILE = str(get_testdata_file("CT_small.dcm"))
 OBJECT = Path(FILE).read_bytes()
@@ -62,35 +63,25 @@ schemathesis.openapi.media_type(
 )
 
 
+@asynccontextmanager
+async def serving() -> AsyncIterator[str]:
+    """The address of an archive with one object in it."""
+    bind = ListenAddress(host="127.0.0.1", port=0)
+    (listener,) = open_listener(bind)
+    async with web_side(listens=True) as ask, trio.open_nursery() as nursery:
+        answer = await ask("POST", "/dicomweb/studies", OBJECT, content_type="application/dicom")
+        assert answer.status == 200
+        nursery.start_soon(HttpServer(ask.application).run, [(listener, bind)])
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+    listener.close()
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
-    """The address of an archive in a thread, with one object in it."""
-    found: list[str] = []
-    started, ended = threading.Event(), threading.Event()
-
-    async def run() -> None:
-        bind = ListenAddress(host="127.0.0.1", port=0)
-        (listener,) = open_listener(bind)
-        async with web_side(listens=True) as ask, trio.open_nursery() as nursery:
-            answer = await ask(
-                "POST", "/dicomweb/studies", OBJECT, content_type="application/dicom"
-            )
-            assert answer.status == 200
-            nursery.start_soon(HttpServer(ask.application).run, [(listener, bind)])
-            found.append(f"http://127.0.0.1:{listener.getsockname()[1]}")
-            started.set()
-            await trio.to_thread.run_sync(ended.wait)
-            nursery.cancel_scope.cancel()
-        listener.close()
-
-    thread = threading.Thread(target=trio.run, args=(run,))
-    thread.start()
-    try:
-        assert started.wait(60)
-        yield found[0]
-    finally:
-        ended.set()
-        thread.join()
+    """The same, in a thread."""
+    with in_thread(serving) as address:
+        yield address
 
 
 @pytest.mark.slow
@@ -104,7 +95,7 @@ def test_answers_are_those_that_are_described(served: str) -> None:
             # Every other request is of what is there.
             if name in THERE and len(repr(case.query)) % 2:
                 case.path_parameters[name] = THERE[name]
-        case.call_and_validate(checks=CHECKS, timeout=30)
+        case.call_and_validate(checks=CHECKS, timeout=60)
 
     for operation in operations:
         ASKING(given(operation.as_strategy())(ask))()

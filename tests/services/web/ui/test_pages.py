@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import date
@@ -44,6 +43,7 @@ from isocenter.services.web.ui.study_filter import StudyFilter
 from isocenter.services.web.ui.study_list import Receiver
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
+from support.threads import in_thread
 
 FILES = ("CT_small.dcm", "SC_rgb_jpeg_dcmtk.dcm", "rtplan.dcm", "waveform_ecg.dcm")
 #: What would run, or count, if it were taken for anything else than text.
@@ -126,23 +126,8 @@ async def serving() -> AsyncIterator[str]:
 @pytest.fixture(scope="module")
 def root() -> Iterator[str]:
     """The address of an archive that is empty at first."""
-    found: list[str] = []
-    started, ended = threading.Event(), threading.Event()
-
-    async def run() -> None:
-        async with serving() as url:
-            found.append(url)
-            started.set()
-            await trio.to_thread.run_sync(ended.wait)
-
-    thread = threading.Thread(target=trio.run, args=(run,))
-    thread.start()
-    assert started.wait(60)
-    try:
-        yield found[0]
-    finally:
-        ended.set()
-        thread.join(60)
+    with in_thread(serving) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
