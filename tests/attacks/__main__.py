@@ -32,9 +32,10 @@ from attacks.attacks import Attack  # noqa: E402
 from attacks.own import served_for_attacks  # noqa: E402
 from attacks.peer import Target  # noqa: E402
 from attacks.watch import Outcome, open_descriptors, under_attack  # noqa: E402
+from attacks.web import WEB_ATTACKS  # noqa: E402
 from attacks.workflow import WORKFLOW_ATTACKS  # noqa: E402
 
-ATTACKS = (*GENERAL_ATTACKS, *WORKFLOW_ATTACKS)
+ATTACKS = (*GENERAL_ATTACKS, *WORKFLOW_ATTACKS, *WEB_ATTACKS)
 
 _MIB = 1 << 20
 _SERVERS = ("isocenter", "dcmqrscp", "orthanc", "pynetdicom")

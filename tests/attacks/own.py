@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,10 @@ _CONFIGURATION: Final = """
 enabled = true
 port = 0
 
+[web]
+https_host = "127.0.0.1"
+https_port = 0
+
 [[events.consumers]]
 name = "attacker"
 webhook = "http://127.0.0.1:{}/"
@@ -38,6 +43,12 @@ kinds = ["study.opened"]
 longest_retry = 1
 give_up_after = 3
 """
+
+
+def _port_of(scheme: str, served: ServedArchive) -> int:
+    found = re.search(rf"{scheme}://127\.0\.0\.1:(\d+)/dicomweb", served.log.read_text("utf-8"))
+    assert found is not None
+    return int(found[1])
 
 
 @contextmanager
@@ -60,6 +71,8 @@ def served_for_attacks(folder: Path, scale: float = 1.0) -> Iterator[tuple[Serve
                 folder,
                 served.tls_port,
                 hl7_port=int(hl7),
+                http_port=_port_of("http", served),
+                https_port=_port_of("https", served),
                 hooks=hooks,
                 entries=count,
             ),

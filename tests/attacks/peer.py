@@ -55,6 +55,7 @@ class Target:
     Attributes:
         folder: everything that it may write lies below it, in a folder of its own.
         hl7_port: where it takes orders.
+        http_port, https_port: of its web services.
         hooks: ports of its consumers of events: one that attacks, and one that does not.
         entries: on its worklist, at the least.
     """
@@ -64,6 +65,8 @@ class Target:
     folder: Path
     tls_port: int | None = None
     hl7_port: int = 0
+    http_port: int = 0
+    https_port: int = 0
     hooks: tuple[int, int] = (0, 0)
     entries: int = 0
 

@@ -382,6 +382,7 @@ class HttpConnection:
             if left:
                 await self._transport.send(left, _nothing)
         except BrokenPipeError as error:
+            self._all.cancel()  # with what waits behind: nobody is there to hear the answers
             raise trio.BrokenResourceError from error
 
     async def _send_region(self, region: FileRegion, scope: trio.CancelScope) -> None:
@@ -402,6 +403,7 @@ class HttpConnection:
                 await self._send([data], scope)
                 offset += len(data)
         except BrokenPipeError as error:
+            self._all.cancel()  # with what waits behind: nobody is there to hear the answers
             raise trio.BrokenResourceError from error
         except OSError:
             # What was announced cannot be sent any more: only a cut says so.
