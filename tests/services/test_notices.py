@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from isocenter.engine import pdu
+from isocenter.engine.deadlines import DEFAULT_DEADLINES
 from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.errors import AssociationRejectedError
 from isocenter.engine.limits import DEFAULT_LIMITS
@@ -191,6 +192,21 @@ async def test_who_speaks_something_else_is_refused(said: bytes, refusal: Refusa
     assert refused.refusal is refusal
     assert refused.address.startswith("127.0.0.1:")
     assert refused.detail
+
+
+async def test_who_speaks_something_else_and_stays_is_refused_once() -> None:
+    """Its time runs out while it is waited for to close (ARTIM): that is told no second time."""
+    heard = Heard()
+    deadlines = replace(DEFAULT_DEADLINES, association_request=0.5)
+    async with serving(notices=heard.notices, deadlines=deadlines) as server:
+        async with raw_peer(port_of(server)) as peer:
+            await peer.send(b"\x01\x00\xff\xff\xff\xff")
+            assert isinstance(await peer.pdu(), pdu.Abort)
+            assert await peer.is_closed()
+        while server.connections:
+            await trio.lowlevel.checkpoint()
+    (refused,) = heard.of(ConnectionRefused)
+    assert refused.refusal is RefusalReason.WRONG_PROTOCOL
 
 
 async def test_a_handshake_without_a_certificate_is_refused(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ class Connection:
     #: A peer that speaks DICOM, over TLS after its handshake.
     opened: bool = False
     associated: bool = False
+    #: It was told that it was refused, and why.
+    told: bool = False
     #: Others waited for its place.
     dropped: bool = False
     #: The certificates that were verified, in DER; None: there were none.

@@ -273,6 +273,7 @@ class ConnectionHandler:
                 )
             )
         elif task.faulted:
+            connection.told = True
             self._notices.publish(
                 ConnectionRefused(
                     address=connection.address,
@@ -282,7 +283,7 @@ class ConnectionHandler:
             )
 
     def _publish_timeout(self, connection: Connection) -> None:
-        if self._admission.is_closed:
+        if self._admission.is_closed or connection.told:
             return
         if connection.revoked:
             refusal, detail = RefusalReason.TLS_HANDSHAKE, f"{connection.revoked} was revoked"
