@@ -25,7 +25,7 @@ from isocenter.services.security.access.sessions import SessionKeeper, SessionRu
 from isocenter.services.security.access.user_identity import IdentityRules
 from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
-from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import PageParts, Pages

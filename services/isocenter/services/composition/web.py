@@ -30,7 +30,7 @@ from isocenter.services.security.access.api_tokens import ApiTokenVerifier
 from isocenter.services.security.access.ports import ApiTokens, Sessions
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
 from isocenter.services.settings.settings import Settings
-from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes

@@ -82,7 +82,8 @@ class Route(Generic[Handler]):
 
     Attributes:
         path: ``/studies/{study}``; ``{path...}``, at the end only, is all that follows.
-        needs: what the caller must be allowed, as whoever checks it writes it; None: nothing.
+        needs: what the caller must be allowed, as whoever checks it writes it; None: nothing, but
+            it has to be known who it is.
         text: one sentence for whoever reads the description.
         name: of the transaction, for programs (PS3.18 Table H-1): ``SearchForStudies``.
         service: what it is part of, for people.

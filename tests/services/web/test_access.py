@@ -31,7 +31,7 @@ from isocenter.services.security.access.policy import (
 from isocenter.services.security.access.ports import ApiToken
 from isocenter.services.security.access.tokens import TokenRules
 from isocenter.services.security.access.user_identity import IdentityRules
-from isocenter.services.web.authentication import WebAccess
+from isocenter.services.web.access import WebAccess
 from isocenter.services.web.principal import Principal, caller_of
 from services.security.access.policy_support import NOBODY, control, entities, heard, users
 
