@@ -55,6 +55,8 @@ _SEND_STEP: Final = 256 << 10
 _FILE_PIECE: Final = 256 << 10
 #: Of requests that come behind one that is not answered yet (HTTP/1.1 pipelining).
 _MOST_BEHIND: Final = 64 << 10
+#: Of HTTP/2, so much is read without a turn for others: some hundred requests at the most.
+_HTTP2_STEP: Final = 4 << 10
 #: What is still read of a request that was answered before its end, so that the peer, which
 #: goes on sending, sees the answer and no reset connection.
 _LINGER_BYTES: Final = 16 << 20
@@ -171,7 +173,7 @@ class HttpConnection:
                 while self._socket.is_full:
                     await self._wanted.wait()
                 continue
-            self._handle(self.protocol.receive(data))
+            await self._take(data)
             if not self._exchanges and self.protocol.is_mid_head and not was_mid_head:
                 self._reading.deadline = trio.current_time() + self._limits.head_seconds
             if not data:
@@ -179,6 +181,16 @@ class HttpConnection:
             await self.write([])
             while self._must_wait():
                 await self._wanted.wait()
+
+    async def _take(self, data: Buffer) -> None:
+        """Have the protocol read what came; of HTTP/2, where a thousand requests go into a few
+        packets, with turns for others in between."""
+        step = _HTTP2_STEP if isinstance(self.protocol, Http2) else len(data)
+        view = memoryview(data)
+        self._handle(self.protocol.receive(view[:step]))
+        for start in range(step, len(view), max(step, 1)):
+            await trio.lowlevel.checkpoint()
+            self._handle(self.protocol.receive(view[start : start + step]))
 
     def _must_wait(self) -> bool:
         """Whether what has come is enough for now.  The windows of HTTP/2 see to that there."""
@@ -215,15 +227,15 @@ class HttpConnection:
                     self._window.send()
                 case ProtocolViolated(status, detail):
                     log.info("%s: %s", self._transport.peer_address, detail)
+                    self._is_refused = True  # from now on nobody else closes
                     self._nursery.start_soon(self._refuse, status)
                 case ConnectionEnded():
                     self._nursery.cancel_scope.cancel()
 
     async def _refuse(self, status: int) -> None:
         """Say what is wrong with what came, where that can be said, and close."""
-        self._is_refused = True
         for exchange in self._exchanges.values():
-            exchange.scope.cancel()
+            exchange.give_up()  # within a write it may have what is to be said here
         if status:
             name = secrets.token_hex(8)
             log.info("%s: request %s was refused: %d", self._transport.peer_address, name, status)
@@ -339,6 +351,8 @@ class HttpConnection:
         Raises:
             trio.BrokenResourceError: the peer has gone.
         """
+        if not outputs:  # what is taken from here on is written: nobody else would
+            await trio.lowlevel.checkpoint_if_cancelled()
         own = self.protocol.take_output()
         if own:
             outputs = [own, *outputs]

@@ -234,6 +234,8 @@ class Exchange:
 
     async def _send(self, body: Output, *, more: bool, is_followed: bool = False) -> None:
         protocol = self._carrier.protocol
+        # What was framed has to be written, or the peer loses count of what it is told (HPACK).
+        await trio.lowlevel.checkpoint_if_cancelled()
         outputs = self._begun() or self._held
         self._held = []
         left: Output = body
@@ -244,6 +246,7 @@ class Exchange:
                     await self._write(outputs)
                     outputs = []
                 await self._carrier.until_room()
+                await trio.lowlevel.checkpoint_if_cancelled()
                 continue
             piece: Output
             if len(left) <= room:
