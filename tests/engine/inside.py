@@ -59,5 +59,5 @@ def bytes_held(root: object) -> int:
 
 def clone(end: Association) -> Association:
     """A second association in the same state; what cannot change is shared."""
-    shared = (end.negotiated, end._limits, end._request)
+    shared = (end.negotiated, end._limits, end._request, end._last_sent)
     return copy.deepcopy(end, {id(value): value for value in shared})

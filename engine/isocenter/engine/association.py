@@ -231,11 +231,13 @@ class Association:
                 presentation context, or in the middle of a data set; nothing changed.
         """
         if isinstance(command, SendMessage):  # nearly all of them are, or the next
-            buffers = self._message(command)
+            command_set, data_set = self._message(command)
             self.operations.send(command.context_id, command.message)
-            if command.has_data_set and command.data_set is None:
+            if data_set:
+                self._last_sent = (command.context_id, command.message, command_set)
+            elif command.has_data_set:
                 self._sending_data_set_on = command.context_id
-            return (SendBytes(tuple(buffers)),)
+            return (SendBytes((*command_set, *data_set)),)
         if isinstance(command, SendDataSet):
             buffers = self._part(command)
             if command.is_last:
@@ -421,7 +423,7 @@ class Association:
         if self._sending_data_set_on is not None:
             raise LocalProtocolError(f"{what} before the end of a data set (PS3.7 6.3.1)")
 
-    def _message(self, command: SendMessage) -> list[Buffer]:
+    def _message(self, command: SendMessage) -> tuple[list[Buffer], list[Buffer]]:
         """The command set, and the data set that comes with it, as P-DATA-TFs."""
         context_id = command.context_id
         self._check_data_allowed(context_id)
@@ -432,20 +434,18 @@ class Association:
             raise LocalProtocolError("a C-CANCEL-RQ has no data set (PS3.7 9.3.2.3)")
         last = self._last_sent
         if last is not None and last[1] is command.message and last[0] == context_id and data:
-            buffers = last[2]
+            command_set = last[2]
         else:
-            buffers = encode_fragments(
+            command_set = encode_fragments(
                 context_id,
                 encode_message(command.message, has_data_set),
                 is_command=True,
                 is_last=True,
                 max_length=self._send_length,
             )
-            if data:
-                self._last_sent = (context_id, command.message, buffers)
         if data is None:
-            return buffers
-        return buffers + encode_fragments(
+            return command_set, []
+        return command_set, encode_fragments(
             context_id, data, is_command=False, is_last=True, max_length=self._send_length
         )
 

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from services.web.test_authentication import refused, route_of, with_token
 
 from isocenter.services.composition.access import access_control_of, identity_rules_of
 from isocenter.services.notices import Notices
@@ -26,6 +25,7 @@ from isocenter.services.settings.loading import load_settings
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.principal import caller_of
 from services.security.access.policy_support import users
+from services.web.test_access import refused, route_of, with_token
 
 PROGRAM = Path(__file__).with_name("oidc_issuer.py")
 
