@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -89,7 +90,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         except (IsocenterError, OSError) as error:
             print(f"isocenter serve: {text_of(error)}", file=sys.stderr)
             return EXIT_START
-        serve = partial(serve_archive, parts, listeners, load, _obey_signals, program_version())
+        serve = partial(_serve, parts, listeners, load)
         announce = partial(_announce, parts, listeners)
         failures: list[BaseException] = []
         try:
@@ -110,6 +111,28 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         for failure in failures:
             print(f"isocenter serve: {text_of(failure)}", file=sys.stderr)
         return EXIT_START if failures else 0
+
+
+async def _serve(
+    parts: ServerParts,
+    listeners: Listeners,
+    load: Callable[[], Settings],
+    announce: Callable[[], None],
+    beat: Callable[[], None],
+    parent: int | None,
+) -> None:
+    """Serve, in this process or in a worker of it."""
+
+    def settle() -> None:
+        # What there is by now stays as long as the process.  A full collection, for which all
+        # wait, need not look at it: it took 50 ms, and one in some searches met it.
+        gc.collect()
+        gc.freeze()
+        announce()
+
+    await serve_archive(
+        parts, listeners, load, _obey_signals, program_version(), settle, beat, parent
+    )
 
 
 def _show_check(parts: ServerParts) -> None:
