@@ -20,7 +20,7 @@ from isocenter.services.net.http.routing import RouteTable
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.notices import Caller, Notices
-from isocenter.services.web.dicomweb.search import SearchLimits
+from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore

@@ -38,7 +38,7 @@ from isocenter.services.web.dicomweb.performed_steps import (
     WebPerformedSteps,
     performed_step_routes,
 )
-from isocenter.services.web.dicomweb.search import SearchLimits
+from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes

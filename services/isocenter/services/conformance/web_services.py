@@ -17,7 +17,7 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.web.description.document import Block, Heading, Paragraph, Table
 from isocenter.services.web.description.service import PLACES
 from isocenter.services.web.description.tables import tables
-from isocenter.services.web.dicomweb.store_outcomes import REASONS
+from isocenter.services.web.dicomweb.store.outcomes import REASONS
 
 _NUMBER: Final = "4.5"
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})

@@ -16,9 +16,6 @@ from isocenter.services.net.http.messages import Request
 from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route, ok
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.deletion import Deletion, Trashed
-from isocenter.services.web.dicomweb.metadata import Metadata
-from isocenter.services.web.dicomweb.pixels import BulkData, Frames
-from isocenter.services.web.dicomweb.rendered import Rendered
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
     DICOM_JSON,
@@ -26,12 +23,15 @@ from isocenter.services.web.dicomweb.representations import (
     MULTIPART,
     OCTET_STREAM,
 )
-from isocenter.services.web.dicomweb.retrieve import Retrieve
-from isocenter.services.web.dicomweb.search import Search, SearchLimits
-from isocenter.services.web.dicomweb.search_parameters import SEARCH_PARAMETERS
-from isocenter.services.web.dicomweb.store import Store
+from isocenter.services.web.dicomweb.retrieve.metadata import Metadata
+from isocenter.services.web.dicomweb.retrieve.pixels import BulkData, Frames
+from isocenter.services.web.dicomweb.retrieve.rendered import Rendered
+from isocenter.services.web.dicomweb.retrieve.wado_rs import Retrieve
+from isocenter.services.web.dicomweb.retrieve.wado_uri import WadoUri
+from isocenter.services.web.dicomweb.search.parameters import SEARCH_PARAMETERS
+from isocenter.services.web.dicomweb.search.qido_rs import Search, SearchLimits
+from isocenter.services.web.dicomweb.store.stow_rs import Store
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
-from isocenter.services.web.dicomweb.wado_uri import WadoUri
 from isocenter.services.web.principal import caller_name
 
 _STUDY: Final = "/studies/{study}"

@@ -36,8 +36,7 @@ from isocenter.services.web.dicomweb.data_sets import (
     data_sets_response,
 )
 from isocenter.services.web.dicomweb.representations import accepts_gzip, choose
-from isocenter.services.web.dicomweb.search import SearchLimits
-from isocenter.services.web.dicomweb.search_parameters import (
+from isocenter.services.web.dicomweb.search.parameters import (
     SEARCH_PARAMETERS,
     Path,
     SearchParameters,
@@ -46,6 +45,7 @@ from isocenter.services.web.dicomweb.search_parameters import (
     path_name,
     warning_headers,
 )
+from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 
 PATH: Final = "/modality-scheduled-procedure-steps"

@@ -9,7 +9,7 @@ from isocenter.services.archive.index.query import Page
 from isocenter.services.archive.ports import Index
 from isocenter.services.archive.selection import matches_of
 from isocenter.services.net.http.messages import HttpError
-from isocenter.services.web.dicomweb.search_request import parse_search
+from isocenter.services.web.dicomweb.search.request import parse_search
 
 #: Of a study or series no more is shown on one page.
 MOST_ROWS = 2_000

@@ -41,12 +41,12 @@ from isocenter.services.net.http.media_types import (
 )
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.web.dicomweb.deletion import Trashed, gone
-from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for
-from isocenter.services.web.dicomweb.rendered import Rendered
 from isocenter.services.web.dicomweb.representations import DICOM, DICOM_JSON, NEW_NAMES
 from isocenter.services.web.dicomweb.resources import PLACES
-from isocenter.services.web.dicomweb.retrieve import Retrieve
+from isocenter.services.web.dicomweb.retrieve.encapsulated import Encapsulated, media_type_of
+from isocenter.services.web.dicomweb.retrieve.rendered import Rendered
+from isocenter.services.web.dicomweb.retrieve.wado_rs import Retrieve
 
 T = TypeVar("T")
 

@@ -31,7 +31,6 @@ from isocenter.services.net.http.messages import Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
 from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_type
-from isocenter.services.web.dicomweb.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
     STORED,
@@ -41,6 +40,7 @@ from isocenter.services.web.dicomweb.representations import (
     wanted_of,
 )
 from isocenter.services.web.dicomweb.resources import instances_of
+from isocenter.services.web.dicomweb.retrieve.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
 
 _FRAMED: Final = Offer(media_type=DICOM, is_multipart=True)

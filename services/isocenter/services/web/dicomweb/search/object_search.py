@@ -16,9 +16,13 @@ from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.selection import matches_of
 from isocenter.services.net.http.messages import HttpError
-from isocenter.services.web.dicomweb.object_attributes import Item, ObjectAttributes, satisfies
-from isocenter.services.web.dicomweb.search_parameters import path_name
-from isocenter.services.web.dicomweb.search_request import SearchRequest
+from isocenter.services.web.dicomweb.search.object_attributes import (
+    Item,
+    ObjectAttributes,
+    satisfies,
+)
+from isocenter.services.web.dicomweb.search.parameters import path_name
+from isocenter.services.web.dicomweb.search.request import SearchRequest
 
 #: Matches of the index that are looked at together.
 _TOGETHER: Final = 100

@@ -338,7 +338,9 @@ async def test_frames_are_found_by_what_was_made(
             book=at.stores.metadata,
             caller_of=lambda _: Caller(association="test"),
         )
-        monkeypatch.setattr("isocenter.services.web.dicomweb.frame_bodies.open_image", nobody)
+        monkeypatch.setattr(
+            "isocenter.services.web.dicomweb.retrieve.frame_bodies.open_image", nobody
+        )
         found = await ask(RouteTable(fresh), url, headers=stored)
         assert await body_of(found) == expected
         for path in (

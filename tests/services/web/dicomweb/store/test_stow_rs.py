@@ -192,7 +192,7 @@ async def test_no_room_is_503() -> None:
 async def test_no_room_for_bulk_data_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from isocenter.services.web.dicomweb import bulk_spool
+    from isocenter.services.web.dicomweb.store import bulk_spool
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

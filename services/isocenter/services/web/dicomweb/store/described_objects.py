@@ -37,10 +37,10 @@ from isocenter.services.dicom.model_reader import Model, ModelError, ReadModel, 
 from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.xml_reader import read_xml
 from isocenter.services.net.http.messages import HttpError
-from isocenter.services.web.dicomweb.bulk_spool import BulkSpool
-from isocenter.services.web.dicomweb.incoming import Incoming
 from isocenter.services.web.dicomweb.representations import DICOM_XML
-from isocenter.services.web.dicomweb.store_outcomes import NOT_OF_CLASS, SYNTAX_NOT_SUPPORTED
+from isocenter.services.web.dicomweb.store.bulk_spool import BulkSpool
+from isocenter.services.web.dicomweb.store.incoming import Incoming
+from isocenter.services.web.dicomweb.store.outcomes import NOT_OF_CLASS, SYNTAX_NOT_SUPPORTED
 
 log = logging.getLogger("isocenter.http")
 

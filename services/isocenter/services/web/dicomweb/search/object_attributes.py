@@ -27,13 +27,13 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     IdentifierError,
     match_of_text,
 )
-from isocenter.services.web.dicomweb.object_paths import (
+from isocenter.services.web.dicomweb.search.keys import ObjectKey
+from isocenter.services.web.dicomweb.search.object_paths import (
     ObjectPath,
     Step,
     creator_tag,
     is_private,
 )
-from isocenter.services.web.dicomweb.search_keys import ObjectKey
 from isocenter.services.web.dicomweb.urls import instance_url
 
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
-from isocenter.services.web.dicomweb import described_objects
+from isocenter.services.web.dicomweb.store import described_objects
 from support.dicomweb import body, multipart, served
 
 #: All as long.

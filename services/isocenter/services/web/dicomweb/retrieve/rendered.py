@@ -30,10 +30,10 @@ from isocenter.services.dicom.pixels.rendering.renderer import (
 )
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import HttpError, Request, Response
-from isocenter.services.web.dicomweb.encapsulated import Encapsulated, media_type_of
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for
 from isocenter.services.web.dicomweb.representations import Offer, choose
 from isocenter.services.web.dicomweb.resources import instances_of
+from isocenter.services.web.dicomweb.retrieve.encapsulated import Encapsulated, media_type_of
 
 T = TypeVar("T")
 

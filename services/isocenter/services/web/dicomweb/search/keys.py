@@ -31,8 +31,8 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     combined_range,
     match_of_text,
 )
-from isocenter.services.web.dicomweb.object_paths import ObjectPath
-from isocenter.services.web.dicomweb.search_parameters import joined_values, path_name
+from isocenter.services.web.dicomweb.search.object_paths import ObjectPath
+from isocenter.services.web.dicomweb.search.parameters import joined_values, path_name
 
 #: What values of these are is not searched for.
 BULK_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})

@@ -18,15 +18,15 @@ from isocenter.services.archive.index.attributes import (
 )
 from isocenter.services.archive.index.extraction import REQUEST_ATTRIBUTES_SEQUENCE
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
-from isocenter.services.web.dicomweb.field_levels import is_shown_at
-from isocenter.services.web.dicomweb.object_paths import (
+from isocenter.services.web.dicomweb.search.field_levels import is_shown_at
+from isocenter.services.web.dicomweb.search.keys import ObjectKey, index_criteria, object_key
+from isocenter.services.web.dicomweb.search.object_paths import (
     ObjectPath,
     Step,
     creator_tag,
     is_private,
 )
-from isocenter.services.web.dicomweb.search_keys import ObjectKey, index_criteria, object_key
-from isocenter.services.web.dicomweb.search_parameters import (
+from isocenter.services.web.dicomweb.search.parameters import (
     Path,
     SearchParameters,
     parse_parameters,

@@ -31,9 +31,9 @@ from isocenter.services.service_classes.query_retrieve.identifier import (
     parse_query,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.web.dicomweb.object_attributes import pick, satisfies
-from isocenter.services.web.dicomweb.search import SearchLimits
-from isocenter.services.web.dicomweb.search_request import parse_search
+from isocenter.services.web.dicomweb.search.object_attributes import pick, satisfies
+from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
+from isocenter.services.web.dicomweb.search.request import parse_search
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import instance_url
 from isocenter.storage.database.sqlite.database import open_sqlite_database

@@ -32,7 +32,7 @@ from isocenter.services.dicom.file_recognition import (
 from isocenter.services.dicom.model_file import ModelFile
 from isocenter.services.dicom.model_reader import ModelError
 from isocenter.services.notices import Caller, InstanceRefused, Notices
-from isocenter.services.web.dicomweb.store_outcomes import OTHER_STUDY, Outcome
+from isocenter.services.web.dicomweb.store.outcomes import OTHER_STUDY, Outcome
 
 log = logging.getLogger("isocenter.http")
 

@@ -25,9 +25,6 @@ from isocenter.services.net.http.multipart import (
     boundary_of,
 )
 from isocenter.services.notices import Caller, Notices
-from isocenter.services.web.dicomweb.bulk_spool import BulkSpool
-from isocenter.services.web.dicomweb.described_objects import DescribedObjects, Workshop
-from isocenter.services.web.dicomweb.incoming import Incoming
 from isocenter.services.web.dicomweb.multipart_responses import multipart_response
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
@@ -39,8 +36,11 @@ from isocenter.services.web.dicomweb.representations import (
     choose,
 )
 from isocenter.services.web.dicomweb.resources import parents_of
-from isocenter.services.web.dicomweb.search import FORMS
-from isocenter.services.web.dicomweb.store_outcomes import Outcome, http_status, store_response
+from isocenter.services.web.dicomweb.search.qido_rs import FORMS
+from isocenter.services.web.dicomweb.store.bulk_spool import BulkSpool
+from isocenter.services.web.dicomweb.store.described_objects import DescribedObjects, Workshop
+from isocenter.services.web.dicomweb.store.incoming import Incoming
+from isocenter.services.web.dicomweb.store.outcomes import Outcome, http_status, store_response
 from isocenter.services.web.dicomweb.urls import PublicUrls
 
 #: Parts of one request.

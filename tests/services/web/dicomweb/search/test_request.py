@@ -16,7 +16,7 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.services.net.http.messages import HttpError
-from isocenter.services.web.dicomweb.search_request import SearchRequest, parse_search
+from isocenter.services.web.dicomweb.search.request import SearchRequest, parse_search
 
 NAME, UID, MODALITIES, DATE, TIME = 0x00100010, 0x0020000D, 0x00080061, 0x00080020, 0x00080030
 

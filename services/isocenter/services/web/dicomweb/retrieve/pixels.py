@@ -25,8 +25,6 @@ from isocenter.services.net.http.conditions import (
 from isocenter.services.net.http.messages import HttpError, Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
 from isocenter.services.net.http.ranged_response import ranged_response
-from isocenter.services.web.dicomweb.frame_bodies import FrameBodies, FramePieces, StoredImage
-from isocenter.services.web.dicomweb.metadata import header_of
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.representations import (
     OCTET_STREAM,
@@ -36,6 +34,12 @@ from isocenter.services.web.dicomweb.representations import (
     not_acceptable,
     wanted_of,
 )
+from isocenter.services.web.dicomweb.retrieve.frame_bodies import (
+    FrameBodies,
+    FramePieces,
+    StoredImage,
+)
+from isocenter.services.web.dicomweb.retrieve.metadata import header_of
 from isocenter.services.web.dicomweb.urls import PublicUrls
 
 #: Media types of compressed frames, by transfer syntax (PS3.18 Table 8.7.3-5).

@@ -25,7 +25,6 @@ from isocenter.services.dicom.xml_writer import xml_of
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_response
-from isocenter.services.web.dicomweb.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,
@@ -34,6 +33,7 @@ from isocenter.services.web.dicomweb.representations import (
     choose,
 )
 from isocenter.services.web.dicomweb.resources import instances_of, parents_of
+from isocenter.services.web.dicomweb.retrieve.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
 
 _FORMS: Final = (

@@ -22,8 +22,6 @@ from isocenter.services.web.dicomweb.multipart_responses import (
     gzipped,
     multipart_response,
 )
-from isocenter.services.web.dicomweb.object_attributes import pick
-from isocenter.services.web.dicomweb.object_search import Found, ObjectSearch, TooBroadError
 from isocenter.services.web.dicomweb.representations import (
     DICOM_JSON,
     DICOM_XML,
@@ -32,8 +30,10 @@ from isocenter.services.web.dicomweb.representations import (
     choose,
 )
 from isocenter.services.web.dicomweb.resources import parents_of
-from isocenter.services.web.dicomweb.search_parameters import warning_headers
-from isocenter.services.web.dicomweb.search_request import SearchRequest, parse_search
+from isocenter.services.web.dicomweb.search.object_attributes import pick
+from isocenter.services.web.dicomweb.search.object_search import Found, ObjectSearch, TooBroadError
+from isocenter.services.web.dicomweb.search.parameters import warning_headers
+from isocenter.services.web.dicomweb.search.request import SearchRequest, parse_search
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
 
 FORMS: Final = (

@@ -1,0 +1,1 @@
+"""Retrieval over the web (WADO-RS, PS3.18 10.4; WADO-URI, PS3.18 9)."""

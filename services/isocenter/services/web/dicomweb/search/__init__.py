@@ -1,0 +1,1 @@
+"""Search over the web (QIDO-RS, PS3.18 10.6)."""
