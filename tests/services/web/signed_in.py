@@ -27,9 +27,9 @@ from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
+from isocenter.services.web.parts import ServerState, WebParts
 from isocenter.services.web.sign_in import SignIn
-from isocenter.services.web.ui.service import PageParts, Pages
-from isocenter.services.web.ui.status_page import ServerState
+from isocenter.services.web.ui.service import Pages
 from services.security.access.policy_support import control, heard, users
 from support.web_archive import http_serving
 
@@ -107,7 +107,7 @@ async def opened(
         rules = SessionRules(idle=IDLE, most=MOST)
         sessions = BrowserSessions(SessionKeeper(parts.stores.sessions, rules, now), **options)
         pages = Pages(
-            PageParts(
+            WebParts(
                 archive=parts.archive,
                 title="ARCHIVE",
                 receiver=None,

@@ -1,4 +1,4 @@
-"""Pages of a server: what they show and change, joined."""
+"""Parts of pages and API of a server, joined from settings and archive."""
 
 from __future__ import annotations
 
@@ -16,46 +16,44 @@ from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.dicomweb.urls import ROOT
+from isocenter.services.web.parts import Receiver, ServerState, WebParts
 from isocenter.services.web.sign_in import SignIn
-from isocenter.services.web.ui.service import PageParts, Pages
-from isocenter.services.web.ui.status_page import ServerState
-from isocenter.services.web.ui.study_list import Receiver
+from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.viewer.package import VIEWER_FOLDER, is_installed
 
 
-def pages_of(
+def web_parts(
     settings: Settings,
     parts: ArchiveParts,
     notices: Notices,
     sign_in: SignIn,
     dicom: Listening,
     state: Callable[[], Awaitable[ServerState]],
-) -> Pages | None:
-    """The pages; None: the settings want none.
+    version: str,
+) -> WebParts:
+    """What pages and the API show and change.
 
     Args:
         dicom: the sockets that take DICOM.
         state: how the server is.
+        version: of this program.
     """
-    if not settings.web.pages:
-        return None
     folder = access_folder(settings)
-    return Pages(
-        PageParts(
-            archive=parts.archive,
-            title=settings.server.ae_title,
-            receiver=_receiver(settings, dicom),
-            state=state,
-            sign_in=sign_in,
-            trash=trash_of(settings, parts, "isocenter serve"),
-            changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
-            rejected=None if folder is None else RejectedFile(folder),
-            queue=parts.stores.forwards,
-            worklist=parts.stores.worklist if settings.worklist.enabled else None,
-            viewer=_viewer(settings),
-            trail=audit_folder(settings) if is_trail_enabled(settings) else None,
-            notices=notices,
-        )
+    return WebParts(
+        archive=parts.archive,
+        title=settings.server.ae_title,
+        version=version,
+        receiver=_receiver(settings, dicom),
+        state=state,
+        sign_in=sign_in,
+        trash=trash_of(settings, parts, "isocenter serve"),
+        changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
+        rejected=None if folder is None else RejectedFile(folder),
+        queue=parts.stores.forwards,
+        worklist=parts.stores.worklist if settings.worklist.enabled else None,
+        viewer=_viewer(settings),
+        trail=audit_folder(settings) if is_trail_enabled(settings) else None,
+        notices=notices,
     )
 
 

@@ -62,7 +62,7 @@ from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
 from isocenter.services.web.description.document import html
-from isocenter.services.web.ui.status_page import ServerState
+from isocenter.services.web.parts import ServerState
 from isocenter.services.workflow.events.targets import check_target
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 from isocenter.services.composition.archive import ArchiveParts, trash_of
-from isocenter.services.composition.pages import error_page, pages_of
+from isocenter.services.composition.pages import error_page, web_parts
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -42,10 +42,11 @@ from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
+from isocenter.services.web.parts import ServerState
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.sign_in import SignIn
-from isocenter.services.web.ui.status_page import ServerState
+from isocenter.services.web.ui.service import Pages
 from isocenter.storage.stores import Stores
 
 log = logging.getLogger("isocenter.server")
@@ -204,7 +205,8 @@ def web_server(
     keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
     browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
     sign_in = SignIn(access, browsers, notices)
-    pages = pages_of(settings, parts, notices, sign_in, dicom, state)
+    shown = web_parts(settings, parts, notices, sign_in, dicom, state, version)
+    pages = Pages(shown) if web.pages else None
     table, options = described(
         routes,
         version=version,

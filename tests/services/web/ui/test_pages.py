@@ -35,12 +35,11 @@ from isocenter.services.security.access.ports import Session
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.parts import Receiver, ServerState, WebParts
 from isocenter.services.web.principal import Principal
 from isocenter.services.web.sign_in import SignIn
-from isocenter.services.web.ui.service import PageParts, Pages
-from isocenter.services.web.ui.status_page import ServerState
+from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.ui.study_filter import StudyFilter
-from isocenter.services.web.ui.study_list import Receiver
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
 from support.threads import in_thread
@@ -94,7 +93,7 @@ async def serving() -> AsyncIterator[str]:
     ):
         sessions = BrowserSessions(SessionKeeper(NoSessions(), SessionRules()))
         pages = Pages(
-            PageParts(
+            WebParts(
                 archive=archive,
                 title="ARCHIVE <1>",
                 receiver=Receiver(ae_title="ARCHIVE", host="127.0.0.1", port=11112),

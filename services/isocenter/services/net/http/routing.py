@@ -90,6 +90,8 @@ class Route(Generic[Handler]):
         produces: media types of the answer.
         consumes: media types of the body.
         answers: the statuses that are its own; others come to all routes.
+        takes, gives: the types of JSON bodies, of request and answer, from which descriptions make
+            schemas; None: the media types say all that there is to say.
     """
 
     method: str
@@ -103,6 +105,8 @@ class Route(Generic[Handler]):
     name: str = ""
     service: str = ""
     answers: tuple[Answer, ...] = ()
+    takes: Any = None
+    gives: Any = None
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import field
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
-from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
-from isocenter.services.notices import Notices
-from isocenter.services.security.access.policy_changes import PolicyChanges
-from isocenter.services.security.access.rejected_callers import RejectedFile
-from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.forms import CONTENT_TYPE
+from isocenter.services.web.parts import WebParts
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
-from isocenter.services.web.sign_in import SignIn, sign_in_path
+from isocenter.services.web.sign_in import sign_in_path
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
@@ -28,14 +20,13 @@ from isocenter.services.web.ui.device_pages import DevicePages
 from isocenter.services.web.ui.layout import Layout, Section
 from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.sign_in_page import SignInPage
-from isocenter.services.web.ui.status_page import ServerState, StatusPage
-from isocenter.services.web.ui.study_list import Receiver, StudyList
+from isocenter.services.web.ui.status_page import StatusPage
+from isocenter.services.web.ui.study_list import StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
 from isocenter.services.web.ui.trash_pages import TrashPages
 from isocenter.services.web.ui.worklist_pages import WorklistPages
 from isocenter.services.web.viewer.package import PATH
 from isocenter.services.web.viewer.service import viewer_routes
-from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 _HTML = ("text/html",)
 _STUDY = "/studies/{study}"
@@ -43,43 +34,10 @@ _SERIES = f"{_STUDY}/series/{{series}}"
 _INSTANCE = f"{_SERIES}/instances/{{instance}}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageParts:
-    """What pages show and change.
-
-    Attributes:
-        title: over each of them.
-        receiver: where DICOM is sent to, for an empty archive; None: nobody can in the clear.
-        state: how the server is.
-        sign_in: begins and ends sessions.
-        trash: None: nothing can be deleted.
-        changes, rejected: the policy, and who was turned away; None: there is no policy.
-        queue: what rules send on; None: they send nothing.
-        worklist: None: there is none.
-        viewer: the folder of a viewer that is installed; None: there is none.
-        trail: the folder of the audit trail; None: there is none.
-        notices: told that somebody reads it.
-    """
-
-    archive: Archive
-    title: str
-    receiver: Receiver | None
-    state: Callable[[], Awaitable[ServerState]]
-    sign_in: SignIn
-    trash: Trash | None = None
-    changes: PolicyChanges | None = None
-    rejected: RejectedFile | None = None
-    queue: ForwardQueue | None = None
-    worklist: Worklist | None = None
-    viewer: Path | None = None
-    trail: Path | None = None
-    notices: Notices = field(default_factory=Notices)
-
-
 class Pages:
     """All pages of an archive."""
 
-    def __init__(self, parts: PageParts) -> None:
+    def __init__(self, parts: WebParts) -> None:
         self._parts = parts
         self._assets = Assets()
         self._sections = tuple(self._shown())

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.web.parts import ServerState
 from isocenter.services.web.ui.layout import Layout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerState:
-    """How a server is.
-
-    Attributes:
-        level: ``healthy``, ``degraded`` or ``unhealthy``.
-        messages: why it is not healthy, in words.
-        details: figures, as the page ``/health`` of the monitoring has them.
-    """
-
-    level: str
-    messages: Sequence[str]
-    details: Mapping[str, Any]
 
 
 class StatusPage:

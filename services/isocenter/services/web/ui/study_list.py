@@ -7,8 +7,8 @@ import io
 from datetime import datetime
 from typing import Final
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.parts import Receiver
 from isocenter.services.web.ui.catalogue import Catalogue, Row
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.study_filter import StudyFilter
@@ -24,15 +24,6 @@ _COLUMNS: Final = (
     "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
     "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "StudyInstanceUID",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receiver:
-    """Where objects are sent to, for whoever meets an archive that is empty."""
-
-    ae_title: str
-    host: str
-    port: int
 
 
 class StudyList:

@@ -1,0 +1,77 @@
+"""Parts of an archive that its pages and its API show and change."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.notices import Notices
+from isocenter.services.security.access.policy_changes import PolicyChanges
+from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.web.sign_in import SignIn
+from isocenter.services.workflow.forwarding.ports import ForwardQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """Where objects are sent to, for whoever meets an archive that is empty."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """How a server is.
+
+    Attributes:
+        level: ``healthy``, ``degraded`` or ``unhealthy``.
+        messages: why it is not healthy, in words.
+        details: figures, as the page ``/health`` of the monitoring has them.
+    """
+
+    level: str
+    messages: Sequence[str]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebParts:
+    """What pages and the API show and change.
+
+    Attributes:
+        title: over each page.
+        version: of this program.
+        receiver: where DICOM is sent to, for an empty archive; None: nobody can in the clear.
+        state: how the server is.
+        sign_in: begins and ends sessions.
+        trash: None: nothing can be deleted.
+        changes, rejected: the policy, and who was turned away; None: there is no policy.
+        queue: what rules send on; None: they send nothing.
+        worklist: None: there is none.
+        viewer: the folder of a viewer that is installed; None: there is none.
+        trail: the folder of the audit trail; None: there is none.
+        notices: told that somebody reads it.
+    """
+
+    archive: Archive
+    title: str
+    version: str = ""
+    receiver: Receiver | None
+    state: Callable[[], Awaitable[ServerState]]
+    sign_in: SignIn
+    trash: Trash | None = None
+    changes: PolicyChanges | None = None
+    rejected: RejectedFile | None = None
+    queue: ForwardQueue | None = None
+    worklist: Worklist | None = None
+    viewer: Path | None = None
+    trail: Path | None = None
+    notices: Notices = field(default_factory=Notices)
