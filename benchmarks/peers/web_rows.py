@@ -30,6 +30,7 @@ _FILL_CONNECTIONS: Final = 4
 _JSON: Final = "application/dicom+json"
 #: As viewers ask for them.
 _FRAME: Final = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+_JPEG: Final = "image/jpeg"
 _OBJECTS: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _PAGE: Final = (
     "limit=101&offset=0&fuzzymatching=false&includefield=00081030,00080060,00080090,00100030"
@@ -267,6 +268,18 @@ def _multi_frame(running: WebRunning) -> Measured:
     return _timed(running, ask, "127.0.0.1")
 
 
+def _rendered(running: WebRunning) -> Measured:
+    assert running.filled is not None
+    first, count = running.filled.series, running.scale.series
+
+    def ask(client: HttpClient, number: int) -> None:
+        path = running.instance_path(first + number % count)
+        if client.get(f"{path}/rendered", Accept=_JPEG).headers.get("content-type") != _JPEG:
+            raise Failed("no picture")
+
+    return _timed(running, ask, "127.0.0.1")
+
+
 def _search(running: WebRunning) -> Measured:
     path = f"{running.kind.root}/studies?{_PAGE}"
 
@@ -318,6 +331,11 @@ def web_rows(scale: WebScale) -> Iterator[WebRow]:
         name="multi-frame",
         figures=latency(f"A frame of a multi-frame of {gigabytes:.1f} GB"),
         measure=_multi_frame,
+    )
+    yield WebRow(
+        name="rendered",
+        figures=latency("A picture (JPEG) of 512 × 512 samples"),
+        measure=_rendered,
     )
     yield WebRow(
         name="search",

@@ -9,13 +9,14 @@ A server has one `CodecPool` and gives it to each call; without, a pool is made 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 
 import trio
 
+from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import (
     EXPLICIT_LITTLE,
     DataSetError,
@@ -49,6 +50,8 @@ MAX_HEADER: Final = 64 << 20
 MAX_STATE: Final = 32 << 20
 #: Frames of one animation.
 MAX_ANIMATED: Final = 500
+#: Bytes between two elements that are read with them.
+_MOST_GAP: Final = 64 << 10
 #: Of a picture in colour.
 _SAMPLES: Final = 3
 #: Bytes that the pixels of any picture may have.
@@ -235,13 +238,28 @@ class Renderer:
                 f"what says how the image is shown has {length} bytes; at most {MAX_HEADER} are "
                 "read"
             )
-        read = self.image.read_bytes
-        pieces = [await read(span.offset, span.length) for span in wanted]
+        pieces: list[Buffer] = []
+        for start, end, some in _neighbours(wanted):
+            read = memoryview(await self.image.read_bytes(start, end - start))
+            pieces += [read[one.offset - start :][: one.length] for one in some]
         items: Sequence[Span] = ()
         if groups is not None:
-            data = await read(groups.offset, groups.length)
+            data = await self.image.read_bytes(groups.offset, groups.length)
             items = await trio.to_thread.run_sync(_item_spans, data, self._encoding, groups.offset)
         return b"".join(pieces), items
+
+
+def _neighbours(spans: Sequence[Span]) -> Iterator[tuple[int, int, list[Span]]]:
+    """Spans, in their order, that are read at once: where they begin and end, and which they
+    are.  A gap between them costs less than another read."""
+    some: list[Span] = []
+    for span in spans:
+        if some and not some[-1].end <= span.offset <= some[-1].end + _MOST_GAP:
+            yield some[0].offset, some[-1].end, some
+            some = []
+        some.append(span)
+    if some:
+        yield some[0].offset, some[-1].end, some
 
 
 def _item_spans(data: bytes, encoding: Encoding, offset: int) -> list[Span]:
