@@ -118,6 +118,13 @@ def paths() -> list[Path]:
     return found
 
 
+def go(page: Page, group: str, name: str = "") -> None:
+    """To a page by the navigation; without *name* to the first of its group."""
+    page.get_by_label("Groups of pages").get_by_role("link", name=group).click()
+    if name:
+        page.get_by_label("Pages", exact=True).get_by_role("link", name=name, exact=True).click()
+
+
 def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     """An empty archive, an upload, a look at images, a deletion that is taken back, a device."""
     count = len(FILES)
@@ -140,7 +147,7 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     assert "notes.txt" in page.inner_text("#failures")
 
     # The list, its filter, and a series of several frames.
-    page.get_by_role("link", name="Studies").click()
+    go(page, "Studies")
     assert page.locator("tbody tr").count() == count
     page.get_by_label("Modality").fill("mr")
     page.get_by_role("button", name="Find").click()
@@ -193,11 +200,11 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     found = isocenter("findscu", site.dicom, "-S", "-L", "STUDY", "-k", "StudyInstanceUID")
     assert CT.removeprefix("/studies/") not in found.stdout
     page.get_by_role("button", name="Restore").click()
-    page.get_by_role("link", name="Studies").click()
+    go(page, "Studies")
     assert page.locator("tbody tr").count() == count
 
     # A scanner is admitted, then another calls in vain and is admitted by its button.
-    page.get_by_role("link", name="Devices").click()
+    go(page, "Network", "Devices")
     page.get_by_label("AE title").fill("CT1")
     page.get_by_role("button", name="Admit", exact=True).click()
     page.get_by_role("cell", name="CT1", exact=True).wait_for()
@@ -218,8 +225,8 @@ def addresses() -> list[str]:
     series = f"{CT}/series/{ct.SeriesInstanceUID}"
     return [
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
-        "/upload", f"{CT}/delete", "/trash", "/devices", "/worklist", "/queue", "/audit",
-        "/status", "/nothing",
+        "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/worklist", "/queue",
+        "/audit", "/status", "/nothing",
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
@@ -17,6 +18,7 @@ from isocenter.services.net.http.routing import Route, RouteTable
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.failed_sign_ins import FailureRules
 from isocenter.services.security.access.passwords import hash_passcode
+from isocenter.services.security.access.permissions import Permissions
 from isocenter.services.security.access.policy import User
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.policy_file import PolicyFile
@@ -31,8 +33,10 @@ from isocenter.services.web.parts import ServerState, WebParts
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
 from services.security.access.policy_support import control, heard, users
+from support.serving import serving
 from support.web_archive import http_serving
 
+NO_ROLES: Mapping[str, Permissions] = {}
 START = 1_700_000_000.0
 PASSCODE = "correct horse battery"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -63,6 +67,7 @@ class Site:
         self.routes: list[Route[Any]] = []
         self.now = START
         self.told: list[object] = []
+        self.dicom: Server
 
     async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
         data = {"name": name, "passcode": PASSCODE, **fields}
@@ -89,16 +94,18 @@ async def opened(
     scheme: str = "https",
     most: int = 10,
     more: Sequence[User] = (),
+    roles: Mapping[str, Permissions] = NO_ROLES,
     **options: Any,
 ) -> AsyncIterator[Site]:
     access = control(
         folder,
+        lambda policy: replace(policy, roles=roles),
         users(ALICE, BOB, GONE, *more),
         rules=IdentityRules(failures=FailureRules(most=most)),
     )
     notices, told = heard()
     settings = Settings(storage=StorageSettings(data_dir=folder / "data", durability="relaxed"))
-    async with open_archive_parts(settings) as parts:
+    async with open_archive_parts(settings) as parts, serving(notices=notices) as dicom:
         sites: list[Site] = []
 
         def now() -> float:
@@ -112,6 +119,7 @@ async def opened(
                 title="ARCHIVE",
                 receiver=None,
                 state=state,
+                associations=dicom,
                 sign_in=SignIn(access, sessions, notices, now),
                 trash=trash_of(settings, parts, "test"),
                 changes=PolicyChanges(PolicyFile(folder), notices),
@@ -135,6 +143,7 @@ async def opened(
         async with http_serving(over_tls) as root:
             site = Site(root, access, folder, parts)
             site.told = told
+            site.dicom = dicom
             site.routes = list(routes)
             sites.append(site)
             async with site.client:

@@ -54,6 +54,10 @@ class Performer(Invoker):
         """How many operations of the peer are being performed now."""
         return len(self._performing)
 
+    def requests(self) -> list[Request]:
+        """What the peer has asked for that is being performed now."""
+        return [operation.request for operation in self._performing]
+
     @property
     def is_idle(self) -> bool:
         """Established, with nothing being performed or awaited."""

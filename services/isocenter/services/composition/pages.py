@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled
@@ -30,6 +31,7 @@ def web_parts(
     dicom: Listening,
     state: Callable[[], Awaitable[ServerState]],
     version: str,
+    associations: LiveAssociations,
 ) -> WebParts:
     """What pages and the API show and change.
 
@@ -37,6 +39,7 @@ def web_parts(
         dicom: the sockets that take DICOM.
         state: how the server is.
         version: of this program.
+        associations: those that last.
     """
     folder = access_folder(settings)
     return WebParts(
@@ -46,6 +49,8 @@ def web_parts(
         receiver=_receiver(settings, dicom),
         state=state,
         sign_in=sign_in,
+        associations=associations,
+        workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
         rejected=None if folder is None else RejectedFile(folder),

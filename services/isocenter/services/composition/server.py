@@ -302,6 +302,7 @@ async def serve_archive(
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
             state=partial(_state, health),
+            associations=server,
         )
         monitoring.metrics.web = web
         if listeners.web:

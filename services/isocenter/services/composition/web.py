@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
+from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.pages import error_page, web_parts
 from isocenter.services.composition.tls_contexts import TlsContexts
@@ -186,6 +187,7 @@ def web_server(
     transcoder: Transcoder | None,
     pool: CodecPool | None,
     state: Callable[[], Awaitable[ServerState]],
+    associations: LiveAssociations,
 ) -> HttpServer:
     """The server of all web services; it takes its listeners when it runs.
 
@@ -195,6 +197,7 @@ def web_server(
         version: of this program, for descriptions.
         statement: the conformance statement of a server with some routes, as a page.
         state: how the server is, for its page.
+        associations: those that last.
     """
     web = settings.web
     routes = web_routes(settings, parts, notices, workflow, transcoder=transcoder, pool=pool)
@@ -205,7 +208,7 @@ def web_server(
     keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
     browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
     sign_in = SignIn(access, browsers, notices)
-    shown = web_parts(settings, parts, notices, sign_in, dicom, state, version)
+    shown = web_parts(settings, parts, notices, sign_in, dicom, state, version, associations)
     pages = Pages(shown) if web.pages else None
     table, options = described(
         routes,

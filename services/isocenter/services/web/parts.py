@@ -10,6 +10,7 @@ from typing import Any
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.association.server import LiveAssociations
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
@@ -52,6 +53,8 @@ class WebParts:
         receiver: where DICOM is sent to, for an empty archive; None: nobody can in the clear.
         state: how the server is.
         sign_in: begins and ends sessions.
+        associations: those that last; None: nobody can associate.
+        workers: processes of the server, each with associations of its own.
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         queue: what rules send on; None: they send nothing.
@@ -67,6 +70,8 @@ class WebParts:
     receiver: Receiver | None
     state: Callable[[], Awaitable[ServerState]]
     sign_in: SignIn
+    associations: LiveAssociations | None = None
+    workers: int = 1
     trash: Trash | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None

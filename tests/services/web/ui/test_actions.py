@@ -10,26 +10,37 @@ from pathlib import Path
 import httpx
 import pytest
 
+from isocenter.engine.pdu import Abort
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.ports import Route as ForwardRoute
+from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.security.access.permissions import ROLES, without
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.security.audit.trail_reader import TrailRead
-from isocenter.services.web.principal import permissions_for
+from isocenter.services.web.principal import NEEDS, permissions_for
 from services.archive_support import STUDY, store, uid
 from services.security.audit.trails import entry, trail
 from services.service_classes.worklist.samples import entry as planned
 from services.web.signed_in import ALICE, Site, opened
+from support.raw import raw_peer
+from support.serving import port_of
 
-WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in ROLES}
+#: One that has nothing but what some routes need, for each such need.
+ONLY = {f"only-{need}": permissions for need, permissions in NEEDS.items() if permissions}
+GIVEN = {**ROLES, **ONLY}
+WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in GIVEN}
+#: What stands in the paths of pages.
+PLACES = {
+    "study": STUDY, "series": "1.2", "instance": "1.2", "deletion": "0", "association": "0",
+}  # fmt: skip
 NOBODY = replace(ALICE, name="a-nobody", roles=())
 
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(tmp_path, more=(*WHO.values(), NOBODY)) as found:
+    async with opened(tmp_path, more=(*WHO.values(), NOBODY), roles=ONLY) as found:
         for number in (1, 2, 3):
             await store(found.parts.archive, number)
         yield found
@@ -157,6 +168,35 @@ async def test_nobody_unknown_is_turned_away(site: Site) -> None:
     assert "MR7 is not in the policy" in answer.text
 
 
+# -- Associations -------------------------------------------------------------------------
+
+
+async def test_an_association_is_seen_and_aborted_by_a_button(site: Site) -> None:
+    cookie = await site.cookie("a-administrator")
+    assert "Nobody is associated now" in await text_of(site, cookie, "/associations")
+    title = "CT<9>"
+    async with raw_peer(port_of(site.dicom)) as peer:
+        await peer.associate(calling=title)
+        page = await text_of(site, cookie, "/associations")
+        assert "CT&lt;9&gt;" in page
+        assert "CT&lt;9&gt;" in await text_of(site, cookie, "/associations?ae=ct")
+        assert "CT&lt;9&gt;" not in await text_of(site, cookie, "/associations?ae=mr")
+        (path,) = re.findall(r'action="(/associations/[^"]+/abort)"', page)
+        assert path not in await text_of(site, await site.cookie("a-only-state"), "/associations")
+        assert (await post(site, cookie, path)).status_code == 303
+        assert await peer.pdu() == Abort(0, 0)
+    (ended,) = [one for one in site.told if isinstance(one, AssociationEndedByHand)]
+    assert (ended.caller.calling_ae_title, ended.by.user) == (title, "a-administrator")
+    assert (await post(site, cookie, path)).status_code == 404
+
+
+async def test_who_was_turned_away_is_admitted_where_associations_are_seen(site: Site) -> None:
+    RejectedFile(site.file.folder).add([turned_away()])
+    page = await text_of(site, await site.cookie("a-administrator"), "/associations")
+    assert 'action="/devices"' in page
+    assert "CT&lt;9&gt;" in page
+
+
 # -- Worklist -----------------------------------------------------------------------------
 
 
@@ -245,16 +285,16 @@ async def test_who_has_done_what_is_shown_and_that_it_was_read_is_told(site: Sit
 # -- Who may ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", [*ROLES, "nobody"])
+@pytest.mark.parametrize("role", [*GIVEN, "nobody"])
 async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, role: str) -> None:
     """Every route of the pages, for every role; what is not given is on no page either."""
     cookie = await site.cookie(f"a-{role.lower()}")
-    permissions = ROLES.get(role, {})
+    permissions = GIVEN.get(role, {})
     shown = ""
     for route in site.routes:
         if route.path.startswith(("/sign-", "/static/")) or route.path == "/":
             continue
-        path = route.path.format(study=STUDY, series="1.2", instance="1.2", deletion="0")
+        path = route.path.format(**PLACES)
         headers = {**cookie, "origin": site.root}
         answer = await site.client.request(route.method, path, headers=headers)
         may = not without(permissions_for(route), permissions)
@@ -263,10 +303,8 @@ async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, 
             shown += answer.text
     for route in site.routes:
         if without(permissions_for(route), permissions):
-            path = route.path.partition("{deletion")[0]
-            if "{" in path:
-                path = path.format(study=STUDY, series="1.2", instance="1.2")
-            seen = f'method="post" action="{path}"' if route.method == "POST" else f'href="{path}"'
+            path = re.sub(r"\{(?!study|series|instance).*", "", route.path).format(**PLACES)
+            seen = f'method="post" action="{path}' if route.method == "POST" else f'href="{path}"'
             assert seen not in shown, f"{role} sees {path}"
 
 

@@ -10,10 +10,16 @@ everything from accept to the A-ASSOCIATE answer.
 
 `admission` counts who is there and says whether there is room, `request_handler` decides on
 an A-ASSOCIATE-RQ, `connection` handles one connection from accept to close, and `server`
-accepts, starts and stops; `options` is what of it can be chosen.
+accepts, starts and stops; `options` is what of it can be chosen, and `live` is what somebody
+sees who looks.
 """
 
 from isocenter.services.association.server.admission import ServerLimits
+from isocenter.services.association.server.live import (
+    AssociationEndedByHand,
+    LiveAssociation,
+    LiveAssociations,
+)
 from isocenter.services.association.server.options import (
     DEFAULT_GRACE_SECONDS,
     ServerOptions,
@@ -29,7 +35,10 @@ from isocenter.services.net.listeners import ListenAddress
 
 __all__ = [
     "DEFAULT_GRACE_SECONDS",
+    "AssociationEndedByHand",
     "ListenAddress",
+    "LiveAssociation",
+    "LiveAssociations",
     "Server",
     "ServerLimits",
     "ServerOptions",

@@ -44,6 +44,8 @@ class Connection:
     calling_ae_title: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     task: AssociationDriver | None = None
+    #: When it could ask for an association, by trio's clock.
+    began: float = 0.0
     #: A peer that speaks DICOM, over TLS after its handshake.
     opened: bool = False
     associated: bool = False

@@ -181,7 +181,7 @@ class ConnectionHandler:
             watch=self.watch,
         )
         connection.task = task
-        began = task.now()
+        began = connection.began = task.now()
         try:
             await task.run()
         finally:

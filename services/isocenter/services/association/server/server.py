@@ -19,6 +19,11 @@ from isocenter.services.association import AssociationDriver
 from isocenter.services.association.access import AccessControl, AeTitleRules
 from isocenter.services.association.server.admission import Admission, Connection, ServerLimits
 from isocenter.services.association.server.connection import ConnectionHandler
+from isocenter.services.association.server.live import (
+    AssociationEndedByHand,
+    LiveAssociation,
+    seen,
+)
 from isocenter.services.association.server.options import (
     DEFAULT_GRACE_SECONDS,
     ServerOptions,
@@ -32,6 +37,7 @@ from isocenter.services.net.listeners import AcceptBackoff, ListenAddress, open_
 from isocenter.services.net.transport import SocketTransport, format_address
 from isocenter.services.notices import (
     AssociationRevoked,
+    Caller,
     Notices,
     ServerStarted,
     ServerStopped,
@@ -147,6 +153,29 @@ class Server:
         log.warning("%s: the association is ended: %s", connection.address, why)
         self.notices.publish(AssociationRevoked(caller=task.caller, why=why))
         await task.leave(AssociationError(why))
+
+    # Somebody looks.
+
+    def live(self) -> Sequence[LiveAssociation]:
+        """The associations that last, the oldest first."""
+        return [
+            seen(one.task, one.began)
+            for one in self._admission.connections
+            if one.task is not None and one.associated
+        ]
+
+    async def end_by_hand(self, name: str, by: Caller) -> bool:
+        """Abort the association of that name at once, also in the middle of an operation; False:
+        there is none."""
+        for connection in self._admission.connections:
+            task = connection.task
+            if connection.name == name and connection.associated and task is not None:
+                who = by.user or by.certificate or by.address
+                log.warning("%s: the association is ended by %s", connection.address, who)
+                self.notices.publish(AssociationEndedByHand(caller=task.caller, by=by))
+                await task.abort(AssociationError(f"it was ended by {who}"))
+                return True
+        return False
 
     # Accepting.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.notices import (
     AccessDenied,
     AssociationRejected,
@@ -87,6 +88,18 @@ def association_revoked(here: ActiveProcess, revoked: AssociationRevoked) -> Aud
         performer=peer_participant(revoked.caller, None),
         subject=node_object(revoked.caller.address),
     )
+
+
+def association_ended_by_hand(here: ActiveProcess, ended: AssociationEndedByHand) -> AuditMessage:
+    """A.5.3.11: somebody has ended an association of others."""
+    message = _alert(
+        here,
+        EventType.USE_OF_RESTRICTED_FUNCTION,
+        f"the association of {ended.caller.calling_ae_title} is ended by hand",
+        performer=peer_participant(ended.by, None, is_requestor=True),
+        subject=node_object(ended.caller.address),
+    )
+    return replace(message, outcome=Outcome.SUCCESS)
 
 
 def connection_refused(here: ActiveProcess, refused: ConnectionRefused) -> AuditMessage:

@@ -25,6 +25,7 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import text_of
 from isocenter.services.notices import (
@@ -221,6 +222,7 @@ class AuditRecorder:
             handlers |= {
                 AssociationRejected: self._rejected,
                 AssociationRevoked: self._revoked,
+                AssociationEndedByHand: self._ended_by_hand,
                 ConnectionRefused: self._refused,
                 AccessDenied: self._denied,
                 SignInFailed: self._sign_in_failed,
@@ -283,6 +285,9 @@ class AuditRecorder:
 
     def _revoked(self, notice: AssociationRevoked) -> None:
         self.record(alerts.association_revoked(self._here, notice))
+
+    def _ended_by_hand(self, notice: AssociationEndedByHand) -> None:
+        self.record(alerts.association_ended_by_hand(self._here, notice))
 
     def _refused(self, notice: ConnectionRefused) -> None:
         if notice.refusal in _REFUSALS:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
 from isocenter.services.web.principal import Principal, what_may
 from isocenter.services.web.ui import texts
 from isocenter.services.web.ui.assets import Assets
+from isocenter.services.web.ui.navigation import Section, menu_of
 
 #: Nothing comes from elsewhere, nothing in a page runs, and nobody puts it into a frame.
 _POLICY: Final = (
@@ -41,20 +41,6 @@ _TITLES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the pages, as the navigation shows it.
-
-    Attributes:
-        needs: whoever has not got that does not see it.
-    """
-
-    name: str
-    path: str
-    text: str
-    needs: str
-
-
 class Layout:
     """Makes pages of templates.
 
@@ -71,7 +57,8 @@ class Layout:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals |= {"asset": assets.url, "archive": title, "sections": sections}
+        self._sections = sections
+        self._environment.globals |= {"asset": assets.url, "archive": title}
         self._environment.filters |= {
             "person": texts.person_name,
             "date": texts.date_text,
@@ -86,14 +73,20 @@ class Layout:
         request: Request,
         template: str,
         *,
+        section: str,
         status: int = 200,
         headers: Headers = (),
         **values: Any,
     ) -> Response:
-        """A page, for whoever made *request*."""
+        """A page, for whoever made *request*.
+
+        Args:
+            section: what it is a part of; empty: of nothing that the navigation shows.
+        """
         caller = request.caller
         session = caller.session if isinstance(caller, Principal) else None
         values["may"] = what_may(caller)
+        values["menu"] = menu_of(self._sections, values["may"], section)
         values["user"] = session.user if session is not None else ""
         text = self._environment.get_template(template).render(values)
         return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())

@@ -9,15 +9,17 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.dicomweb.urls import ROOT
-from isocenter.services.web.forms import CONTENT_TYPE
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
 from isocenter.services.web.sign_in import sign_in_path
 from isocenter.services.web.ui.assets import Assets
+from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.device_pages import DevicePages
-from isocenter.services.web.ui.layout import Layout, Section
+from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.navigation import Group, Section
+from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
@@ -28,7 +30,6 @@ from isocenter.services.web.ui.worklist_pages import WorklistPages
 from isocenter.services.web.viewer.package import PATH
 from isocenter.services.web.viewer.service import viewer_routes
 
-_HTML = ("text/html",)
 _STUDY = "/studies/{study}"
 _SERIES = f"{_STUDY}/series/{{series}}"
 _INSTANCE = f"{_SERIES}/instances/{{instance}}"
@@ -50,11 +51,12 @@ class Pages:
             *(viewer_routes(self._parts.viewer) if self._parts.viewer else ()),
             *self._of_studies(),
             *self._of_trash(),
+            *self._of_associations(),
             *self._of_devices(),
             *self._of_worklist(),
             *self._of_queue(),
             *self._of_audit(),
-            _page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
+            page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
             *self._of_sign_in(),
         ]
 
@@ -66,20 +68,28 @@ class Pages:
         return self.layout.error(request, error)
 
     def _shown(self) -> Iterator[Section]:
+        """The parts of the pages, in the order of their groups."""
         parts = self._parts
-        yield Section(name="studies", path="/", text="Studies", needs="search")
-        yield Section(name="upload", path="/upload", text="Upload", needs="write")
-        if parts.worklist is not None:
-            yield Section(name="worklist", path="/worklist", text="Worklist", needs="search")
-        if parts.queue is not None:
-            yield Section(name="queue", path="/queue", text="Queue", needs="state")
-        if parts.changes is not None:
-            yield Section(name="devices", path="/devices", text="Devices", needs="state")
+
+        def of(group: Group, path: str, text: str, needs: str) -> Section:
+            name = path.strip("/") or "studies"
+            return Section(group=group, name=name, path=path, text=text, needs=needs)
+
+        yield of(Group.STUDIES, "/", "Studies", "search")
+        yield of(Group.STUDIES, "/upload", "Upload", "write")
         if parts.trash is not None:
-            yield Section(name="trash", path="/trash", text="Trash", needs="delete")
+            yield of(Group.STUDIES, "/trash", "Trash", "delete")
+        if parts.worklist is not None:
+            yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
+        if parts.queue is not None:
+            yield of(Group.WORKFLOW, "/queue", "Queue", "state")
+        if parts.associations is not None:
+            yield of(Group.NETWORK, "/associations", "Associations", "state")
+        if parts.changes is not None:
+            yield of(Group.NETWORK, "/devices", "Devices", "state")
         if parts.trail is not None:
-            yield Section(name="audit", path="/audit", text="Audit", needs="audit")
-        yield Section(name="status", path="/status", text="Status", needs="state")
+            yield of(Group.ACCESS, "/audit", "Audit", "audit")
+        yield of(Group.SYSTEM, "/status", "Status", "state")
 
     def _of_studies(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
@@ -92,7 +102,7 @@ class Pages:
             can_delete=parts.trash is not None,
             viewer="" if parts.viewer is None else PATH,
         )
-        yield _page("/", None, partial(self._first, listed.page), "The list of studies.")
+        yield page("/", None, partial(self._first, listed.page), "The list of studies.")
         yield Route(
             method="GET",
             path="/studies.csv",
@@ -101,10 +111,10 @@ class Pages:
             needs="search",
             produces=("text/csv",),
         )
-        yield _page(_STUDY, "search", shown.study, "One study and its series.")
-        yield _page(_SERIES, "read", shown.series, "One series and its images.")
-        yield _page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
-        yield _page("/upload", "write", self._upload, "Upload of files and folders.")
+        yield page(_STUDY, "search", shown.study, "One study and its series.")
+        yield page(_SERIES, "read", shown.series, "One series and its images.")
+        yield page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
+        yield page("/upload", "write", self._upload, "Upload of files and folders.")
 
     def _of_trash(self) -> Iterator[Route[Handler]]:
         trash = self._parts.trash
@@ -117,45 +127,59 @@ class Pages:
             name_of=lambda request: caller_name(caller_of(request)),
         )
         path = f"{_STUDY}/delete"
-        yield _page(path, "delete", pages.ask, "What deleting a study would take.")
-        yield _action(path, "delete", pages.delete, "Delete a study.")
-        yield _page("/trash", "delete", pages.list, "What was deleted.")
-        yield _action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
+        yield page(path, "delete", pages.ask, "What deleting a study would take.")
+        yield action(path, "delete", pages.delete, "Delete a study.")
+        yield page("/trash", "delete", pages.list, "What was deleted.")
+        yield action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
 
     def _of_devices(self) -> Iterator[Route[Handler]]:
         changes, rejected = self._parts.changes, self._parts.rejected
         if changes is None or rejected is None:
             return
         pages = DevicePages(changes, rejected, self.layout, caller_of=caller_of)
-        yield _page("/devices", "state", pages.list, "Who may call, and who was turned away.")
-        yield _action("/devices", "configure", pages.admit, "Admit an application entity.")
-        yield _action("/devices/turn-away", "configure", pages.turn_away, "Turn one away.")
+        yield page("/devices", "state", pages.list, "Who may call, and who was turned away.")
+        yield action("/devices", "configure", pages.admit, "Admit an application entity.")
+        yield action("/devices/turn-away", "configure", pages.turn_away, "Turn one away.")
+
+    def _of_associations(self) -> Iterator[Route[Handler]]:
+        parts = self._parts
+        if parts.associations is None:
+            return
+        pages = AssociationsPage(
+            parts.associations,
+            self.layout,
+            workers=parts.workers,
+            changes=parts.changes,
+            rejected=parts.rejected,
+            caller_of=caller_of,
+        )
+        yield from pages.routes()
 
     def _of_worklist(self) -> Iterator[Route[Handler]]:
         if self._parts.worklist is None:
             return
         pages = WorklistPages(self._parts.worklist, self.layout)
-        yield _page("/worklist", "search", pages.show, "Scheduled procedure steps.")
-        yield _action("/worklist", "write", pages.change, "Change the state of one.")
+        yield page("/worklist", "search", pages.show, "Scheduled procedure steps.")
+        yield action("/worklist", "write", pages.change, "Change the state of one.")
 
     def _of_queue(self) -> Iterator[Route[Handler]]:
         if self._parts.queue is None:
             return
         pages = QueuePages(self._parts.queue, self.layout)
-        yield _page("/queue", "state", pages.list, "What is to be sent on.")
-        yield _action("/queue/retry", "configure", pages.retry, "Send what failed now.")
+        yield page("/queue", "state", pages.list, "What is to be sent on.")
+        yield action("/queue/retry", "configure", pages.retry, "Send what failed now.")
 
     def _of_audit(self) -> Iterator[Route[Handler]]:
         if self._parts.trail is None:
             return
-        page = AuditPage(self._parts.trail, self.layout, self._parts.notices, caller_of=caller_of)
-        yield _page("/audit", "audit", page, "Who has done what.")
+        shown = AuditPage(self._parts.trail, self.layout, self._parts.notices, caller_of=caller_of)
+        yield page("/audit", "audit", shown, "Who has done what.")
 
     def _of_sign_in(self) -> Iterator[Route[Handler]]:
         pages = SignInPage(self._parts.sign_in, self.layout)
-        yield _page("/sign-in", PUBLIC, pages.show, "The form to sign in.")
-        yield _action("/sign-in", PUBLIC, pages.begin, "Begin a session.")
-        yield _action("/sign-out", None, pages.end, "End the session.")
+        yield page("/sign-in", PUBLIC, pages.show, "The form to sign in.")
+        yield action("/sign-in", PUBLIC, pages.begin, "Begin a session.")
+        yield action("/sign-out", None, pages.end, "End the session.")
 
     async def _first(self, studies: Handler, request: Request) -> Response:
         """The list of studies; for whoever may not see it, the first page that they may."""
@@ -169,19 +193,3 @@ class Pages:
 
     async def _upload(self, request: Request) -> Response:
         return self.layout.page(request, "upload.html", section="upload", root=ROOT)
-
-
-def _action(path: str, needs: str | None, handler: Handler, text: str) -> Route[Handler]:
-    return Route(
-        method="POST",
-        path=path,
-        handler=handler,
-        text=text,
-        needs=needs,
-        consumes=(CONTENT_TYPE,),
-        produces=_HTML,
-    )
-
-
-def _page(path: str, needs: str | None, handler: Handler, text: str) -> Route[Handler]:
-    return Route(method="GET", path=path, handler=handler, text=text, needs=needs, produces=_HTML)
