@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import httpx
 
 from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
+from isocenter.services.composition.pages import error_page
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
-from isocenter.services.net.http.routing import Route, RouteTable
+from isocenter.services.net.http.routing import Route
+from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
 from isocenter.services.security.access.failed_sign_ins import FailureRules
 from isocenter.services.security.access.passwords import hash_passcode
 from isocenter.services.security.access.permissions import Permissions
@@ -29,7 +33,10 @@ from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
+from isocenter.services.web.description.service import described
 from isocenter.services.web.parts import ServerState, WebParts
+from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
+from isocenter.services.web.rest.service import rest_routes
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
 from services.security.access.policy_support import control, heard, users
@@ -65,9 +72,11 @@ class Site:
         self.file = PolicyFile(folder)
         self.parts = parts
         self.routes: list[Route[Any]] = []
+        self.rest: list[Route[Any]] = []
         self.now = START
         self.told: list[object] = []
         self.dicom: Server
+        self._tokens = 0
 
     async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
         data = {"name": name, "passcode": PASSCODE, **fields}
@@ -79,8 +88,30 @@ class Site:
         assert answer.status_code == 303, answer.text
         return {"cookie": f"other=1; {answer.headers['set-cookie'].partition(';')[0]}"}
 
+    async def token(self, **more: Any) -> dict[str, str]:
+        """The header that a program sends with a new API token."""
+        self._tokens += 1
+        text, token = new_token(
+            f"t{self._tokens}", policy=self.file.read(), created_by="test", now=self.now,
+            **{"expires_at": None, **more},
+        )  # fmt: skip
+        assert await self.parts.stores.tokens.add(token)
+        return {"authorization": f"Bearer {text}"}
+
     async def status(self, path: str, headers: dict[str, str]) -> int:
         return (await self.client.get(path, headers=headers)).status_code
+
+
+def identity_of(name: str) -> PeerIdentity:
+    """Whose certificate was verified; tests name it in a header of their own."""
+    return PeerIdentity(
+        common_name=name,
+        subject_alternative_names=(),
+        fingerprint="ab" * 32,
+        subject=f"CN={name}",
+        issuer="CN=CA",
+        serial_number=1,
+    )
 
 
 async def state() -> ServerState:
@@ -113,38 +144,48 @@ async def opened(
 
         rules = SessionRules(idle=IDLE, most=MOST)
         sessions = BrowserSessions(SessionKeeper(parts.stores.sessions, rules, now), **options)
-        pages = Pages(
-            WebParts(
-                archive=parts.archive,
-                title="ARCHIVE",
-                receiver=None,
-                state=state,
-                associations=dicom,
-                sign_in=SignIn(access, sessions, notices, now),
-                trash=trash_of(settings, parts, "test"),
-                changes=PolicyChanges(PolicyFile(folder), notices),
-                rejected=RejectedFile(folder),
-                queue=parts.stores.forwards,
-                worklist=parts.stores.worklist,
-                trail=folder / "audit",
-                notices=notices,
-            )
+        shown = WebParts(
+            archive=parts.archive,
+            title="ARCHIVE",
+            version="1.2.3",
+            receiver=None,
+            state=state,
+            associations=dicom,
+            sign_in=SignIn(access, sessions, notices, now),
+            trash=trash_of(settings, parts, "test"),
+            changes=PolicyChanges(PolicyFile(folder), notices),
+            rejected=RejectedFile(folder),
+            queue=parts.stores.forwards,
+            worklist=parts.stores.worklist,
+            trail=folder / "audit",
+            notices=notices,
         )
-        routes = pages.routes()
+        pages = Pages(shown)
+        routes, rest = pages.routes(), rest_routes(shown)
+        table, options_route = described(
+            (), version="1.2.3", statement=lambda routes: "", rest=rest, pages=routes
+        )
         application = RoutedApplication(
-            RouteTable(routes),
-            authorize=WebAccess(access, notices, sessions=sessions),
-            error_page=pages.error,
+            table,
+            authorize=WebAccess(
+                access, notices, ApiTokenVerifier(parts.stores.tokens, now), sessions=sessions
+            ),
+            options=options_route,
+            error_page=partial(error_page, pages),
         )
 
         async def over_tls(scope: Scope, receive: Receive, send: Send) -> None:
-            await application({**scope, "scheme": scheme}, receive, send)
+            shown = dict(scope["headers"]).get(b"x-certificate")
+            identity = None if shown is None else identity_of(shown.decode())
+            over = {**scope, "scheme": scheme, "isocenter.identity": identity}
+            await application(over, receive, send)
 
         async with http_serving(over_tls) as root:
             site = Site(root, access, folder, parts)
             site.told = told
             site.dicom = dicom
             site.routes = list(routes)
+            site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]
             sites.append(site)
             async with site.client:
                 yield site

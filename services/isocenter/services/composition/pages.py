@@ -18,6 +18,8 @@ from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.parts import Receiver, ServerState, WebParts
+from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
+from isocenter.services.web.rest.problems import problem
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.viewer.package import VIEWER_FOLDER, is_installed
@@ -70,7 +72,9 @@ def _viewer(settings: Settings) -> Path | None:
 
 
 def error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:
-    """A page for people who look at pages; programs get JSON."""
+    """A page for people who look at pages, a problem for the API; other programs get JSON."""
+    if request.raw_path.startswith(f"{REST_ROOT}/".encode()):
+        return problem(request, error)
     is_for_people = "text/html" in (request.header("accept") or "")
     if pages is None or not is_for_people or request.raw_path.startswith(ROOT.encode() + b"/"):
         return None

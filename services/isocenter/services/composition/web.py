@@ -46,6 +46,7 @@ from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_route
 from isocenter.services.web.parts import ServerState
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
+from isocenter.services.web.rest.service import rest_routes
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
 from isocenter.storage.stores import Stores
@@ -215,6 +216,7 @@ def web_server(
         version=version,
         statement=statement,
         urls=urls,
+        rest=rest_routes(shown),
         pages=pages.routes() if pages else (),
     )
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 from typing import Any, Final
 
+import msgspec
+
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route
 from isocenter.services.security.access.permissions import permission_texts
 from isocenter.services.web.browser_sessions import COOKIE
@@ -78,8 +82,34 @@ _SCHEMAS: Final[Mapping[str, Any]] = {
 }
 
 
+_REFERENCE: Final = "#/components/schemas/{name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a document is about.
+
+    Attributes:
+        error: media type of errors, and the type that their schema is made of; None: the JSON of
+            an `HttpError`.
+        schemas: by name, beside those that are made of types.
+    """
+
+    title: str
+    description: str
+    error: tuple[str, type | None] = (OPENAPI_JSON, None)
+    schemas: Mapping[str, Any] = field(default_factory=lambda: _SCHEMAS)
+
+
+DICOMWEB: Final = About(title="Web services of Isocenter", description=_DESCRIPTION)
+
+
 def openapi(
-    routes: Iterable[Route[Any]], *, version: str, places: Mapping[str, str]
+    routes: Iterable[Route[Any]],
+    *,
+    version: str,
+    places: Mapping[str, str],
+    about: About = DICOMWEB,
 ) -> dict[str, Any]:
     """The document.
 
@@ -87,24 +117,26 @@ def openapi(
         version: of this program.
         places: what the places of paths are.
     """
+    routes = list(routes)
+    schemas = _Schemas(routes, about)
     paths: dict[str, dict[str, Any]] = {}
     services: dict[str, None] = {}
     for route in routes:
         path = route.path.replace("...}", "}")
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, places)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, places, schemas)
         services[route.service] = None
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Web services of Isocenter",
+            "title": about.title,
             "version": version,
-            "description": _DESCRIPTION,
+            "description": about.description,
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in services if name],
         "paths": paths,
         "components": {
-            "schemas": dict(_SCHEMAS),
+            "schemas": {**about.schemas, **schemas.components},
             "securitySchemes": {
                 _BEARER: {
                     "type": "http",
@@ -123,7 +155,32 @@ def openapi(
     }
 
 
-def _operation(route: Route[Any], places: Mapping[str, str]) -> dict[str, Any]:
+class _Schemas:
+    """Schemas of the types in a table, and references to them."""
+
+    def __init__(self, routes: Iterable[Route[Any]], about: About) -> None:
+        self.error_type, kind = about.error
+        kinds = [kind] if kind is not None else []
+        kinds += [one for route in routes for one in (route.takes, route.gives) if one is not None]
+        made, self.components = msgspec.json.schema_components(
+            list(dict.fromkeys(kinds)), ref_template=_REFERENCE
+        )
+        self._made = dict(zip(dict.fromkeys(kinds), made, strict=True))
+        self.error = {"$ref": _REFERENCE.format(name="Error")} if kind is None else self._made[kind]
+
+    def content(self, media_types: Sequence[str], kind: Any) -> dict[str, Any]:
+        """Media types with their schemas, where there are any."""
+        return {name: self._of(name, kind) for name in media_types}
+
+    def _of(self, media_type: str, kind: Any) -> dict[str, Any]:
+        if media_type == _DICOM_JSON:
+            return {"schema": {"$ref": _REFERENCE.format(name="DataSets")}}
+        if kind is not None and media_type == OPENAPI_JSON:
+            return {"schema": self._made[kind]}
+        return {}
+
+
+def _operation(route: Route[Any], places: Mapping[str, str], schemas: _Schemas) -> dict[str, Any]:
     scopes = sorted(scopes_for(route)) or [""]
     needs = permission_texts(permissions_for(route))
     found: dict[str, Any] = {
@@ -139,14 +196,17 @@ def _operation(route: Route[Any], places: Mapping[str, str]) -> dict[str, Any]:
             {_CERTIFICATE: []},
             {_SESSION: []},
         ],
-        "responses": _responses(route),
+        "responses": _responses(route, schemas),
     }
     if route.service:
         found["tags"] = [route.service]
     if needs:
         found["x-permission"] = needs
     if route.consumes:
-        found["requestBody"] = {"required": True, "content": _content(route.consumes)}
+        found["requestBody"] = {
+            "required": True,
+            "content": schemas.content(route.consumes, route.takes),
+        }
     return found
 
 
@@ -182,18 +242,18 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return found
 
 
-def _responses(route: Route[Any]) -> dict[str, Any]:
+def _responses(route: Route[Any], schemas: _Schemas) -> dict[str, Any]:
     answers = {one.status: one for one in COMMON_ANSWERS}
     answers |= {one.status: one for one in route.answers}
-    return {str(status): _response(route, answers[status]) for status in sorted(answers)}
+    return {str(status): _response(route, answers[status], schemas) for status in sorted(answers)}
 
 
-def _response(route: Route[Any], answer: Answer) -> dict[str, Any]:
+def _response(route: Route[Any], answer: Answer, schemas: _Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if answer.payload in (Payload.REPRESENTATION, Payload.EITHER):
-        content |= _content(route.produces)
+        content |= schemas.content(route.produces, route.gives)
     if answer.payload in (Payload.ERROR, Payload.EITHER):
-        content[OPENAPI_JSON] = {"schema": {"$ref": "#/components/schemas/Error"}}
+        content[schemas.error_type] = {"schema": schemas.error}
     found: dict[str, Any] = {"description": answer.text}
     if content:
         found["content"] = content
@@ -201,10 +261,3 @@ def _response(route: Route[Any], answer: Answer) -> dict[str, Any]:
         field = {"required": True, "schema": {"type": "string"}}
         found["headers"] = dict.fromkeys(answer.headers, field)
     return found
-
-
-def _content(media_types: Sequence[str]) -> dict[str, Any]:
-    return {
-        name: {"schema": {"$ref": "#/components/schemas/DataSets"}} if name == _DICOM_JSON else {}
-        for name in media_types
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -13,10 +13,12 @@ from isocenter.services.net.http.media_types import MediaTypeError, parse_accept
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route, RouteTable, ok
 from isocenter.services.web.description.document import Paragraph, html
-from isocenter.services.web.description.openapi import OPENAPI_JSON, openapi
+from isocenter.services.web.description.openapi import OPENAPI_JSON, About, openapi
 from isocenter.services.web.description.tables import tables
 from isocenter.services.web.description.wadl import WADL, wadl
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
+from isocenter.services.web.rest.problems import PROBLEM_JSON, Problem
 
 #: Where the descriptions are.
 API: Final = "/api"
@@ -30,6 +32,18 @@ PLACES: Final = {
     "step": "SOP Instance UID of a performed procedure step, its MPPS UID",
     "path": "tag of an attribute; of one in a sequence: tag/number of the item/tag",
 }
+#: What the places of paths of the administration API are.
+REST_PLACES: Final[Mapping[str, str]] = {}
+REST: Final = About(
+    title="Administration API of Isocenter",
+    description="""\
+What the pages of an archive do, for programs.  Who calls is known by a client certificate, a \
+bearer token or the session of a browser; programs on the same machine need none of them in the \
+clear.  Every operation says which permission of the access policy it needs (`x-permission`).  \
+Errors are problem objects (RFC 9457) with a code.""",
+    error=(PROBLEM_JSON, Problem),
+    schemas={},
+)
 _HTML: Final = "text/html"
 _SERVICE: Final = "Descriptions"
 _XML: Final = ("application/xml", "text/xml")
@@ -44,12 +58,14 @@ def described(
     version: str,
     statement: Callable[[Sequence[Route[Handler]]], str],
     urls: PublicUrls | None = None,
+    rest: Sequence[Route[Handler]] = (),
     pages: Sequence[Route[Handler]] = (),
 ) -> tuple[RouteTable[Handler], Route[Handler]]:
     """The table of some routes and of those that describe them, and the route of OPTIONS.
 
     Args:
         statement: the conformance statement of a server with some routes, as a page.
+        rest: those of the administration API, which is described by itself.
         pages: more routes, for people; they are not described.
     """
     urls = urls or PublicUrls()
@@ -94,7 +110,8 @@ def described(
             text="The conformance statement of this server (PS3.2), as a page for people.",
         ),
     ]  # fmt: skip
-    table = RouteTable([*whole, *pages])
+    described_rest = _with_description(rest, version)
+    table = RouteTable([*whole, *described_rest, *pages])
 
     async def capabilities(request: Request) -> Response:
         media_type = _accepted(request)
@@ -111,6 +128,30 @@ def described(
         answers=(*_ANSWERS, Answer(406, "No XML is accepted.")),
     )  # fmt: skip
     return table, options
+
+
+def _with_description(routes: Sequence[Route[Handler]], version: str) -> Sequence[Route[Handler]]:
+    """Routes of the API with that which describes them."""
+    if not routes:
+        return ()
+    whole: list[Route[Handler]] = []
+
+    @cache
+    def written() -> bytes:
+        return orjson.dumps(openapi(whole, version=version, places=REST_PLACES, about=REST))
+
+    async def document(request: Request) -> Response:
+        return _made(OPENAPI_JSON, written())
+
+    whole += [
+        *routes,
+        Route(
+            method="GET", path=f"{REST_ROOT}/openapi.json", handler=document, name="DescribeApi",
+            text="The operations of this API, as OpenAPI 3.1.", produces=(OPENAPI_JSON,),
+            service=_SERVICE, answers=_ANSWERS,
+        ),
+    ]  # fmt: skip
+    return whole
 
 
 def _accepted(request: Request) -> str:
