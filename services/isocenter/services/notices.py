@@ -475,12 +475,15 @@ class TrashMeasured:
     Attributes:
         instances, size: that could be restored; *size* in bytes of files.
         deleted, deleted_size: all that was ever deleted.
+        quarantined, rejected: of *instances*, those that are withheld.
     """
 
     instances: int
     size: int
     deleted: int
     deleted_size: int
+    quarantined: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

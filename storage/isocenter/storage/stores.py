@@ -27,6 +27,7 @@ from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outb
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
 from isocenter.storage.database.api_tokens import DatabaseApiTokens
+from isocenter.storage.database.arrivals import ArrivalGate
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.compression import DatabaseCompressions, ExchangeHook
 from isocenter.storage.database.database import Database
@@ -180,9 +181,16 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
     on_add = [forwards.queue_added, compressions.queue_added]
     if events is not None:
         on_add.insert(0, events.stored)
+    gate = ArrivalGate(on_quarantine=on_delete, on_add=[forwards.queue_added], now=now)
     return Stores(
-        index=DatabaseIndex(database, on_add=on_add),
-        trash=DatabaseTrash(database, on_delete=on_delete, tells=events is not None, now=now),
+        index=DatabaseIndex(database, on_add=on_add, keep_out=gate.keep_out),
+        trash=DatabaseTrash(
+            database,
+            on_delete=on_delete,
+            on_arrival=[] if events is None else [events.stored],
+            tells=events is not None,
+            now=now,
+        ),
         holds=DatabaseHolds(database),
         retention=DatabaseRetention(database),
         worklist=DatabaseWorklist(database, on_change=on_entry, now=now),

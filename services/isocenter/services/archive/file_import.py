@@ -278,7 +278,7 @@ async def _take(
     for what in (*identity.forgiven, *result.changes, *result.forgiven):
         log.info("instance %s: %s", ingest.sop_instance_uid, what)
     match result.outcome:
-        case StoreOutcome.STORED | StoreOutcome.REPLACED:
+        case StoreOutcome.STORED | StoreOutcome.REPLACED | StoreOutcome.QUARANTINED:
             return ImportedFile(
                 path,
                 ImportOutcome.IMPORTED,
@@ -292,6 +292,8 @@ async def _take(
         case StoreOutcome.KEPT_OTHER:
             reason = "the archive has another object of this SOP Instance UID"
             return ImportedFile(path, ImportOutcome.KEPT_OTHER, reason)
+        case StoreOutcome.IGNORED:
+            return ImportedFile(path, ImportOutcome.FAILED, "a rejection note has rejected it")
         case _:
             assert_never(result.outcome)
 
@@ -312,7 +314,7 @@ def _refused(path: str, error: StoreError) -> ImportedFile:
             raise _ArchiveFull(reason) from error
         case status if status == Status.DUPLICATE_SOP_INSTANCE:
             return ImportedFile(path, ImportOutcome.ALREADY_THERE)
-        case status if status == Status.PROCESSING_FAILURE:
+        case status if status in (Status.PROCESSING_FAILURE, Status.NOT_AUTHORIZED):
             return ImportedFile(path, ImportOutcome.FAILED, reason)
         case _:
             return ImportedFile(path, ImportOutcome.DAMAGED, reason)

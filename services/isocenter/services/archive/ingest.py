@@ -337,6 +337,7 @@ class Ingest:
                 source_ae_title=self._sender.calling_ae_title,
                 routes=decision.routes,
                 compression=decision.compression,
+                quarantine=decision.quarantine,
             )
             if breaks_the_rules(record):
                 log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
@@ -355,7 +356,7 @@ class Ingest:
             result = await self._intake.committer.commit(self._staged, record)
         finally:
             self._release_memory()
-        if result.outcome is StoreOutcome.STORED:
+        if result.outcome in (StoreOutcome.STORED, StoreOutcome.QUARANTINED):
             self._intake.room.took(record.size)
         if record.routes:
             self._intake.routed.set()

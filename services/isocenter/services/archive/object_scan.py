@@ -144,6 +144,7 @@ class ScannedObject:
         source_ae_title: str = "",
         routes: tuple[Route, ...] = (),
         compression: CompressionOrder | None = None,
+        quarantine: str = "",
     ) -> InstanceRecord:
         """What the index keeps; the identity was checked before."""
         attributes = self.attributes
@@ -161,6 +162,7 @@ class ScannedObject:
             source_ae_title=source_ae_title,
             routes=routes,
             compression=compression,
+            quarantine=quarantine,
         )
 
     def key(self, scheme: NamingScheme, today: date, area: str = "") -> str:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import Enum, IntEnum
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
@@ -112,7 +112,8 @@ class InstanceRecord(StoredInstance):
     a backslash, without padding; only tags of `isocenter.services.archive.index.attributes` are
     kept. ``source_ae_title`` is who sent it, ``routes`` is where rules send it, and ``compression``
     how rules have it kept, for what is written beside the index (events, what is to be forwarded
-    or compressed); the index does not keep them.
+    or compressed); the index does not keep them.  ``quarantine`` is why a rule has it withheld;
+    empty: none does.
     ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
     """
 
@@ -120,6 +121,7 @@ class InstanceRecord(StoredInstance):
     source_ae_title: str = ""
     routes: tuple[Route, ...] = ()
     compression: CompressionOrder | None = None
+    quarantine: str = ""
     stored_at: float | None = None
 
 
@@ -131,6 +133,29 @@ class AddOutcome(Enum):
     DUPLICATE = "duplicate"
     #: The study is another patient's, and that was not to be; nothing was added.
     OTHER_PATIENT = "other patient"
+    #: It is kept, and withheld: the index does not know it.
+    QUARANTINED = "quarantined"
+    #: It is withheld already, byte for byte; what was sent now is superfluous.
+    ALREADY_QUARANTINED = "already quarantined"
+    #: A rejection note has rejected it; it is not wanted again.
+    REFUSED = "refused"
+    #: The same, and nobody is told.
+    IGNORED = "ignored"
+
+    @property
+    def is_kept_out(self) -> bool:
+        """Whether the index has nothing to do with what was sent now."""
+        return self in _KEPT_OUT
+
+
+_KEPT_OUT: Final = frozenset(
+    {
+        AddOutcome.QUARANTINED,
+        AddOutcome.ALREADY_QUARANTINED,
+        AddOutcome.REFUSED,
+        AddOutcome.IGNORED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +173,16 @@ class OtherPatient:
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """The answer for one record; ``previous`` is the object that was there before, if any."""
+    """The answer for one record; ``previous`` is the object that was there before, if any.
+
+    Attributes:
+        rejection: code of the note that has rejected it (PS3.16 CID 7011).
+    """
 
     outcome: AddOutcome
     previous: StoredInstance | None = None
     other_patient: OtherPatient | None = None
+    rejection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +232,7 @@ class RoomUsage:
         size: all objects.
         bytes_a_day: that came, on the average of the last week.
         trash_size: of deleted objects.
+        withheld_size: of what is quarantined, or was rejected by a note.
         retention_size: of studies that are past their time by rules of retention.
         committed_size: of objects that other peers have committed for us (rules).
     """
@@ -211,6 +242,7 @@ class RoomUsage:
     trash_size: int
     retention_size: int
     committed_size: int
+    withheld_size: int = 0
 
 
 class Index(Protocol):

@@ -32,6 +32,10 @@ class StoreOutcome(Enum):
     KEPT_OTHER = "kept other"
     #: It took the place of another object of this SOP Instance UID.
     REPLACED = "replaced"
+    #: It is kept, and withheld until somebody releases it.
+    QUARANTINED = "quarantined"
+    #: It was rejected before, and nobody is told that it is not wanted again.
+    IGNORED = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,15 @@ class StoreAnswers:
                     "refused: other objects of the study name another patient",
                     (_PATIENT_ID,),
                 )
+            case AddOutcome.QUARANTINED | AddOutcome.ALREADY_QUARANTINED:
+                return StoreResult(StoreOutcome.QUARANTINED, record)
+            case AddOutcome.IGNORED:
+                return StoreResult(StoreOutcome.IGNORED, record)
+            case AddOutcome.REFUSED:
+                return StoreError(
+                    Status.NOT_AUTHORIZED,
+                    f"refused: a rejection note ({added.rejection}, DCM) has rejected it",
+                )
             case AddOutcome.DUPLICATE:
                 return self.of_duplicate(record, added.previous or record)
             case _:
@@ -115,6 +128,8 @@ class StoreAnswers:
 def superfluous_key(record: InstanceRecord, added: AddResult) -> str | None:
     """The key of the object that no row of the index points to any more."""
     previous = added.previous
+    if added.outcome.is_kept_out:
+        return None if added.outcome is AddOutcome.QUARANTINED else record.object_key
     if added.outcome is AddOutcome.OTHER_PATIENT:
         is_there = previous is not None and previous.object_key == record.object_key
         return None if is_there else record.object_key

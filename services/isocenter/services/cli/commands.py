@@ -42,6 +42,11 @@ COMMANDS: Final = (
     Command("hold", "archive.hold", "protect studies from deletion: add, remove, list"),
     Command("retention", "archive.retention", "show what rules of retention would delete"),
     Command("trash", "archive.trash", "deleted objects: list, restore, purge"),
+    Command(
+        "quarantine",
+        "archive.quarantine",
+        "withhold objects until they are released: add, list, show, release, delete",
+    ),
     Command("echoscu", "scu.echoscu", "verify a peer (C-ECHO)"),
     Command("storescu", "scu.storescu", "send files and folders to a peer (C-STORE)"),
     Command("findscu", "scu.findscu", "query a peer (C-FIND)"),

@@ -142,6 +142,12 @@ TRASH: Final[tuple[Metric, ...]] = (
     Gauge("trash_bytes", "bytes of their files", joined=Joined.LATEST),
     Gauge("deleted_instances", "objects that were ever deleted", joined=Joined.LATEST),
     Gauge("deleted_bytes", "bytes of their files", joined=Joined.LATEST),
+    Gauge(
+        "quarantined_instances",
+        "objects that are withheld until somebody releases them",
+        joined=Joined.LATEST,
+    ),
+    Gauge("rejected_instances", "objects that a rejection note has withheld", joined=Joined.LATEST),
 )
 COMPRESSION: Final[tuple[Metric, ...]] = (
     Counter(

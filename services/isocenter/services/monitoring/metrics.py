@@ -186,6 +186,8 @@ class Metrics:
                 self._of("trash_bytes").set(notice.size)
                 self._of("deleted_instances").set(notice.deleted)
                 self._of("deleted_bytes").set(notice.deleted_size)
+                self._of("quarantined_instances").set(notice.quarantined)
+                self._of("rejected_instances").set(notice.rejected)
             case ConfigurationReloaded():
                 self._of(
                     "configuration_reloads", notice.what, "failed" if notice.fault else "done"

@@ -106,6 +106,12 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
             "needs a data directory: in memory each worker would have an archive of its own",
             ("storage.data_dir",),
         )
+    if settings.storage.is_in_memory and any(rule.quarantine for rule in settings.rules):
+        yield Conflict(
+            "rules",
+            "quarantine needs a data directory: in memory nobody could release anything",
+            ("storage.data_dir",),
+        )
     if settings.bytes_in_flight_of_one_worker() < MIB:
         key = "limits.bytes_in_flight" if "limits.bytes_in_flight" in given else "server.workers"
         yield Conflict(

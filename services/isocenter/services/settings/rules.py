@@ -27,6 +27,7 @@ _MAX_PATTERNS: Final = 100
 #: Characters of a pattern: an LO has 64.
 _MAX_TEXT: Final = 128
 _MAX_NAME: Final = 64
+_MAX_REASON: Final = 200
 #: An object key has to stay shorter than 230 characters, of which UIDs and folders take 207.
 _MAX_AREA: Final = 22
 _AREA: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*(?:/[0-9A-Za-z][0-9A-Za-z_-]*)*")
@@ -47,7 +48,7 @@ _COMPRESSED_WHEN: Final = ("arrival", "complete")
 _KEYS: Final = frozenset(
     (
         "name", "enabled", "priority", "when", "case_sensitive", "forward", *_FORWARD_KEYS,
-        "area", "coerce", "compress", "compress_when", "stop",
+        "area", "coerce", "compress", "compress_when", "quarantine", "stop",
     )
 )  # fmt: skip
 _BARE_KEY: Final = re.compile(r"[0-9A-Za-z_-]+")
@@ -90,6 +91,7 @@ def parse_rule(table: object) -> Rule:
         area=_area(table.get("area", ""), fault),
         edits=_edits(table.get("coerce", []), fault),
         compression=_compression(name, table, fault),
+        quarantine=_quarantine(table.get("quarantine", ""), fault),
         stop=get.switch("stop"),
     )
     if rule.edits or rule.stop:
@@ -215,6 +217,17 @@ def _area(area: object, fault: Callable[[str], RuleFault]) -> str:
     return area
 
 
+def _quarantine(reason: object, fault: Callable[[str], RuleFault]) -> str:
+    if reason == "":
+        return ""
+    if not isinstance(reason, str) or not reason.isprintable() or len(reason) > _MAX_REASON:
+        raise fault(
+            f"quarantine must be the reason, up to {_MAX_REASON} characters on one line: "
+            'quarantine = "no Patient ID"'
+        )
+    return reason
+
+
 def _compression(
     name: str, table: Mapping[str, Any], fault: Callable[[str], RuleFault]
 ) -> CompressionOrder | None:
@@ -299,7 +312,7 @@ class RuleKind:
 
     allowed: str = (
         "a table [[rules]] with name, when, and what is to be done (forward, area, coerce, "
-        "compress, stop)"
+        "compress, quarantine, stop)"
     )
 
     def from_toml(self, value: object) -> Rule:
@@ -372,6 +385,8 @@ def _table_of(rule: Rule) -> dict[str, object]:
         order = rule.compression
         table["compress"] = PIXEL_SYNTAXES[order.transfer_syntax_uid].keyword
         table["compress_when"] = "complete" if order.when_complete else "arrival"
+    if rule.quarantine:
+        table["quarantine"] = rule.quarantine
     if rule.stop:
         table["stop"] = True
     return table

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from time import time
 from typing import Any, Final
 
 from isocenter.services.archive.deletion.ports import (
+    OF_TRASH,
     DeletionRecord,
     DeletionRefusedError,
     DeletionSummary,
@@ -26,7 +28,7 @@ from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
 from isocenter.storage.database.index.lookup import get_records
-from isocenter.storage.database.index.records import add_records
+from isocenter.storage.database.index.records import AddHook, add_records
 from isocenter.storage.database.rows import named_rows
 from isocenter.storage.database.text import replace_surrogates
 
@@ -40,7 +42,7 @@ _COLUMNS: Final = (
 _SELECT: Final = (
     "SELECT trash_pk AS number, deletion_id, state, remaining, target_key, "
     "trash.actor AS actor, reason, "
-    "patient_id, patient_name, cause, "
+    "patient_id, patient_name, cause, at, purge_at, "
     f"{', '.join(f'trash.{name} AS {name}' for name in _COLUMNS.split(', '))} "
     "FROM trash JOIN deletion USING (deletion_id)"
 )
@@ -56,6 +58,11 @@ _INSERT_DELETION: Final = """
 """
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
 _GIVEN_UP: Final = "it was deleted before it was sent"
+#: What was quarantined when it came: whoever is told of what comes was not told of it.
+_NEVER_TOLD: Final = (
+    "SELECT trash_pk FROM trash JOIN deletion USING (deletion_id) "
+    "WHERE cause = 'quarantined' AND deletion.actor = '' AND trash_pk IN"
+)
 
 
 class DatabaseTrash:
@@ -63,6 +70,7 @@ class DatabaseTrash:
 
     Args:
         on_delete: called in the transactions that delete, with what they have deleted.
+        on_arrival: called in those that release what came into quarantine, as when it is added.
         tells: whether what is restored is an event, too.
         now: seconds since 1970.
     """
@@ -72,11 +80,13 @@ class DatabaseTrash:
         database: Database,
         *,
         on_delete: Sequence[DeleteHook] = (),
+        on_arrival: Sequence[AddHook] = (),
         tells: bool = True,
         now: Callable[[], float] = time,
     ) -> None:
         self._database = database
         self._on_delete = on_delete
+        self._on_arrival = on_arrival
         self._tells = tells
         self._now = now
 
@@ -115,6 +125,10 @@ class DatabaseTrash:
             _change, "UPDATE trash SET state = 'purging', actor = ? WHERE", (actor,), numbers
         )
 
+    async def discard(self, deletion: DeletionRecord) -> int:
+        """See `TrashBook.discard`."""
+        return await self._database.write(_discard, deletion, self._now())
+
     async def begin_return(self, targets: Mapping[int, str], actor: str) -> None:
         """See `TrashBook.begin_return`."""
         rows = [(target, actor, number) for number, target in targets.items()]
@@ -129,7 +143,14 @@ class DatabaseTrash:
             connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
         ) -> None:
             returned.extend(numbers[record.sop_instance_uid] for record, _ in added)
-            _returned(connection, returned, self._tells, self._now())
+            new = set(_selected(connection, _NEVER_TOLD, returned))
+            old = [number for number in returned if number not in new]
+            _returned(connection, old, self._tells, self._now())
+            _returned(connection, sorted(new), False, self._now())
+            if new:
+                come = [each for each in added if numbers[each[0].sop_instance_uid] in new]
+                for hook in self._on_arrival:
+                    hook(connection, come)
 
         await self._database.write(add_records, list(records.values()), False, [beside])
         return returned
@@ -148,9 +169,9 @@ class DatabaseTrash:
         """See `TrashBook.adopt`."""
         return await self._database.write(_adopt, deletion, records)
 
-    async def rows(self) -> Sequence[DeletionSummary]:
+    async def rows(self, causes: Sequence[DeletionCause] = OF_TRASH) -> Sequence[DeletionSummary]:
         """See `TrashBook.rows`."""
-        return await self._database.read(_deletion_rows)
+        return await self._database.read(_deletion_rows, causes)
 
     async def statistics(self) -> TrashStatistics:
         """See `TrashBook.statistics`."""
@@ -217,7 +238,8 @@ def _take(
     now: float,
 ) -> int:
     obstacles = find_obstacles(connection, instances)
-    if obstacles.forbid(overrule=overrule):
+    withholds = deletion.cause.withholds
+    if obstacles.forbid_withholding() if withholds else obstacles.forbid(overrule=overrule):
         raise DeletionRefusedError(obstacles)
     known = get_records(connection, [each.sop_instance_uid for each in instances])
     going = [each for each in instances if _is_same(known, each)]
@@ -226,7 +248,7 @@ def _take(
     uids = [each.sop_instance_uid for each in going]
     deleted = delete_within(connection, uids, deletion.cause, on_delete)
     studies = {study.study_instance_uid: study for study in deleted.studies}
-    _insert(
+    insert_trash(
         connection,
         deletion,
         "leaving",
@@ -240,6 +262,12 @@ def _take(
             for each in going
         ],
     )
+    if deletion.cause is not DeletionCause.QUARANTINED:  # what is released is sent on, too
+        _give_up_sending(connection, uids, now)
+    return len(going)
+
+
+def _give_up_sending(connection: Connection, uids: Sequence[str], now: float) -> None:
     for some in _some(uids):
         connection.execute(
             "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ?, "
@@ -247,7 +275,42 @@ def _take(
             f"({_marks(some)})",
             (now, _GIVEN_UP, *some),
         )
-    return len(going)
+
+
+def _discard(connection: Connection, deletion: DeletionRecord, now: float) -> int:
+    rows = _rows(
+        connection,
+        f"{_SELECT} WHERE deletion_id = ? AND state = 'kept' AND cause IN ('quarantined', "
+        "'rejected')",
+        (deletion.deletion_id,),
+    )
+    if not rows:
+        return 0
+    instances = [row.stored for row in rows]
+    obstacles = find_obstacles(connection, instances)
+    obstacles = replace(obstacles, queued=0)  # it is what nobody shall be sent
+    if obstacles:
+        raise DeletionRefusedError(obstacles)
+    connection.execute(
+        "UPDATE deletion SET cause = ?, at = ?, purge_at = ?, actor = ?, reason = ? "
+        "WHERE deletion_id = ?",
+        (
+            deletion.cause.value,
+            deletion.at,
+            deletion.purge_at,
+            replace_surrogates(deletion.actor),
+            replace_surrogates(deletion.reason),
+            deletion.deletion_id,
+        ),
+    )
+    connection.execute(
+        "UPDATE trash SET state = 'leaving', actor = ? WHERE deletion_id = ? AND state = 'kept'",
+        (replace_surrogates(deletion.actor), deletion.deletion_id),
+    )
+    known = get_records(connection, [each.sop_instance_uid for each in instances])
+    uids = [each.sop_instance_uid for each in instances if each.sop_instance_uid not in known]
+    _give_up_sending(connection, uids, now)
+    return len(rows)
 
 
 def _is_same(known: Mapping[str, StoredInstance], planned: StoredInstance) -> bool:
@@ -255,7 +318,7 @@ def _is_same(known: Mapping[str, StoredInstance], planned: StoredInstance) -> bo
     return now is not None and (now.object_key, now.digest) == (planned.object_key, planned.digest)
 
 
-def _insert(
+def insert_trash(
     connection: Connection,
     deletion: DeletionRecord,
     state: str,
@@ -315,6 +378,7 @@ def _condition(choice: TrashChoice) -> tuple[str, list[object]]:
         ("trash.deletion_id", choice.deletion_ids),
         ("study_instance_uid", choice.study_instance_uids),
         ("sop_instance_uid", choice.sop_instance_uids),
+        ("cause", [cause.value for cause in choice.causes]),
     ):
         if chosen:
             text += f" AND {column} IN ({_marks(chosen)})"
@@ -322,6 +386,11 @@ def _condition(choice: TrashChoice) -> tuple[str, list[object]]:
     if choice.expired_at is not None:
         text += " AND purge_at <= ?"
         values.append(choice.expired_at)
+    if choice.unless_held:
+        text += (
+            " AND NOT EXISTS (SELECT 1 FROM study_hold "
+            "WHERE study_hold.study_instance_uid = trash.study_instance_uid)"
+        )
     return text, values
 
 
@@ -381,10 +450,12 @@ def _adopt(
         )
         for record in records
     ]
-    return _insert(connection, deletion, "kept", rows)
+    return insert_trash(connection, deletion, "kept", rows)
 
 
-def _deletion_rows(connection: Connection) -> list[DeletionSummary]:
+def _deletion_rows(
+    connection: Connection, causes: Sequence[DeletionCause]
+) -> list[DeletionSummary]:
     return [
         DeletionSummary(
             deletion=DeletionRecord(
@@ -399,8 +470,10 @@ def _deletion_rows(connection: Connection) -> list[DeletionSummary]:
                 "count(DISTINCT study_instance_uid) AS studies, "
                 "count(DISTINCT series_instance_uid) AS series, count(*) AS instances, "
                 "sum(t.size) AS size, cause FROM trash t JOIN deletion d USING (deletion_id) "
+                f"WHERE cause IN ({_marks(causes)}) "
                 "GROUP BY deletion_id, at, purge_at, d.actor, reason, cause "
-                "ORDER BY at DESC, deletion_id"
+                "ORDER BY at DESC, deletion_id",
+                tuple(cause.value for cause in causes),
             )
         )
     ]
@@ -411,8 +484,20 @@ def _statistics(connection: Connection) -> TrashStatistics:
         "SELECT count(*), coalesce(sum(size), 0) FROM trash"
     ).fetchone()
     deleted, deleted_size = connection.execute(
-        "SELECT coalesce(sum(num_instances), 0), coalesce(sum(size), 0) FROM deletion"
+        "SELECT coalesce(sum(num_instances), 0), coalesce(sum(size), 0) FROM deletion "
+        "WHERE cause NOT IN ('quarantined', 'rejected')"
     ).fetchone()
+    withheld = dict(
+        connection.execute(
+            "SELECT cause, count(*) FROM deletion JOIN trash USING (deletion_id) "
+            "WHERE cause IN ('quarantined', 'rejected') GROUP BY cause"
+        ).fetchall()
+    )
     return TrashStatistics(
-        instances=instances, size=size, deleted=deleted, deleted_size=deleted_size
+        instances=instances,
+        size=size,
+        deleted=deleted,
+        deleted_size=deleted_size,
+        quarantined=withheld.get("quarantined", 0),
+        rejected=withheld.get("rejected", 0),
     )

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
+from isocenter.services.archive.deletion.inspection import manifest_of
 from isocenter.services.archive.deletion.ports import (
+    DeletionRecord,
     TrashBook,
     TrashedInstance,
     TrashFiles,
@@ -63,6 +65,8 @@ async def _finish_group(
     keys = [row.stored.object_key for row in rows]
     match state:
         case TrashState.LEAVING:
+            if rows[0].cause.withholds:  # a rule may have said so when they came, with no folder
+                await files.begin(deletion_id, manifest_of(_deletion_of(rows[0])))
             for key in await files.take(deletion_id, keys):
                 log.error("a deleted object had no file: %s", key)
             await record(_changes(TrashChange.DELETED, rows))
@@ -79,6 +83,17 @@ async def _finish_group(
                 await files.end(ended)
         case _:
             raise AssertionError(f"{state} is no work")
+
+
+def _deletion_of(row: TrashedInstance) -> DeletionRecord:
+    return DeletionRecord(
+        deletion_id=row.deletion_id,
+        cause=row.cause,
+        at=row.at,
+        purge_at=row.purge_at,
+        actor=row.actor,
+        reason=row.reason,
+    )
 
 
 def _group_of(row: TrashedInstance) -> tuple[str, str, str]:

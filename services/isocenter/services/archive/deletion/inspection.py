@@ -11,6 +11,7 @@ from isocenter.engine.dataset import FILE_HEAD_LENGTH, DataSetError, read_file_m
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.deletion.ports import (
+    OF_ANY_CAUSE,
     DeletionRecord,
     TrashBook,
     TrashChoice,
@@ -28,13 +29,14 @@ from isocenter.services.errors import StorageError
 SECONDS_A_DAY: Final = 86_400.0
 #: Objects that are looked at in one question to the book.
 _AT_ONCE: Final = 1_000
+_ALL: Final = TrashChoice(causes=OF_ANY_CAUSE)
 
 
 async def verify(book: TrashBook, files: TrashFiles) -> CountedFindings:
     """See `Trash.verify`."""
     found = CountedFindings()
     after = 0
-    while rows := await book.chosen(TrashChoice(), after=after, limit=_AT_ONCE):
+    while rows := await book.chosen(_ALL, after=after, limit=_AT_ONCE):
         after = rows[-1].number
         for row in rows:
             stored = row.stored
@@ -54,7 +56,7 @@ async def verify(book: TrashBook, files: TrashFiles) -> CountedFindings:
 
 async def _is_kept(book: TrashBook, row: TrashedInstance) -> bool:
     """Whether it was not restored or purged just now."""
-    now = await book.chosen(TrashChoice(), after=row.number - 1, limit=1)
+    now = await book.chosen(_ALL, after=row.number - 1, limit=1)
     return bool(now) and now[0].number == row.number
 
 
@@ -68,7 +70,8 @@ async def adopt(
 ) -> None:
     """Take up what lies in one folder of the trash and is not in the book."""
     if not content.keys:
-        rows = await book.chosen(TrashChoice(deletion_ids=(content.deletion_id,)), limit=1)
+        chosen = TrashChoice(deletion_ids=(content.deletion_id,), causes=OF_ANY_CAUSE)
+        rows = await book.chosen(chosen, limit=1)
         if not rows:  # a command ended before it had deleted anything
             await files.end(content.deletion_id)
         return

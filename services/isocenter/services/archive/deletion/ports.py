@@ -20,13 +20,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.dicom.object_reader import ObjectReader
+
+#: Causes of what lies in the trash until its time is over.
+OF_TRASH: Final = tuple(cause for cause in DeletionCause if not cause.withholds)
+#: All that there are.
+OF_ANY_CAUSE: Final = tuple(DeletionCause)
+#: When the time of what is withheld is over: the last second that dates can say.
+NEVER: Final = 253_402_300_799.0
 
 
 class TrashState(Enum):
@@ -68,6 +75,7 @@ class TrashedInstance:
         stored: as the index had it.
         remaining: objects of its study that were left when it was deleted.
         target_key: of one that returns, where it goes.
+        at, purge_at: as of its `DeletionRecord`.
         actor: who has it deleted, restored or purged.
     """
 
@@ -78,6 +86,8 @@ class TrashedInstance:
     remaining: int
     target_key: str
     cause: DeletionCause
+    at: float
+    purge_at: float
     actor: str
     reason: str
     patient_id: str = field(repr=False)
@@ -106,6 +116,10 @@ class Obstacles:
     def forbid(self, *, overrule: bool) -> bool:
         """Whether nothing may be deleted."""
         return bool(self.held or self.asked) or (bool(self) and not overrule)
+
+    def forbid_withholding(self) -> bool:
+        """Whether nothing may be withheld: what is, is kept, and may be held or promised."""
+        return bool(self.asked)
 
     def texts(self) -> list[str]:
         """In words, one for each kind."""
@@ -139,12 +153,19 @@ class DeletionSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrashStatistics:
-    """What is in the trash; *deleted* and *deleted_size* count all that ever came there."""
+    """What is in the trash; *deleted* and *deleted_size* count all that ever came there.
+
+    Attributes:
+        instances, size: with what is withheld.
+        quarantined, rejected: instances that are withheld.
+    """
 
     instances: int
     size: int
     deleted: int
     deleted_size: int
+    quarantined: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +173,17 @@ class TrashChoice:
     """Which deleted objects are meant; what is empty leaves that open.
 
     Attributes:
+        causes: why they left the archive; what is withheld is in no trash.
         expired_at: those whose time was over then; None: all.
+        unless_held: without those of studies that are held.
     """
 
     deletion_ids: tuple[str, ...] = ()
     study_instance_uids: tuple[str, ...] = ()
     sop_instance_uids: tuple[str, ...] = ()
+    causes: tuple[DeletionCause, ...] = OF_TRASH
     expired_at: float | None = None
+    unless_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +229,15 @@ class TrashBook(Protocol):
         """What is kept is to be removed for good."""
         ...
 
+    async def discard(self, deletion: DeletionRecord) -> int:
+        """What was withheld by a deletion of this ID is deleted, by *deletion*; how many
+        instances.  They are on their way once more.
+
+        Raises:
+            DeletionRefusedError: a study is held, or was promised; nothing was changed.
+        """
+        ...
+
     async def begin_return(self, targets: Mapping[int, str], actor: str) -> None:
         """What is kept goes back, each to its key."""
         ...
@@ -225,8 +259,8 @@ class TrashBook(Protocol):
         """Take up files of the trash that the book does not know; how many were new."""
         ...
 
-    async def rows(self) -> Sequence[DeletionSummary]:
-        """Deletions of which something is in the trash, the latest first."""
+    async def rows(self, causes: Sequence[DeletionCause] = OF_TRASH) -> Sequence[DeletionSummary]:
+        """Deletions of these causes of which something is there, the latest first."""
         ...
 
     async def statistics(self) -> TrashStatistics: ...

@@ -24,6 +24,15 @@ class DeletionCause(Enum):
     REQUESTED = "requested"
     #: A rule of the operator's says for how long such studies are kept.
     RETENTION = "retention rule"
+    #: A person, or a rule when they came, has them withheld until somebody releases them.
+    QUARANTINED = "quarantined"
+    #: A rejection note (IHE RAD IOCM) says so.
+    REJECTED = "rejected"
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the objects are kept though nobody is answered with them; otherwise they go."""
+        return self in (DeletionCause.QUARANTINED, DeletionCause.REJECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

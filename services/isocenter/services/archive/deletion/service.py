@@ -9,6 +9,7 @@ object) is looked at in the transaction that takes the objects out of the index.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from isocenter.services.archive.deletion import inspection
 from isocenter.services.archive.deletion.finishing import finish, on_their_way
 from isocenter.services.archive.deletion.inspection import SECONDS_A_DAY
 from isocenter.services.archive.deletion.ports import (
+    NEVER,
     DeletionRecord,
     Obstacles,
     TrashBook,
@@ -109,13 +111,16 @@ class Trash:
         *,
         cause: DeletionCause = DeletionCause.REQUESTED,
         overrule: bool = False,
+        keep_days: float | None = None,
         progress: Callable[[int], None] = lambda instances: None,
     ) -> Deleted:
         """Delete what *plan* says: each study in a transaction, all of it or nothing.
 
         Args:
             reason: why; it is kept, and stands in the audit trail.
+            cause: one that withholds keeps them until somebody brings them back.
             overrule: delete also what was promised to be kept, or has yet to be sent on.
+            keep_days: in the place of that of the trash.
             progress: called after each study with the instances so far.
 
         Raises:
@@ -126,11 +131,13 @@ class Trash:
         if not reason.strip():
             raise ValueError("a deletion has a reason")
         now = self._now()
+        if keep_days is None:
+            keep_days = math.inf if cause.withholds else self._keep_days
         deletion = DeletionRecord(
             deletion_id=self._token(),
             cause=cause,
             at=now,
-            purge_at=now + self._keep_days * SECONDS_A_DAY,
+            purge_at=min(now + keep_days * SECONDS_A_DAY, NEVER),
             actor=requester.name,
             reason=reason,
         )
@@ -153,8 +160,34 @@ class Trash:
                         await self.files.end(deletion.deletion_id)
         if done.deletion_id:
             log.info("%d instances were deleted (%s)", done.instances, done.deletion_id)
-            if not self._keep_days:
-                await self.purge(TrashChoice(deletion_ids=(done.deletion_id,)), requester)
+            if not keep_days:
+                chosen = TrashChoice(deletion_ids=(done.deletion_id,), causes=(cause,))
+                await self.purge(chosen, requester)
+        return done
+
+    async def discard(self, deletion_id: str, requester: Requester, reason: str) -> int:
+        """Delete what was withheld, into the trash; how many instances; 0: there is no such.
+
+        Raises:
+            NotPermittedError: *requester* may not.
+            DeletionRefusedError: something is against it, and nothing was changed.
+        """
+        requester.check()
+        if not reason.strip():
+            raise ValueError("a deletion has a reason")
+        now = self._now()
+        deletion = DeletionRecord(
+            deletion_id=deletion_id,
+            cause=DeletionCause.REQUESTED,
+            at=now,
+            purge_at=now + self._keep_days * SECONDS_A_DAY,
+            actor=requester.name,
+            reason=reason,
+        )
+        async with self.files.locked():
+            await self._finish()
+            done = await self.book.discard(deletion)
+            await self._finish()
         return done
 
     # -- Restoring --------------------------------------------------------------------

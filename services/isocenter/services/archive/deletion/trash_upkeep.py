@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.archive.deletion.ports import TrashChoice
+from isocenter.services.archive.deletion.ports import OF_ANY_CAUSE, TrashChoice
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.notices import Notices, TrashMeasured
@@ -22,6 +22,11 @@ UPKEEP_SECONDS: Final = 30.0
 _BY_ITSELF: Final = Requester(name="isocenter")
 
 
+def _expired(at: float) -> TrashChoice:
+    """What is over, unless a study is held: nobody deletes anything of that."""
+    return TrashChoice(expired_at=at, causes=OF_ANY_CAUSE, unless_held=True)
+
+
 async def run_trash_upkeep(
     trash: Trash, notices: Notices, *, now: Callable[[], float] = time
 ) -> None:
@@ -29,7 +34,7 @@ async def run_trash_upkeep(
     while True:
         try:
             await trash.finish()
-            purged = await trash.purge(TrashChoice(expired_at=now()), _BY_ITSELF)
+            purged = await trash.purge(_expired(now()), _BY_ITSELF)
             if purged:
                 log.info("%d deleted objects were removed from the trash for good", purged)
             seen = await trash.book.statistics()
@@ -39,6 +44,8 @@ async def run_trash_upkeep(
                     size=seen.size,
                     deleted=seen.deleted,
                     deleted_size=seen.deleted_size,
+                    quarantined=seen.quarantined,
+                    rejected=seen.rejected,
                 )
             )
         except IsocenterError as error:

@@ -34,6 +34,7 @@ class Rule:
         area: the first folders of the object's key; empty: it does not say.
         edits: changes of attributes on arrival.
         compression: how an object is kept; None: it does not say.
+        quarantine: why an object is withheld until somebody releases it; empty: it is not.
         stop: rules after this one are not looked at.
     """
 
@@ -45,6 +46,7 @@ class Rule:
     area: str = ""
     edits: tuple[Edit, ...] = ()
     compression: CompressionOrder | None = None
+    quarantine: str = ""
     stop: bool = False
 
     def matches(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> bool:
@@ -62,6 +64,7 @@ class Decision:
         area: of the first rule that names one.
         edits: of each attribute, those of the first rule that has any.
         compression: of the first rule that has one.
+        quarantine: the same.
     """
 
     rules: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class Decision:
     area: str = ""
     edits: tuple[Edit, ...] = ()
     compression: CompressionOrder | None = None
+    quarantine: str = ""
 
 
 class Rules:
@@ -122,6 +126,7 @@ class Rules:
             area=next((rule.area for rule in matched if rule.area), ""),
             edits=_edits_of(matched),
             compression=next((rule.compression for rule in matched if rule.compression), None),
+            quarantine=next((rule.quarantine for rule in matched if rule.quarantine), ""),
         )
 
     def _matching(self, sender: Sender, attributes: Mapping[TagOrPath, str]) -> Iterator[Rule]:

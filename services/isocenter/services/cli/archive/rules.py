@@ -46,6 +46,7 @@ _HEAD: Final = (
     "area",
     "coerces",
     "compress",
+    "quarantine",
     "stop",
 )
 
@@ -112,6 +113,7 @@ def _line(number: int, rule: Rule) -> tuple[str, ...]:
         rule.area,
         str(len(rule.edits) or ""),
         _keyword(rule.compression),
+        rule.quarantine,
         "yes" if rule.stop else "",
     )
     return tuple(map(shown, texts))
@@ -193,6 +195,8 @@ def _files(paths: list[str]) -> Iterator[Path]:
 def _lines(decision: Decision) -> list[str]:
     """What is done, a line each; no values of attributes."""
     lines = [f"  matches   {', '.join(map(shown, decision.rules)) or 'no rule'}"]
+    if decision.quarantine:
+        lines.append(f"  withheld  in quarantine: {shown(decision.quarantine)}")
     if decision.area:
         lines.append(f"  area      {decision.area}")
     for route in decision.routes:
@@ -237,4 +241,5 @@ def _described(decision: Decision) -> dict[str, object]:
         ],
         "coerce": [table_of_edit(edit) for edit in decision.edits],
         "compress": _described_compression(decision.compression),
+        "quarantine": decision.quarantine,
     }

@@ -78,7 +78,7 @@ def _findings(
             side=Side.HERE,
         )
     quota = settings.storage.max_bytes
-    used = look.size + look.trash_size
+    used = look.size + look.trash_size + look.withheld_size
     if quota and used >= quota * settings.monitoring.disk_warning / 100:
         say = error if used >= quota else warning
         yield say(

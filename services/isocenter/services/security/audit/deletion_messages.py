@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
-from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.archive.deletion.records import DeletionCause, InstancesDeleted
 from isocenter.services.archive.deletion.values import TrashChange, TrashChanged
 from isocenter.services.security.audit.codes import EventId
 from isocenter.services.security.audit.message_builder import instances_deleted
 from isocenter.services.security.audit.messages import Action, AuditMessage
 from isocenter.services.security.audit.participants import ActiveProcess
+
+_TRASH: Final = "the trash"
+_PLACE: Final = dict.fromkeys(DeletionCause, _TRASH) | {
+    DeletionCause.QUARANTINED: "quarantine",
+    DeletionCause.REJECTED: "what was rejected",
+}
 
 log = logging.getLogger("isocenter.audit")
 
@@ -33,17 +39,20 @@ def objects_deleted(here: ActiveProcess, happened: TrashChanged) -> AuditMessage
         "Reason": happened.reason.encode("utf-8", "backslashreplace"),
     }
     message = replace(message, objects=(replace(study, details=details), patient))
+    if happened.cause.withholds and happened.what is TrashChange.DELETED:
+        # They are kept, and nothing of the study is gone.
+        return replace(message, event=EventId.INSTANCES_ACCESSED, action=Action.UPDATE)
     match happened.what:
         case TrashChange.DELETED:
             return message
         case TrashChange.PURGED:
-            return replace(message, description="removed from the trash for good")
+            return replace(message, description=f"removed from {_PLACE[happened.cause]} for good")
         case TrashChange.RESTORED:
             return replace(
                 message,
                 event=EventId.INSTANCES_ACCESSED,
                 action=Action.CREATE,
-                description="restored from the trash",
+                description=f"restored from {_PLACE[happened.cause]}",
             )
         case _:
             assert_never(happened.what)

@@ -57,6 +57,7 @@ class StorageScp:
         Status.SUCCESS: "it is durable and can be found, or was there already with the same bytes",
         Status.DUPLICATE_SOP_INSTANCE: "another object has its UID, and duplicates are rejected",
         Status.INVALID_SOP_INSTANCE: "a UID is none",
+        Status.NOT_AUTHORIZED: "a rejection note has rejected it, and it is not taken again",
         Status.OUT_OF_RESOURCES: "no room or memory, or over a limit",
         Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "command and data set name different objects, "
         "or the data set no study or series, or another patient than its study's, and that is "

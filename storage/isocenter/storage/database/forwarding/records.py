@@ -49,6 +49,12 @@ _SEND_ANEW: Final = f"""
     WHERE sop_instance_uid IN {texts("uids")}
       AND state IN ('due', 'sent', 'committing', 'deleting')
 """
+#: While an object is quarantined it is not sent on.
+_IS_WITHHELD: Final = """
+    EXISTS (SELECT 1 FROM trash JOIN deletion USING (deletion_id)
+            WHERE trash.sop_instance_uid = forward.sop_instance_uid
+              AND cause = 'quarantined' AND trash.state IN ('leaving', 'kept', 'returning'))
+"""
 #: From one destination to the next, without a look at the records of each.  The priorities are
 #: named so that the index leads to what is due, past all that waits for its time.
 DUE_DESTINATIONS: Final = f"""
@@ -65,13 +71,15 @@ DUE_DESTINATIONS: Final = f"""
       AND destination NOT IN (SELECT destination FROM forward_destination WHERE retry_at > :now)
       AND EXISTS (SELECT 1 FROM forward WHERE state = '{{state}}'
                   AND forward.destination = named.destination AND priority IN ({{priorities}})
-                  AND due_at <= :now AND claimed_until <= :now)
+                  AND due_at <= :now AND claimed_until <= :now
+                  AND NOT {_IS_WITHHELD})
 """
 _PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
 #: Of one priority.  What has failed is due later, and so behind what has not been tried.
 CLAIM: Final = f"""
     SELECT forward_pk AS number, version, sop_instance_uid, priority, attempts, since
     FROM forward WHERE {FORWARDS.is_free} AND destination = :destination AND priority = :priority
+      AND NOT {_IS_WITHHELD}
     ORDER BY due_at, forward_pk LIMIT :limit
 """
 _SENT: Final = """

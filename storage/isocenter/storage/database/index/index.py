@@ -13,6 +13,7 @@ import time
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
@@ -52,6 +53,9 @@ from isocenter.storage.database.index.records import (
 
 T = TypeVar("T")
 
+#: By SOP Instance UID, what becomes of arriving objects that the index is not to take up.
+KeepOut = Callable[[Connection, Sequence[InstanceRecord]], Mapping[str, AddResult]]
+
 #: Rows of one hop: enough that the hop (0.2 ms) does not count, few enough that the
 #: first answer leaves at once and a cancelled find has not fetched much in vain.
 BLOCK_ROWS: Final = 250
@@ -70,11 +74,19 @@ class DatabaseIndex:
 
     Args:
         on_add: what else is written in the transaction of each `add`.
+        keep_out: says, in the same, what becomes of those that are not to be found.
     """
 
-    def __init__(self, database: Database, *, on_add: Sequence[AddHook] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_add: Sequence[AddHook] = (),
+        keep_out: KeepOut | None = None,
+    ) -> None:
         self._database = database
         self._on_add = tuple(on_add)
+        self._add = add_records if keep_out is None else partial(_add_some, keep_out)
 
     async def add(
         self,
@@ -86,7 +98,7 @@ class DatabaseIndex:
     ) -> Sequence[AddResult]:
         """See `Index.add`; one hop, one transaction."""
         return await self._database.write(
-            add_records, records, replace, self._on_add, one_patient, unless_same
+            self._add, records, replace, self._on_add, one_patient, unless_same
         )
 
     async def add_after(
@@ -100,7 +112,7 @@ class DatabaseIndex:
         """See `AddsAfter.add_after`; one hop, one transaction."""
         added = await self._database.write_after(
             lambda: publish() or None,
-            add_records,
+            self._add,
             replace,
             self._on_add,
             one_patient,
@@ -170,6 +182,24 @@ class DatabaseIndex:
     async def aclose(self) -> None:
         """See `Database.aclose`."""
         await self._database.aclose()
+
+
+def _add_some(
+    keep_out: KeepOut,
+    connection: Connection,
+    records: Sequence[InstanceRecord],
+    replace: bool,
+    on_add: Sequence[AddHook],
+    one_patient: bool,
+    unless_same: bool,
+) -> list[AddResult]:
+    """`add_records` of those that are not kept out."""
+    kept_out = keep_out(connection, records)
+    if not kept_out:
+        return add_records(connection, records, replace, on_add, one_patient, unless_same)
+    wanted = [each for each in records if each.sop_instance_uid not in kept_out]
+    added = iter(add_records(connection, wanted, replace, on_add, one_patient, unless_same))
+    return [kept_out.get(each.sop_instance_uid) or next(added) for each in records]
 
 
 class _BlockFetcher(Generic[T]):

@@ -28,6 +28,12 @@ _MOST_LINES: Final = 20
 _WEEK_SECONDS: Final = 7 * 86_400.0
 _MOST_CANDIDATES: Final = 1_000_000
 #: Of objects that rules have sent on: those that are wanted nowhere any more.
+#: What can be purged, and what is withheld.
+_OUT_OF_INDEX: Final = """
+    SELECT coalesce(sum(CASE WHEN cause IN ('quarantined', 'rejected') THEN 0 ELSE t.size END), 0),
+        coalesce(sum(CASE WHEN cause IN ('quarantined', 'rejected') THEN t.size ELSE 0 END), 0)
+    FROM trash t JOIN deletion USING (deletion_id)
+"""
 _COMMITTED: Final = """
     SELECT coalesce(sum(size), 0) FROM instance WHERE sop_instance_uid IN (
         SELECT sop_instance_uid FROM forward GROUP BY sop_instance_uid
@@ -138,7 +144,7 @@ def inspect_room(
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
         (size,) = connection.execute("SELECT size FROM totals").fetchone()
-        (trash,) = connection.execute("SELECT coalesce(sum(size), 0) FROM trash").fetchone()
+        trash, withheld = connection.execute(_OUT_OF_INDEX).fetchone()
         (committed,) = connection.execute(_COMMITTED).fetchone()
         past: dict[str, int] = {}
         for rule in rules:
@@ -149,6 +155,7 @@ def inspect_room(
             size=size,
             bytes_a_day=_size_since(connection, week_ago) / 7,
             trash_size=trash,
+            withheld_size=withheld,
             retention_size=sum(past.values()),
             committed_size=committed,
         )
