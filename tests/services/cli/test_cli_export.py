@@ -109,7 +109,7 @@ def test_what_is_there_already_stays(archive: str, tmp_path: Path, capfd: Output
 def test_a_study_becomes_a_zip_file(
     archive: str, tmp_path: Path, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "_LONGEST_SHORT", 0)  # ZIP64, as for what is very large
+    monkeypatch.setattr(targets, "LONGEST_SHORT", 0)  # ZIP64, as for what is very large
     place = tmp_path / "study.ZIP"
     assert export(archive, "-k", f"StudyInstanceUID={STUDY}", "--to", str(place), *options) == 0
     with zipfile.ZipFile(place) as zipped:

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from isocenter.services.archive.export.service import Exporter
+from isocenter.services.archive.export.values import ExportedStudy
 from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
 from isocenter.services.composition.pages import error_page
@@ -34,7 +36,10 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.description.service import described
+from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.downloads import Downloads, DownloadSlots
 from isocenter.services.web.parts import ServerState, WebParts
+from isocenter.services.web.principal import caller_of
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.service import rest_routes
 from isocenter.services.web.sign_in import SignIn
@@ -47,6 +52,7 @@ NO_ROLES: Mapping[str, Permissions] = {}
 START = 1_700_000_000.0
 PASSCODE = "correct horse battery"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+MOST_DOWNLOAD = 4 << 20
 IDLE, MOST = 600.0, 3_000.0
 HTML = {"accept": "text/html"}
 
@@ -77,6 +83,8 @@ class Site:
         self.told: list[object] = []
         self.dicom: Server
         self._tokens = 0
+        self.exported: list[ExportedStudy] = []
+        self.slots = DownloadSlots(3, 2)
 
     async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
         data = {"name": name, "passcode": PASSCODE, **fields}
@@ -144,6 +152,14 @@ async def opened(
 
         rules = SessionRules(idle=IDLE, most=MOST)
         sessions = BrowserSessions(SessionKeeper(parts.stores.sessions, rules, now), **options)
+
+        async def record(studies: Sequence[ExportedStudy]) -> None:
+            sites[0].exported += studies
+
+        slots = DownloadSlots(3, 2)
+        downloads = Downloads(
+            Exporter(parts.archive, record=record), notices, slots, most_bytes=MOST_DOWNLOAD
+        )
         shown = WebParts(
             archive=parts.archive,
             title="ARCHIVE",
@@ -158,12 +174,17 @@ async def opened(
             queue=parts.stores.forwards,
             worklist=parts.stores.worklist,
             trail=folder / "audit",
+            downloads=downloads,
             notices=notices,
         )
         pages = Pages(shown)
         routes, rest = pages.routes(), rest_routes(shown)
         table, options_route = described(
-            (), version="1.2.3", statement=lambda routes: "", rest=rest, pages=routes
+            dicomweb_routes(parts.archive, notices, downloads=downloads, caller_of=caller_of),
+            version="1.2.3",
+            statement=lambda routes: "",
+            rest=rest,
+            pages=routes,
         )
         application = RoutedApplication(
             table,
@@ -186,6 +207,7 @@ async def opened(
             site.dicom = dicom
             site.routes = list(routes)
             site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]
+            site.slots = slots
             sites.append(site)
             async with site.client:
                 yield site

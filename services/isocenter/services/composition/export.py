@@ -40,7 +40,7 @@ async def open_exporter(settings: Settings, process_name: str) -> AsyncIterator[
         CodecPool(pool_limits_of(settings)) as pool,
     ):
         yield Exporter(
-            archive, pool=pool, record=_export_recorder(settings, archive.index, process_name)
+            archive, pool=pool, record=export_recorder(settings, archive.index, process_name)
         )
 
 
@@ -49,7 +49,7 @@ def _is_owner(data_dir: Path) -> bool:
     return not hasattr(os, "geteuid") or data_dir.stat().st_uid == os.geteuid()
 
 
-def _export_recorder(settings: Settings, index: Index, process_name: str) -> ExportRecorder:
+def export_recorder(settings: Settings, index: Index, process_name: str) -> ExportRecorder:
     """Records in the trail of the archive, before what was exported is to be seen.
 
     Should that fail, and the settings want the server to stop for it, nothing is exported.

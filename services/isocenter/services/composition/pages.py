@@ -17,6 +17,7 @@ from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.dicomweb.urls import ROOT
+from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.parts import Receiver, ServerState, WebParts
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.problems import problem
@@ -30,6 +31,7 @@ def web_parts(
     parts: ArchiveParts,
     notices: Notices,
     sign_in: SignIn,
+    downloads: Downloads,
     dicom: Listening,
     state: Callable[[], Awaitable[ServerState]],
     version: str,
@@ -60,6 +62,7 @@ def web_parts(
         worklist=parts.stores.worklist if settings.worklist.enabled else None,
         viewer=_viewer(settings),
         trail=audit_folder(settings) if is_trail_enabled(settings) else None,
+        downloads=downloads,
         notices=notices,
     )
 

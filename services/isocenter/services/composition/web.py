@@ -8,8 +8,10 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
+from isocenter.services.archive.export.service import Exporter
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.archive import ArchiveParts, trash_of
+from isocenter.services.composition.export import export_recorder
 from isocenter.services.composition.pages import error_page, web_parts
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow
@@ -43,6 +45,7 @@ from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
+from isocenter.services.web.downloads import Downloads, DownloadSlots
 from isocenter.services.web.parts import ServerState
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
@@ -87,12 +90,25 @@ def _context(tls: TlsContexts) -> ssl.SSLContext:
     return tls.web
 
 
+def downloads_of(settings: Settings, parts: ArchiveParts, notices: Notices) -> Downloads:
+    """What gives studies and series as ZIP files."""
+    web = settings.web
+    record = export_recorder(settings, parts.archive.index, "isocenter serve")
+    return Downloads(
+        Exporter(parts.archive, record=record),
+        notices,
+        DownloadSlots(web.max_downloads, web.max_downloads_per_caller),
+        most_bytes=web.max_download,
+    )
+
+
 def web_routes(
     settings: Settings,
     parts: ArchiveParts,
     notices: Notices,
     workflow: Workflow,
     *,
+    downloads: Downloads | None = None,
     transcoder: Transcoder | None = None,
     pool: CodecPool | None = None,
 ) -> Sequence[Route[Handler]]:
@@ -100,11 +116,13 @@ def web_routes(
 
     Args:
         workflow: that of the services over DIMSE.
+        downloads: None: made of the settings.
     """
     web = settings.web
     urls = PublicUrls(public_root=web.public_root)
+    downloads = downloads or downloads_of(settings, parts, notices)
     return [
-        *_studies(settings, parts, notices, urls, transcoder, pool),
+        *_studies(settings, parts, notices, urls, transcoder, pool, downloads),
         *_workflow(settings, parts.stores, notices, workflow, urls),
     ]
 
@@ -152,6 +170,7 @@ def _studies(
     urls: PublicUrls,
     transcoder: Transcoder | None,
     pool: CodecPool | None,
+    downloads: Downloads,
 ) -> Sequence[Route[Handler]]:
     web = settings.web
     return dicomweb_routes(
@@ -169,6 +188,7 @@ def _studies(
         book=parts.stores.metadata,
         trash=trash_of(settings, parts, "isocenter serve"),
         deletes=web.deletes,
+        downloads=downloads,
         caller_of=caller_of,
     )
 
@@ -201,7 +221,16 @@ def web_server(
         associations: those that last.
     """
     web = settings.web
-    routes = web_routes(settings, parts, notices, workflow, transcoder=transcoder, pool=pool)
+    downloads = downloads_of(settings, parts, notices)
+    routes = web_routes(
+        settings,
+        parts,
+        notices,
+        workflow,
+        downloads=downloads,
+        transcoder=transcoder,
+        pool=pool,
+    )
     urls = PublicUrls(public_root=web.public_root)
     origins = AllowedOrigins(frozenset(web.cors_origins))
     proxies = TrustedProxies(networks=web.trusted_proxies, header=web.forwarded_header.lower())
@@ -209,7 +238,9 @@ def web_server(
     keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
     browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
     sign_in = SignIn(access, browsers, notices)
-    shown = web_parts(settings, parts, notices, sign_in, dicom, state, version, associations)
+    shown = web_parts(
+        settings, parts, notices, sign_in, downloads, dicom, state, version, associations
+    )
     pages = Pages(shown) if web.pages else None
     table, options = described(
         routes,

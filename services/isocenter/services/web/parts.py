@@ -15,6 +15,7 @@ from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
@@ -61,6 +62,7 @@ class WebParts:
         worklist: None: there is none.
         viewer: the folder of a viewer that is installed; None: there is none.
         trail: the folder of the audit trail; None: there is none.
+        downloads: give ZIP files; None: there are none.
         notices: told that somebody reads it.
     """
 
@@ -79,4 +81,5 @@ class WebParts:
     worklist: Worklist | None = None
     viewer: Path | None = None
     trail: Path | None = None
+    downloads: Downloads | None = None
     notices: Notices = field(default_factory=Notices)

@@ -19,6 +19,7 @@ PUBLIC: Final = "public"
 NEEDS: Final[Mapping[str, Permissions]] = {
     "search": {Resource.METADATA: Action.READ},
     "read": {Resource.STUDY: Action.READ},
+    "export": {Resource.STUDY: Action.READ | Action.EXPORT},
     "write": {Resource.STUDY: Action.WRITE},
     "delete": {Resource.STUDY: Action.DELETE},
     "commit": {Resource.STUDY: Action.EXECUTE},
@@ -31,6 +32,7 @@ NEEDS: Final[Mapping[str, Permissions]] = {
 SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "search": frozenset({scopes.SEARCH}),
     "read": frozenset({scopes.READ}),
+    "export": frozenset({scopes.READ}),
     "write": frozenset({scopes.WRITE}),
     "delete": frozenset({scopes.ADMIN}),
     "commit": frozenset({scopes.WRITE}),

@@ -25,7 +25,8 @@ class RequestRecords:
 
     What a handler knows of it stands in `Request.told`: ``matches``, of a search, and
     ``information_model`` where that is not of studies; ``instances``, of a retrieval, each with its
-    `study_instance_uid`, `sop_instance_uid` and `sop_class_uid`.
+    `study_instance_uid`, `sop_instance_uid` and `sop_class_uid`; ``exported``: it was recorded as
+    an export, which is more.
     """
 
     def __init__(self, notices: Notices) -> None:
@@ -46,7 +47,7 @@ class RequestRecords:
             return
         if route.needs == "search":
             self._searched(request, answered)
-        elif route.needs == "read":
+        elif route.needs == "read" and not request.told.get("exported"):
             self._read(request, answered)
 
     def _searched(self, request: Request, answered: Answered) -> None:

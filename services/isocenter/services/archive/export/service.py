@@ -56,7 +56,7 @@ _HELD: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Converted:
+class Converted:
     """An object as it is exported.
 
     Attributes:
@@ -72,16 +72,16 @@ class _Converted:
     pieces: AsyncGenerator[Buffer, None]
 
 
-class _Names:
+class FileNames:
     """Names of files: folders of studies and series, files of instances, by their UIDs."""
 
-    def next(self, stored: StoredInstance, made: _Converted) -> PurePosixPath:
+    def next(self, stored: StoredInstance, made: Converted) -> PurePosixPath:
         """The name of the next file."""
         return PurePosixPath(
             stored.study_instance_uid, stored.series_instance_uid, f"{made.sop_instance_uid}.dcm"
         )
 
-    def watched(self, made: _Converted) -> AsyncGenerator[Buffer, None]:
+    def watched(self, made: Converted) -> AsyncGenerator[Buffer, None]:
         """The file, looked at on its way."""
         return made.pieces
 
@@ -89,7 +89,7 @@ class _Names:
         """The file is whole."""
 
 
-class _FileIds(_Names):
+class FileIdNames(FileNames):
     """File IDs by number, and records in a directory."""
 
     def __init__(self, directory: DirectoryBuilder) -> None:
@@ -99,7 +99,7 @@ class _FileIds(_Names):
         self._file_id: FileId = ()
         self._scan: RecordScan | None = None
 
-    def next(self, stored: StoredInstance, made: _Converted) -> PurePosixPath:
+    def next(self, stored: StoredInstance, made: Converted) -> PurePosixPath:
         study = (stored.study_instance_uid,)
         folder = self._folder(("DICOM",), study, "ST")
         folder = self._folder(folder, (*study, stored.series_instance_uid), "SE")
@@ -115,7 +115,7 @@ class _FileIds(_Names):
         self._count[folder] += 1
         return (*folder, numbered(letters, self._count[folder]))
 
-    async def watched(self, made: _Converted) -> AsyncGenerator[Buffer, None]:
+    async def watched(self, made: Converted) -> AsyncGenerator[Buffer, None]:
         self._scan = scan = RecordScan(made.transfer_syntax_uid)
         ahead = made.data_set_offset
         async with aclosing(made.pieces) as pieces:
@@ -151,6 +151,11 @@ class Exporter:
         self._pool = pool
         self._record = record
 
+    @property
+    def record(self) -> ExportRecorder:
+        """Has what is exported recorded in the audit trail."""
+        return self._record
+
     async def select(self, query: Query) -> Selection:
         """What is below all matches of *query*."""
         return await select(self._archive.index, query)
@@ -185,7 +190,7 @@ class Exporter:
             check_room, target.folder, selection.size, selection.instances
         )
         done = Exported()
-        names = _Names() if directory is None else _FileIds(directory)
+        names = FileNames() if directory is None else FileIdNames(directory)
         studies: list[ExportedStudy] = []
         for study in selection.studies:
             sop_classes: Counter[str] = Counter()
@@ -241,10 +246,10 @@ class Exporter:
         stored: StoredInstance,
         target: ExportTarget,
         options: ExportOptions,
-        names: _Names,
+        names: FileNames,
         done: Exported,
     ) -> None:
-        made = await self._converted(stored, options)
+        made = await self.converted(stored, options)
         if made.transfer_syntax_uid != stored.transfer_syntax_uid:
             # What it becomes may be many times longer than what was counted before.
             await trio.to_thread.run_sync(check_room, target.folder, made.size, 1)
@@ -262,7 +267,12 @@ class Exporter:
                 done.size += await trio.to_thread.run_sync(_copy, spooled, target, name, size)
         done.instances += 1
 
-    async def _converted(self, stored: StoredInstance, options: ExportOptions) -> _Converted:
+    async def converted(self, stored: StoredInstance, options: ExportOptions) -> Converted:
+        """An object as it is exported: its pieces are read when they are asked for.
+
+        Raises:
+            PixelError: it cannot be converted.
+        """
         item = stored_object(stored, self._archive.open)
         source = stored.transfer_syntax_uid
         wanted = options.transfer_syntax_uid or source
@@ -279,7 +289,7 @@ class Exporter:
         if wanted == source:
             offset = stored.data_set_offset
             uid = stored.sop_instance_uid
-            return _Converted(uid, source, stored.size, offset, _whole_file(item))
+            return Converted(uid, source, stored.size, offset, _whole_file(item))
         return _with_meta(item, item.parts(wanted), wanted, stored.size)
 
 
@@ -298,7 +308,7 @@ def _with_meta(
     parts: AsyncGenerator[tuple[Buffer, bool], None],
     syntax: str,
     size: int,
-) -> _Converted:
+) -> Converted:
     """A Part 10 file of a data set that is made now."""
     meta = write_file_meta(item.sop_class_uid, item.sop_instance_uid, syntax)
 
@@ -308,7 +318,7 @@ def _with_meta(
             async for part, _ in parts:
                 yield part
 
-    return _Converted(item.sop_instance_uid, syntax, size, len(meta), pieces())
+    return Converted(item.sop_instance_uid, syntax, size, len(meta), pieces())
 
 
 async def _write(

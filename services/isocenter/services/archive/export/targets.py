@@ -22,10 +22,10 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.system.private_files import sync_directory
 
 #: A file that may become longer has the longer header of ZIP64.
-_LONGEST_SHORT: Final = 1 << 30
+LONGEST_SHORT: Final = 1 << 30
 #: What a ZIP file, or a file system, keeps of each file beside its bytes and its name.
 _BESIDE_BYTES: Final = 256
-_FILE_MODE: Final = 0o644 << 16
+FILE_MODE: Final = 0o644 << 16
 
 
 class ExportError(IsocenterError):
@@ -168,8 +168,8 @@ class ZipTarget(ExportTarget):
     def begin(self, name: PurePosixPath, size: int) -> IO[bytes]:
         entry = zipfile.ZipInfo(str(name), localtime()[:6])
         entry.compress_type = self._zip.compression
-        entry.external_attr = _FILE_MODE
-        return self._zip.open(entry, "w", force_zip64=size > _LONGEST_SHORT)
+        entry.external_attr = FILE_MODE
+        return self._zip.open(entry, "w", force_zip64=size > LONGEST_SHORT)
 
     def commit(self) -> None:
         self._zip.close()

@@ -18,12 +18,16 @@ class ExportedStudy:
         sop_classes: how many objects of each.
         actor: who has them exported.
         place: where to: a URI, for the trail only.
+        access_point: the address of who has them exported; empty: this machine.
+        is_whole: whether all of them have left; a download may be cut.
     """
 
     study_instance_uid: str
     sop_classes: Mapping[str, int]
     actor: str
     place: str
+    access_point: str = ""
+    is_whole: bool = True
 
 
 #: Has it recorded before anybody sees what was exported; what it raises ends the export.

@@ -253,11 +253,13 @@ def instances_exported(
         user_id=exported.actor,
         is_requestor=True,
         role=codes.SOURCE,
-        access_point=here.machine,
+        access_point=exported.access_point or here.machine,
     )
     return AuditMessage(
         event=EventId.EXPORT,
         action=Action.READ,
+        outcome=Outcome.SUCCESS if exported.is_whole else Outcome.MINOR_FAILURE,
+        description="" if exported.is_whole else "cut before all of it had left",
         participants=(person, here.participant(codes.SOURCE), media),
         objects=(
             study_object(exported.study_instance_uid, exported.sop_classes),

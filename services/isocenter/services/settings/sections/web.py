@@ -133,6 +133,17 @@ class WebSettings:
     max_results: int = setting(
         10_000, COUNT, "matches of any answer to a search; a Warning tells of more"
     )
+    max_downloads: int = setting(
+        8, COUNT, "downloads as a ZIP file under way at once; over it, status 503"
+    )
+    max_downloads_per_caller: int = setting(
+        2, COUNT, "downloads of one user, certificate or token at once; over it, status 429"
+    )
+    max_download: int = setting(
+        100 << 30,
+        kinds.Integer(1 << 20, 1 << 60, "bytes"),
+        "bytes of the objects of one download; over it, status 413",
+    )
     max_objects_searched: int = setting(
         1_000,
         COUNT,

@@ -32,6 +32,7 @@ from isocenter.services.web.dicomweb.search.parameters import SEARCH_PARAMETERS
 from isocenter.services.web.dicomweb.search.qido_rs import Search, SearchLimits
 from isocenter.services.web.dicomweb.store.stow_rs import Store
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
+from isocenter.services.web.downloads import ZIP, Downloads
 from isocenter.services.web.principal import caller_name
 
 _STUDY: Final = "/studies/{study}"
@@ -139,6 +140,7 @@ def dicomweb_routes(
     book: MetadataBook | None = None,
     trash: Trash | None = None,
     deletes: bool = False,
+    downloads: Downloads | None = None,
     caller_of: Callable[[Request], Caller],
 ) -> Sequence[Route[Handler]]:
     """The routes of DICOMweb, below `ROOT`.
@@ -148,11 +150,12 @@ def dicomweb_routes(
         book: what was made of objects beforehand; None: each is looked at.
         trash: tells what was deleted, and deletes; None: there is none.
         deletes: DELETE is offered.
+        downloads: give ZIP files; None: there are none.
         caller_of: who a request is from, for notices.
     """
     urls = urls or PublicUrls()
     search = Search(archive, urls, search_limits, notices, book)
-    retrieve = Retrieve(archive, urls, transcoder)
+    retrieve = Retrieve(archive, urls, transcoder, downloads)
     metadata = Metadata(archive, urls, book)
     frames = Frames(archive, urls, pool, book)
     bulk = BulkData(archive, frames)
@@ -196,6 +199,7 @@ def dicomweb_routes(
                 name=f"SearchFor{name}", service=_SEARCHES, answers=_SEARCHED,
             )
         )  # fmt: skip
+    objects = (MULTIPART, DICOM) if downloads is None else (MULTIPART, DICOM, ZIP)
     for path, name, what in (
         (_STUDY, "Study", "a study"),
         (_SERIES, "Series", "a series"),
@@ -203,7 +207,7 @@ def dicomweb_routes(
     ):
         found += [
             get(
-                path, retrieve, f"Retrieve {what}.", "read", (MULTIPART, DICOM),
+                path, retrieve, f"Retrieve {what}.", "read", objects,
                 name=f"Retrieve{name}", answers=_RETRIEVED,
             ),
             get(

@@ -9,6 +9,7 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.dicomweb.urls import ROOT
+from isocenter.services.web.downloads import DOWNLOAD_PARAMETERS, DOWNLOADED, ZIP
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
 from isocenter.services.web.sign_in import sign_in_path
@@ -94,12 +95,14 @@ class Pages:
     def _of_studies(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
         catalogue = Catalogue(parts.archive.index)
-        listed = StudyList(catalogue, layout, parts.receiver)
+        downloads = parts.downloads
+        listed = StudyList(catalogue, layout, parts.receiver, can_download=downloads is not None)
         shown = StudyPages(
             parts.archive,
             catalogue,
             layout,
             can_delete=parts.trash is not None,
+            can_download=downloads is not None,
             viewer="" if parts.viewer is None else PATH,
         )
         yield page("/", None, partial(self._first, listed.page), "The list of studies.")
@@ -114,6 +117,17 @@ class Pages:
         yield page(_STUDY, "search", shown.study, "One study and its series.")
         yield page(_SERIES, "read", shown.series, "One series and its images.")
         yield page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
+        if downloads is not None:
+            yield Route(
+                method="GET",
+                path="/download",
+                handler=downloads,
+                text="Studies, or series of one, as a ZIP file.",
+                needs="export",
+                parameters=DOWNLOAD_PARAMETERS,
+                produces=(ZIP,),
+                answers=DOWNLOADED,
+            )
         yield page("/upload", "write", self._upload, "Upload of files and folders.")
 
     def _of_trash(self) -> Iterator[Route[Handler]]:

@@ -33,7 +33,15 @@ class StudyList:
         receiver: None: no port takes DICOM in the clear.
     """
 
-    def __init__(self, catalogue: Catalogue, layout: Layout, receiver: Receiver | None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        layout: Layout,
+        receiver: Receiver | None,
+        *,
+        can_download: bool = False,
+    ) -> None:
+        self._can_download = can_download
         self._catalogue = catalogue
         self._layout = layout
         self._receiver = receiver
@@ -65,6 +73,7 @@ class StudyList:
             first_row=(asked.page - 1) * _ROWS + 1,
             presets=asked.presets(datetime.now().astimezone().date()),
             receiver=self._receiver,
+            can_download=self._can_download,
         )
 
     async def table(self, request: Request) -> Response:

@@ -34,10 +34,12 @@ class StudyPages:
         layout: Layout,
         *,
         can_delete: bool,
+        can_download: bool = False,
         viewer: str,
     ) -> None:
         self._viewer = viewer
         self._can_delete = can_delete
+        self._can_download = can_download
         self._archive = archive
         self._catalogue = catalogue
         self._layout = layout
@@ -56,6 +58,7 @@ class StudyPages:
             web=instance_url(ROOT, study_uid),
             without_picture=_WITHOUT_PICTURE,
             can_delete=self._can_delete,
+            can_download=self._can_download,
             viewer=self._viewer,
             is_cut=len(series) == MOST_ROWS,
         )
@@ -76,6 +79,7 @@ class StudyPages:
             instances=instances,
             at=at,
             web=instance_url(ROOT, study_uid, series_uid),
+            can_download=self._can_download,
             images=orjson.dumps([_image(row) for row in instances]).decode(),
             has_pictures=series["Modality"] not in _WITHOUT_PICTURE,
             is_cut=len(instances) == MOST_ROWS,

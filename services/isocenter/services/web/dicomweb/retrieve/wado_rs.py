@@ -39,15 +39,17 @@ from isocenter.services.web.dicomweb.representations import (
     not_acceptable,
     wanted_of,
 )
-from isocenter.services.web.dicomweb.resources import instances_of
+from isocenter.services.web.dicomweb.resources import instances_of, query_of
 from isocenter.services.web.dicomweb.retrieve.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
+from isocenter.services.web.downloads import ZIP, Downloads
 
 _FRAMED: Final = Offer(media_type=DICOM, is_multipart=True)
 _ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
 #: Web services do not use them (PS3.18 8.7.3): sent as Explicit VR Little Endian.
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
 _PIECE: Final = 1 << 20
+_ZIP: Final = Offer(media_type=ZIP, is_multipart=False)
 OpenStored = Callable[[StoredInstance], Awaitable[ObjectReader]]
 
 
@@ -79,17 +81,26 @@ class Retrieve:
     Args:
         transcoder: makes what is asked for in another transfer syntax; None: nothing compressed
             is made or taken apart.
+        downloads: give ZIP files; None: there are none.
     """
 
     def __init__(
-        self, archive: Archive, urls: PublicUrls, transcoder: Transcoder | None = None
+        self,
+        archive: Archive,
+        urls: PublicUrls,
+        transcoder: Transcoder | None = None,
+        downloads: Downloads | None = None,
     ) -> None:
+        self._downloads = downloads
         self._archive = archive
         self._urls = urls
         self._transcoder = transcoder
 
     async def __call__(self, request: Request) -> Response:
         """The handler of a study, a series and an instance."""
+        if self._downloads is not None and _wants_zip(request):
+            uid = [*request.arguments.values()][-1]
+            return await self._downloads.respond(request, query_of(request), name=uid)
         named = await instances_of(self._archive.index, request)
         instances = await still_there(self._archive, named)
         request.told["instances"] = instances
@@ -248,3 +259,13 @@ class Retrieve:
                     yield bytes(piece)
 
             yield await stack.enter_async_context(aclosing(anew()))
+
+
+def _wants_zip(request: Request) -> bool:
+    """Whether a ZIP file (PS3.18 8.6.1.3) is what is wanted most of all that there is.  In it is
+    what is stored; another transfer syntax is not made for it."""
+    for wanted in wanted_of(request):
+        offer = matching(wanted, (_FRAMED, _ALONE, _ZIP))
+        if offer is not None:
+            return offer is _ZIP and wanted.transfer_syntax in (None, STORED)
+    return False
