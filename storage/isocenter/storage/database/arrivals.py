@@ -1,4 +1,4 @@
-"""Arriving objects that the index does not take up: what is quarantined, what was rejected.
+"""Gate of arriving objects: what is quarantined, or was rejected, stays outside.
 
 Decided in the transaction that adds objects, so that nothing of them is ever found.
 """
