@@ -34,6 +34,7 @@ WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in
 #: What stands in the paths of pages.
 PLACES = {
     "study": STUDY, "series": "1.2", "instance": "1.2", "deletion": "0", "association": "0",
+    "quarantine": "0", "number": "0",
 }  # fmt: skip
 NOBODY = replace(ALICE, name="a-nobody", roles=())
 
@@ -93,6 +94,48 @@ async def test_what_is_not_there_is_not_deleted(site: Site) -> None:
     cookie = await site.cookie("a-radiologist")
     assert (await post(site, cookie, "/studies/1.2.99/delete", reason="x")).status_code == 404
     assert (await post(site, cookie, "/trash/00000000/restore")).status_code == 404
+
+
+# -- Quarantine ----------------------------------------------------------------------------
+
+
+async def test_a_study_is_quarantined_looked_at_and_released(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    path = f"/studies/{STUDY}/quarantine"
+    assert path in await text_of(site, cookie, f"/studies/{STUDY}")
+    assert "3 instances" in await text_of(site, cookie, path)
+    assert (await post(site, cookie, path, reason="")).status_code == 400
+    answer = await post(site, cookie, path, reason="whose <one>?")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/quarantine")
+    assert await instances(site) == 0
+    assert "whose &lt;one&gt;?" not in await text_of(site, cookie, "/trash")
+    listed = await text_of(site, cookie, "/quarantine")
+    assert "whose &lt;one&gt;?" in listed
+    assert "a-radiologist" in listed
+    (address,) = re.findall(r'href="(/quarantine/[0-9a-f]+)"', listed)
+    shown = await text_of(site, cookie, address)
+    assert uid(1) in shown
+    objects = re.findall(rf'href="({address}/objects/[0-9]+)"', shown)
+    assert len(objects) == 3
+    assert "Bäcker" in await text_of(site, cookie, objects[0])
+    assert (await site.client.get(f"{address}/objects/999", headers=cookie)).status_code == 404
+    assert (await post(site, cookie, f"{address}/release")).status_code == 303
+    assert await instances(site) == 3
+    assert (await post(site, cookie, f"{address}/release")).status_code == 404
+    assert (await site.client.get(address, headers=cookie)).status_code == 404
+
+
+async def test_what_is_quarantined_is_deleted_into_the_trash(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    await post(site, cookie, f"/studies/{STUDY}/quarantine", reason="whose?")
+    listed = await text_of(site, cookie, "/quarantine")
+    (address,) = re.findall(r'href="(/quarantine/[0-9a-f]+)"', listed)
+    assert (await post(site, cookie, f"{address}/delete", reason=" ")).status_code == 400
+    answer = await post(site, cookie, f"{address}/delete", reason="a test scan")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/trash")
+    assert "a test scan" in await text_of(site, cookie, "/trash")
+    assert "whose?" not in await text_of(site, cookie, "/quarantine")
+    assert (await post(site, cookie, f"{address}/delete", reason="again")).status_code == 404
 
 
 # -- Devices ------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -12,11 +12,11 @@ import trio
 from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.metadata.header import Header, read_header
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.data_dictionary import name_for_tag
 from isocenter.services.dicom.json_writer import json_of
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.net.http.messages import HttpError
 
@@ -44,14 +44,19 @@ class AttributeRow:
     bulk: str = ""
 
 
-async def attribute_rows(archive: Archive, stored: StoredInstance) -> list[AttributeRow]:
+async def attribute_rows(
+    opened: Callable[[], Awaitable[ObjectReader]], stored: StoredInstance
+) -> list[AttributeRow]:
     """The rows of an instance, as many as a page holds.
+
+    Args:
+        opened: opens its file, wherever that lies.
 
     Raises:
         HttpError: it is gone (410), or cannot be read (406).
     """
     try:
-        async with await archive.open(stored) as reader:
+        async with await opened() as reader:
             encoding = encoding_of(stored.transfer_syntax_uid)
             header = await read_header(reader, stored.data_set_offset, encoding)
     except KeyError:

@@ -21,6 +21,7 @@ from isocenter.services.web.ui.device_pages import DevicePages
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.navigation import Group, Section
 from isocenter.services.web.ui.page_routes import action, page
+from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
@@ -80,6 +81,7 @@ class Pages:
         yield of(Group.STUDIES, "/upload", "Upload", "write")
         if parts.trash is not None:
             yield of(Group.STUDIES, "/trash", "Trash", "delete")
+            yield of(Group.STUDIES, "/quarantine", "Quarantine", "delete")
         if parts.worklist is not None:
             yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
         if parts.queue is not None:
@@ -145,6 +147,12 @@ class Pages:
         yield action(path, "delete", pages.delete, "Delete a study.")
         yield page("/trash", "delete", pages.list, "What was deleted.")
         yield action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
+        yield from QuarantinePages(
+            trash,
+            Catalogue(self._parts.archive.index),
+            self.layout,
+            name_of=lambda request: caller_name(caller_of(request)),
+        ).routes()
 
     def _of_devices(self) -> Iterator[Route[Handler]]:
         changes, rejected = self._parts.changes, self._parts.rejected

@@ -106,7 +106,7 @@ class StudyPages:
             stored=stored,
             sop_class=name_of(stored.sop_class_uid),
             transfer_syntax=name_of(stored.transfer_syntax_uid),
-            rows=await attribute_rows(self._archive, stored),
+            rows=await attribute_rows(lambda: self._archive.open(stored), stored),
             web=instance_url(ROOT, study_uid, series_uid, uid),
         )
 
