@@ -41,6 +41,7 @@ from isocenter.services.web.downloads import Downloads, DownloadSlots
 from isocenter.services.web.parts import ServerState, WebParts
 from isocenter.services.web.principal import caller_of
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
+from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.service import rest_routes
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
@@ -84,7 +85,8 @@ class Site:
         self.dicom: Server
         self._tokens = 0
         self.exported: list[ExportedStudy] = []
-        self.slots = DownloadSlots(3, 2)
+        self.slots: DownloadSlots
+        self.streams: EventStreams
 
     async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
         data = {"name": name, "passcode": PASSCODE, **fields}
@@ -156,6 +158,16 @@ async def opened(
         async def record(studies: Sequence[ExportedStudy]) -> None:
             sites[0].exported += studies
 
+        authorize = WebAccess(
+            access, notices, ApiTokenVerifier(parts.stores.tokens, now), sessions=sessions
+        )
+        # Routes are asked by the dozen: a stream ends at once, unless a test lets it last.
+        streams = EventStreams(
+            parts.stores.event_log,
+            is_allowed_still=authorize.is_allowed_still,
+            most=3,
+            most_seconds=0,
+        )
         slots = DownloadSlots(3, 2)
         downloads = Downloads(
             Exporter(parts.archive, record=record), notices, slots, most_bytes=MOST_DOWNLOAD
@@ -175,6 +187,7 @@ async def opened(
             worklist=parts.stores.worklist,
             trail=folder / "audit",
             downloads=downloads,
+            streams=streams,
             notices=notices,
         )
         pages = Pages(shown)
@@ -188,9 +201,7 @@ async def opened(
         )
         application = RoutedApplication(
             table,
-            authorize=WebAccess(
-                access, notices, ApiTokenVerifier(parts.stores.tokens, now), sessions=sessions
-            ),
+            authorize=authorize,
             options=options_route,
             error_page=partial(error_page, pages),
         )
@@ -208,6 +219,7 @@ async def opened(
             site.routes = list(routes)
             site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]
             site.slots = slots
+            site.streams = streams
             sites.append(site)
             async with site.client:
                 yield site

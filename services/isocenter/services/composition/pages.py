@@ -20,6 +20,7 @@ from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.parts import Receiver, ServerState, WebParts
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
+from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.problems import problem
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
@@ -32,6 +33,7 @@ def web_parts(
     notices: Notices,
     sign_in: SignIn,
     downloads: Downloads,
+    streams: EventStreams,
     dicom: Listening,
     state: Callable[[], Awaitable[ServerState]],
     version: str,
@@ -63,6 +65,7 @@ def web_parts(
         viewer=_viewer(settings),
         trail=audit_folder(settings) if is_trail_enabled(settings) else None,
         downloads=downloads,
+        streams=streams,
         notices=notices,
     )
 

@@ -49,6 +49,7 @@ from isocenter.services.web.downloads import Downloads, DownloadSlots
 from isocenter.services.web.parts import ServerState
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
+from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.service import rest_routes
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.ui.service import Pages
@@ -238,8 +239,21 @@ def web_server(
     keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
     browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
     sign_in = SignIn(access, browsers, notices)
+    authorize = WebAccess(
+        access,
+        notices,
+        ApiTokenVerifier(tokens),
+        origins=origins,
+        own_origin=own_origin,
+        sessions=browsers,
+    )
+    streams = EventStreams(
+        parts.stores.event_log if settings.events.enabled else None,
+        is_allowed_still=authorize.is_allowed_still,
+        most=web.max_event_streams,
+    )
     shown = web_parts(
-        settings, parts, notices, sign_in, downloads, dicom, state, version, associations
+        settings, parts, notices, sign_in, downloads, streams, dicom, state, version, associations
     )
     pages = Pages(shown) if web.pages else None
     table, options = described(
@@ -254,14 +268,6 @@ def web_server(
     def on_limit(limit: str) -> None:
         notices.publish(HttpLimitReached(limit))
 
-    authorize = WebAccess(
-        access,
-        notices,
-        ApiTokenVerifier(tokens),
-        origins=origins,
-        own_origin=own_origin,
-        sessions=browsers,
-    )
     limiter = RequestLimiter(
         RequestLimits(at_once=web.max_requests_per_caller, per_second=web.max_request_rate),
         on_limit,
@@ -287,4 +293,4 @@ def web_server(
         send_seconds=web.send_timeout,
         grace_seconds=settings.deadlines.shutdown,
     )
-    return HttpServer(application, limits, proxies=proxies, notices=notices)
+    return HttpServer(application, limits, proxies=proxies, notices=notices, on_stop=streams.end)

@@ -129,12 +129,12 @@ class WebAccess:
             _CHALLENGE,
         )
 
-    async def _by_session(self, request: Request) -> Principal | None:
+    async def _by_session(self, request: Request, *, is_use: bool = True) -> Principal | None:
         """None: the request belongs to no session, or to one that has ended."""
         if self._sessions is None:
             return None
         try:
-            session = await self._sessions.find(request)
+            session = await self._sessions.find(request, is_use=is_use)
         except StorageError as error:
             log.error("a session cannot be looked up: %s", error)
             raise _unavailable() from error
@@ -305,9 +305,9 @@ class WebAccess:
         return not principal.user or (user is not None and user.active)
 
     async def _lasts(self, request: Request) -> bool:
-        """Whether the session of a request has not ended."""
+        """Whether the session of a request has not ended; to ask that is no use of it."""
         try:
-            return await self._by_session(request) is not None
+            return await self._by_session(request, is_use=False) is not None
         except HttpError:
             return True  # it is asked again in a moment
 

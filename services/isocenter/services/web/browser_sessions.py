@@ -52,14 +52,19 @@ class BrowserSessions:
         if is_unsafe or (is_known and says_nothing and request.method not in ("GET", "HEAD")):
             raise HttpError(403, "OTHER_ORIGIN", _OTHER_ORIGIN)
 
-    async def find(self, request: Request) -> Session | None:
+    async def find(self, request: Request, *, is_use: bool = True) -> Session | None:
         """The session that a request belongs to; None: it has none, or that has ended.
+
+        Args:
+            is_use: as of `SessionKeeper.find`.
 
         Raises:
             StorageError: it cannot be looked up.
         """
         secret = _secret(request)
-        return await self.keeper.find(secret) if secret and self.is_secure(request) else None
+        if not secret or not self.is_secure(request):
+            return None
+        return await self.keeper.find(secret, is_use=is_use)
 
 
 def session_cookie(secret: str, seconds: int) -> tuple[str, str]:

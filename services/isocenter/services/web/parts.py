@@ -16,6 +16,7 @@ from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.web.downloads import Downloads
+from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
@@ -63,6 +64,7 @@ class WebParts:
         viewer: the folder of a viewer that is installed; None: there is none.
         trail: the folder of the audit trail; None: there is none.
         downloads: give ZIP files; None: there are none.
+        streams: of events; None: there are none.
         notices: told that somebody reads it.
     """
 
@@ -82,4 +84,5 @@ class WebParts:
     viewer: Path | None = None
     trail: Path | None = None
     downloads: Downloads | None = None
+    streams: EventStreams | None = None
     notices: Notices = field(default_factory=Notices)

@@ -61,6 +61,7 @@ class HttpServer:
         application: ASGI 3; see `exchange` and `connection_scope` for what it gets beside.
         proxies: for whom the bound of one address does not hold: many callers stand behind them.
         notices: told which bound of the limits was reached, and whose certificate was revoked.
+        on_stop: called when it takes no more; what would go on for ever is to end then.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class HttpServer:
         *,
         proxies: TrustedProxies = NO_PROXIES,
         notices: Notices | None = None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_stop = on_stop
         self._notices = Notices() if notices is None else notices
         self._revoked_in: Callable[[Sequence[bytes]], str] = lambda chain: ""
         self._application = application
@@ -150,6 +153,7 @@ class HttpServer:
             raise alone(group) from None
 
     async def _drain(self) -> None:
+        self._on_stop()
         with trio.move_on_after(self.limits.grace_seconds):
             async with trio.open_nursery() as nursery:
                 for place in self._places:

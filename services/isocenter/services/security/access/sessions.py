@@ -89,8 +89,11 @@ class SessionKeeper:
         )
         return secret if await self._sessions.add(session) else None
 
-    async def find(self, secret: str) -> Session | None:
+    async def find(self, secret: str, *, is_use: bool = True) -> Session | None:
         """The session of a cookie; None: there is none that has not ended.
+
+        Args:
+            is_use: somebody asks for something, which keeps the session from ending.
 
         Raises:
             StorageError: it cannot be looked up.
@@ -104,7 +107,7 @@ class SessionKeeper:
             return None
         if now >= min(session.expires_at, session.last_used_at + self.rules.idle):
             return None
-        if now - session.last_used_at >= _USE_SECONDS:
+        if is_use and now - session.last_used_at >= _USE_SECONDS:
             try:
                 await self._sessions.note_use(session.session_id, now)
             except IsocenterError as error:

@@ -133,6 +133,9 @@ class WebSettings:
     max_results: int = setting(
         10_000, COUNT, "matches of any answer to a search; a Warning tells of more"
     )
+    max_event_streams: int = setting(
+        100, COUNT, "streams of events (/api/v1/events) at once; over it, status 503"
+    )
     max_downloads: int = setting(
         8, COUNT, "downloads as a ZIP file under way at once; over it, status 503"
     )

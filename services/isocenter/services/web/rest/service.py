@@ -14,4 +14,5 @@ def rest_routes(parts: WebParts) -> Sequence[Route[Handler]]:
     """All of the API that these parts make possible, one line for each subject."""
     return [
         *SystemApi(parts.version, parts.state).routes(),
+        *(parts.streams.routes() if parts.streams is not None else ()),
     ]

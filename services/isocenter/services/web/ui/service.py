@@ -98,7 +98,13 @@ class Pages:
         parts, layout = self._parts, self.layout
         catalogue = Catalogue(parts.archive.index)
         downloads = parts.downloads
-        listed = StudyList(catalogue, layout, parts.receiver, can_download=downloads is not None)
+        listed = StudyList(
+            catalogue,
+            layout,
+            parts.receiver,
+            can_download=downloads is not None,
+            tells_arrivals=parts.streams is not None,
+        )
         shown = StudyPages(
             parts.archive,
             catalogue,

@@ -31,6 +31,8 @@ class StudyList:
 
     Args:
         receiver: None: no port takes DICOM in the clear.
+        can_download: studies can be chosen for a ZIP file.
+        tells_arrivals: there are streams of events, of which the page hears.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class StudyList:
         receiver: Receiver | None,
         *,
         can_download: bool = False,
+        tells_arrivals: bool = False,
     ) -> None:
+        self._tells_arrivals = tells_arrivals
         self._can_download = can_download
         self._catalogue = catalogue
         self._layout = layout
@@ -74,6 +78,7 @@ class StudyList:
             presets=asked.presets(datetime.now().astimezone().date()),
             receiver=self._receiver,
             can_download=self._can_download,
+            tells_arrivals=self._tells_arrivals and asked.page == 1,
         )
 
     async def table(self, request: Request) -> Response:
