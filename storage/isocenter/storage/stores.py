@@ -22,6 +22,7 @@ from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.ports import ReportQueue
 from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.viewing.ports import Marks, RecentStudies, ViewerStates
 from isocenter.services.workflow.compression.ports import CompressionQueue
 from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
@@ -54,6 +55,12 @@ from isocenter.storage.database.sqlite.index_copies import (
 )
 from isocenter.storage.database.sqlite.schema import NewerIndexError
 from isocenter.storage.database.trash import DatabaseTrash
+from isocenter.storage.database.viewing.marks import DatabaseMarks, forget_marks
+from isocenter.storage.database.viewing.viewer_states import (
+    DatabaseRecentStudies,
+    DatabaseViewerStates,
+    forget_studies_seen,
+)
 from isocenter.storage.database.worklist import DatabaseWorklist, FollowSteps
 
 __all__ = [
@@ -85,6 +92,9 @@ class Stores:
     metadata: MetadataBook
     tokens: ApiTokens
     sessions: Sessions
+    marks: Marks
+    viewer_states: ViewerStates
+    recent_studies: RecentStudies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +198,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
             database,
             on_delete=on_delete,
             on_arrival=[] if events is None else [events.stored],
+            on_forget=[forget_marks, forget_studies_seen],
             tells=events is not None,
             now=now,
         ),
@@ -212,4 +223,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         metadata=metadata,
         tokens=DatabaseApiTokens(database),
         sessions=DatabaseSessions(database),
+        marks=DatabaseMarks(database),
+        viewer_states=DatabaseViewerStates(database),
+        recent_studies=DatabaseRecentStudies(database),
     )

@@ -16,7 +16,7 @@ def named_rows(cursor: Cursor) -> Iterator[dict[str, Any]]:
     return (dict(zip(names, row, strict=True)) for row in cursor)
 
 
-def rows_as(kind: Callable[..., T], cursor: Cursor, **read: Callable[[Any], object]) -> list[T]:
+def rows_as(kind: Callable[..., T], cursor: Cursor, /, **read: Callable[[Any], object]) -> list[T]:
     """Each row as a *kind*, whose fields are called as the columns are.
 
     Args:

@@ -57,6 +57,8 @@ _INSERT_DELETION: Final = """
     VALUES (?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT (deletion_id) DO NOTHING
 """
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
+#: Called with the SOP and Study Instance UIDs of objects.
+ForgetHook = Callable[[Connection, Sequence[str], Sequence[str]], None]
 _GIVEN_UP: Final = "it was deleted before it was sent"
 #: What was quarantined when it came: whoever is told of what comes was not told of it.
 _NEVER_TOLD: Final = (
@@ -71,6 +73,8 @@ class DatabaseTrash:
     Args:
         on_delete: called in the transactions that delete, with what they have deleted.
         on_arrival: called in those that release what came into quarantine, as when it is added.
+        on_forget: called in the transactions that end records of objects, which are back or gone
+            for good.
         tells: whether what is restored is an event, too.
         now: seconds since 1970.
     """
@@ -81,12 +85,14 @@ class DatabaseTrash:
         *,
         on_delete: Sequence[DeleteHook] = (),
         on_arrival: Sequence[AddHook] = (),
+        on_forget: Sequence[ForgetHook] = (),
         tells: bool = True,
         now: Callable[[], float] = time,
     ) -> None:
         self._database = database
         self._on_delete = on_delete
         self._on_arrival = on_arrival
+        self._on_forget = on_forget
         self._tells = tells
         self._now = now
 
@@ -163,7 +169,7 @@ class DatabaseTrash:
 
     async def forget(self, numbers: Sequence[int]) -> Sequence[str]:
         """See `TrashBook.forget`."""
-        return await self._database.write(_forget, numbers)
+        return await self._database.write(_forget, numbers, self._on_forget)
 
     async def adopt(self, deletion: DeletionRecord, records: Sequence[InstanceRecord]) -> int:
         """See `TrashBook.adopt`."""
@@ -425,13 +431,19 @@ def _returned(connection: Connection, numbers: Sequence[int], tells: bool, now: 
         insert_events(connection, events_of_return(studies), now)
 
 
-def _forget(connection: Connection, numbers: Sequence[int]) -> list[str]:
+def _forget(
+    connection: Connection, numbers: Sequence[int], on_forget: Sequence[ForgetHook]
+) -> list[str]:
     touched: set[str] = set()
     for some in _some(numbers):
         rows = connection.execute(
-            f"DELETE FROM trash WHERE trash_pk IN ({_marks(some)}) RETURNING deletion_id", some
+            f"DELETE FROM trash WHERE trash_pk IN ({_marks(some)}) "
+            "RETURNING deletion_id, sop_instance_uid, study_instance_uid",
+            some,
         ).fetchall()
         touched.update(row[0] for row in rows)
+        for hook in on_forget:
+            hook(connection, [row[1] for row in rows], sorted({row[2] for row in rows}))
     left = _selected(
         connection, "SELECT deletion_id FROM trash WHERE deletion_id IN", sorted(touched)
     )

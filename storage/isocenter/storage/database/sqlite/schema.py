@@ -44,6 +44,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v12_pages,
     v13_metadata,
     v14_web_sessions,
+    v15_viewing,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -65,6 +66,7 @@ MIGRATIONS: Final = (
     v12_pages.MIGRATION,
     v13_metadata.MIGRATION,
     v14_web_sessions.MIGRATION,
+    v15_viewing.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

@@ -1,0 +1,1 @@
+"""Support of viewers: what images say, and marks of people on them."""

@@ -1,0 +1,1 @@
+"""Marks on images, states of viewers, and studies seen, in the database."""
