@@ -50,8 +50,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing:
         message = (
             f"needs {', '.join(missing)} on the PATH "
-            "(Debian: apt-get install dcmtk libgdcm-tools nodejs npm openjph-tools orthanc "
-            "orthanc-dicomweb socat strace systemd util-linux)"
+            "(Debian: apt-get install dcmtk dicom3tools libgdcm-tools nodejs npm openjph-tools "
+            "orthanc orthanc-dicomweb socat strace systemd util-linux)"
         )
         pytest.skip(message)
 
