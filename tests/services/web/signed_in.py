@@ -30,6 +30,8 @@ from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
+from isocenter.services.security.access.token_changes import TokenChanges
+from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.access.user_identity import IdentityRules
 from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
@@ -147,13 +149,16 @@ async def opened(
     notices, told = heard()
     settings = Settings(storage=StorageSettings(data_dir=folder / "data", durability="relaxed"))
     async with open_archive_parts(settings) as parts, serving(notices=notices) as dicom:
+        told.clear()
         sites: list[Site] = []
 
         def now() -> float:
             return sites[0].now
 
         rules = SessionRules(idle=IDLE, most=MOST)
-        sessions = BrowserSessions(SessionKeeper(parts.stores.sessions, rules, now), **options)
+        keeper = SessionKeeper(parts.stores.sessions, rules, now)
+        sessions = BrowserSessions(keeper, **options)
+        changes = UserChanges(PolicyFile(folder), keeper, notices)
 
         async def record(studies: Sequence[ExportedStudy]) -> None:
             sites[0].exported += studies
@@ -183,6 +188,9 @@ async def opened(
             trash=trash_of(settings, parts, "test"),
             changes=PolicyChanges(PolicyFile(folder), notices),
             rejected=RejectedFile(folder),
+            users=changes,
+            tokens=TokenChanges(parts.stores.tokens, changes.policy, notices, now),
+            sessions=keeper,
             queue=parts.stores.forwards,
             worklist=parts.stores.worklist,
             trail=folder / "audit",

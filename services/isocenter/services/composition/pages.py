@@ -15,6 +15,9 @@ from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.security.access.sessions import SessionKeeper
+from isocenter.services.security.access.token_changes import TokenChanges
+from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.downloads import Downloads
@@ -38,6 +41,7 @@ def web_parts(
     state: Callable[[], Awaitable[ServerState]],
     version: str,
     associations: LiveAssociations,
+    sessions: SessionKeeper,
 ) -> WebParts:
     """What pages and the API show and change.
 
@@ -46,8 +50,10 @@ def web_parts(
         state: how the server is.
         version: of this program.
         associations: those that last.
+        sessions: of browsers.
     """
     folder = access_folder(settings)
+    users = None if folder is None else UserChanges(PolicyFile(folder), sessions, notices)
     return WebParts(
         archive=parts.archive,
         title=settings.server.ae_title,
@@ -60,6 +66,9 @@ def web_parts(
         trash=trash_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
         rejected=None if folder is None else RejectedFile(folder),
+        users=users,
+        tokens=None if users is None else TokenChanges(parts.stores.tokens, users.policy, notices),
+        sessions=sessions,
         queue=parts.stores.forwards,
         worklist=parts.stores.worklist if settings.worklist.enabled else None,
         viewer=_viewer(settings),

@@ -253,7 +253,17 @@ def web_server(
         most=web.max_event_streams,
     )
     shown = web_parts(
-        settings, parts, notices, sign_in, downloads, streams, dicom, state, version, associations
+        settings,
+        parts,
+        notices,
+        sign_in,
+        downloads,
+        streams,
+        dicom,
+        state,
+        version,
+        associations,
+        keeper,
     )
     pages = Pages(shown) if web.pages else None
     table, options = described(

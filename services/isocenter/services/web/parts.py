@@ -14,6 +14,9 @@ from isocenter.services.association.server import LiveAssociations
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
+from isocenter.services.security.access.sessions import SessionKeeper
+from isocenter.services.security.access.token_changes import TokenChanges
+from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.rest.event_stream import EventStreams
@@ -59,6 +62,7 @@ class WebParts:
         workers: processes of the server, each with associations of its own.
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
+        users, tokens, sessions: who may sign in, and has; None: there is no policy.
         queue: what rules send on; None: they send nothing.
         worklist: None: there is none.
         viewer: the folder of a viewer that is installed; None: there is none.
@@ -79,6 +83,9 @@ class WebParts:
     trash: Trash | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None
+    users: UserChanges | None = None
+    tokens: TokenChanges | None = None
+    sessions: SessionKeeper | None = None
     queue: ForwardQueue | None = None
     worklist: Worklist | None = None
     viewer: Path | None = None

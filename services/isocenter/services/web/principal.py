@@ -10,7 +10,13 @@ from isocenter.services.net.http.messages import Request
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Caller
 from isocenter.services.security.access import scopes
-from isocenter.services.security.access.permissions import Action, Permissions, Resource, without
+from isocenter.services.security.access.permissions import (
+    NO_PERMISSIONS,
+    Action,
+    Permissions,
+    Resource,
+    without,
+)
 from isocenter.services.security.access.ports import Session
 
 #: What a route needs that everybody may use, also who is not known.
@@ -26,6 +32,8 @@ NEEDS: Final[Mapping[str, Permissions]] = {
     "state": {Resource.SYSTEM: Action.READ},
     "configure": {Resource.SYSTEM: Action.WRITE},
     "audit": {Resource.AUDIT: Action.READ},
+    "users": {Resource.USER: Action.READ},
+    "change_users": {Resource.USER: Action.READ | Action.WRITE},
     PUBLIC: {},
 }
 #: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
@@ -39,6 +47,8 @@ SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "state": frozenset({scopes.ADMIN}),
     "configure": frozenset({scopes.ADMIN}),
     "audit": frozenset({scopes.ADMIN}),
+    "users": frozenset({scopes.ADMIN}),
+    "change_users": frozenset({scopes.ADMIN}),
     PUBLIC: frozenset(),
 }
 
@@ -75,6 +85,12 @@ def what_may(caller: Any) -> frozenset[str]:
         if not without(permissions, caller.permissions)
         and (not caller.scopes or not SCOPES[need] or caller.scopes & SCOPES[need])
     )
+
+
+def permissions_of(request: Request) -> Permissions:
+    """What the caller of a request may do at all."""
+    principal = request.caller
+    return principal.permissions if isinstance(principal, Principal) else NO_PERMISSIONS
 
 
 def permissions_for(route: Route[Any]) -> Permissions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from isocenter.services.security.access.ports import Session
@@ -16,6 +17,7 @@ _COLUMNS: Final = (
     "expires_at, ended_at"
 )
 _FIND: Final = f"SELECT {_COLUMNS} FROM web_session WHERE secret_digest = ?"  # noqa: S608 - constants
+_LASTING: Final = f"SELECT {_COLUMNS} FROM web_session WHERE ended_at IS NULL AND expires_at > ?"  # noqa: S608 - constants
 _ADD: Final = """
     INSERT INTO web_session (session_id, secret_digest, user_name, address, code_step, created_at,
                              last_used_at, expires_at)
@@ -36,6 +38,10 @@ class DatabaseSessions:
     async def find(self, secret_digest: str) -> Session | None:
         """See `Sessions.find`."""
         return await self._database.read(_find, secret_digest)
+
+    async def lasting(self, now: float) -> Sequence[Session]:
+        """See `Sessions.lasting`."""
+        return await self._database.read(_lasting, now)
 
     async def note_use(self, session_id: str, now: float) -> None:
         """See `Sessions.note_use`."""
@@ -68,6 +74,10 @@ def _add(connection: Connection, session: Session) -> bool:
 def _find(connection: Connection, secret_digest: str) -> Session | None:
     found = rows_as(Session, connection.execute(_FIND, (secret_digest,)))
     return found[0] if found else None
+
+
+def _lasting(connection: Connection, now: float) -> Sequence[Session]:
+    return rows_as(Session, connection.execute(_LASTING, (now,)))
 
 
 def _change(connection: Connection, statement: str, values: tuple[object, ...]) -> bool:

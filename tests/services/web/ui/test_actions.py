@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
-import httpx
 import pytest
 
 from isocenter.engine.pdu import Abort
@@ -15,46 +12,18 @@ from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.ports import Route as ForwardRoute
 from isocenter.services.association.server import AssociationEndedByHand
-from isocenter.services.security.access.permissions import ROLES, without
+from isocenter.services.security.access.permissions import without
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.security.audit.trail_reader import TrailRead
-from isocenter.services.web.principal import NEEDS, permissions_for
-from services.archive_support import STUDY, store, uid
+from isocenter.services.web.principal import permissions_for
+from services.archive_support import STUDY, uid
 from services.security.audit.trails import entry, trail
 from services.service_classes.worklist.samples import entry as planned
-from services.web.signed_in import ALICE, Site, opened
+from services.web.signed_in import Site
+from services.web.ui.people import GIVEN, PLACES, post, text_of
 from support.raw import raw_peer
 from support.serving import port_of
-
-#: One that has nothing but what some routes need, for each such need.
-ONLY = {f"only-{need}": permissions for need, permissions in NEEDS.items() if permissions}
-GIVEN = {**ROLES, **ONLY}
-WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in GIVEN}
-#: What stands in the paths of pages.
-PLACES = {
-    "study": STUDY, "series": "1.2", "instance": "1.2", "deletion": "0", "association": "0",
-    "quarantine": "0", "number": "0",
-}  # fmt: skip
-NOBODY = replace(ALICE, name="a-nobody", roles=())
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(tmp_path, more=(*WHO.values(), NOBODY), roles=ONLY) as found:
-        for number in (1, 2, 3):
-            await store(found.parts.archive, number)
-        yield found
-
-
-async def post(site: Site, cookie: dict[str, str], path: str, **fields: str) -> httpx.Response:
-    return await site.client.post(path, data=fields, headers={**cookie, "origin": site.root})
-
-
-async def text_of(site: Site, cookie: dict[str, str], path: str) -> str:
-    answer = await site.client.get(path, headers=cookie)
-    assert answer.status_code == 200, answer.text
-    return answer.text
 
 
 async def instances(site: Site) -> int:

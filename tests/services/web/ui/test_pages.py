@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from html.parser import HTMLParser
@@ -68,6 +68,9 @@ class NoSessions:
 
     async def find(self, secret_digest: str) -> Session | None:
         return None
+
+    async def lasting(self, now: float) -> Sequence[Session]:
+        return ()
 
     async def note_use(self, session_id: str, now: float) -> None:
         return None

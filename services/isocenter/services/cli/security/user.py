@@ -18,6 +18,7 @@ from isocenter.services.security.access.one_time_codes import new_secret, provis
 from isocenter.services.security.access.passwords import MOST_BYTES, hash_passcode
 from isocenter.services.security.access.policy import Policy, User
 from isocenter.services.security.access.policy_file import PolicyFile
+from isocenter.services.security.access.user_changes import adding, changing
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.system.log_format import escape
@@ -145,27 +146,12 @@ def _add(file: PolicyFile, arguments: argparse.Namespace) -> None:
         subjects=tuple(arguments.subject),
     )
 
-    def edit(policy: Policy) -> Policy:
-        if policy.user(user.name) is not None:
-            raise PolicyError(f"{user.name} is there already; see isocenter user passwd and role")
-        for subject in user.subjects:
-            other = policy.user_of_subject(subject)
-            if other is not None:
-                raise PolicyError(f"{subject!r} means {other.name} already")
-        return replace(policy, users=(*policy.users, user))
-
-    file.change(edit)
+    file.change(adding(user))
     print(f"{user.name} is a user, with roles {' '.join(user.roles) or 'none'}")
 
 
 def _edit(file: PolicyFile, name: str, change: Callable[[User], User | None]) -> None:
-    def edit(policy: Policy) -> Policy:
-        if policy.user(name) is None:
-            raise PolicyError(f"there is no user {name!r}; isocenter user list shows all")
-        changed = ((one if one.name != name else change(one)) for one in policy.users)
-        return replace(policy, users=tuple(one for one in changed if one is not None))
-
-    file.change(edit)
+    file.change(changing(name, change))
 
 
 def _totp(file: PolicyFile, name: str, issuer: str, *, off: bool) -> None:

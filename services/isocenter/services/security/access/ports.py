@@ -102,6 +102,10 @@ class Sessions(Protocol):
         """The one with that digest, as it is now."""
         ...
 
+    async def lasting(self, now: float) -> Sequence[Session]:
+        """Those that have neither ended nor expired."""
+        ...
+
     async def note_use(self, session_id: str, now: float) -> None:
         """It was used."""
         ...

@@ -116,6 +116,17 @@ class SessionKeeper:
                 )
         return session
 
+    async def lasting(self) -> list[Session]:
+        """All that have not ended, the last used first.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        now = self._now()
+        found = await self._sessions.lasting(now)
+        used = (one for one in found if now < one.last_used_at + self.rules.idle)
+        return sorted(used, key=lambda one: -one.last_used_at)
+
     async def end(self, session: Session) -> None:
         """End a session.
 
@@ -123,6 +134,24 @@ class SessionKeeper:
             StorageError: that cannot be written.
         """
         await self._sessions.end(session.session_id, self._now())
+
+    async def end_named(self, session_id: str) -> bool:
+        """End the session of that ID; False: there is none, or it had ended.
+
+        Raises:
+            StorageError: that cannot be written.
+        """
+        return await self._sessions.end(session_id, self._now())
+
+    async def end_all(self, user: str) -> None:
+        """End all sessions of a user.
+
+        Raises:
+            StorageError: that cannot be written.
+        """
+        for one in await self._sessions.lasting(self._now()):
+            if one.user == user:
+                await self.end(one)
 
 
 def _digest(secret: str) -> str:

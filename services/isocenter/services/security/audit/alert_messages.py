@@ -12,6 +12,7 @@ from isocenter.services.notices import (
     AccessDenied,
     AssociationRejected,
     AssociationRevoked,
+    Caller,
     ConfigurationReloaded,
     ConnectionRefused,
     PluginStarted,
@@ -217,8 +218,14 @@ def hold_changed(
     )
 
 
-def token_changed(here: ActiveProcess, token: ApiToken, *, is_new: bool) -> AuditMessage:
-    """A.5.3.11: a program can sign in with a new API token, or with one not any more."""
+def token_changed(
+    here: ActiveProcess, token: ApiToken, *, is_new: bool, by: Caller | None = None
+) -> AuditMessage:
+    """A.5.3.11: a program can sign in with a new API token, or with one not any more.
+
+    Args:
+        by: who has made or revoked it; None: whoever runs this program.
+    """
     scopes = f", for {' '.join(token.scopes)}" if token.scopes else ""
     holder = f"user {token.user}" if token.user else f"roles {' '.join(token.roles)}"
     what = "was made" if is_new else "was revoked"
@@ -231,7 +238,10 @@ def token_changed(here: ActiveProcess, token: ApiToken, *, is_new: bool) -> Audi
         event=EventId.SECURITY_ALERT,
         type=EventType.USER_SECURITY_ATTRIBUTES_CHANGED,
         action=Action.EXECUTE,
-        participants=(here.participant(None), here.person(None)),
+        participants=(
+            here.participant(None),
+            here.person(None) if by is None else peer_participant(by, None, is_requestor=True),
+        ),
         objects=(subject,),
     )
 

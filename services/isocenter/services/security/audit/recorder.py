@@ -53,6 +53,7 @@ from isocenter.services.notices import (
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.sessions import SignedIn, SignedOut
+from isocenter.services.security.access.token_changes import TokenChanged
 from isocenter.services.security.audit import alert_messages as alerts
 from isocenter.services.security.audit import message_builder as builders
 from isocenter.services.security.audit.aggregation import (
@@ -222,11 +223,18 @@ class AuditRecorder:
             handlers |= {
                 AssociationRejected: self._rejected,
                 AssociationRevoked: self._revoked,
-                AssociationEndedByHand: self._ended_by_hand,
+                AssociationEndedByHand: lambda notice: self.record(
+                    alerts.association_ended_by_hand(self._here, notice)
+                ),
                 ConnectionRefused: self._refused,
                 AccessDenied: self._denied,
                 SignInFailed: self._sign_in_failed,
                 PolicyChanged: self._policy_changed,
+                TokenChanged: lambda notice: self.record(
+                    alerts.token_changed(
+                        self._here, notice.token, is_new=notice.is_new, by=notice.caller
+                    )
+                ),
                 TrailRead: self._trail_read,
                 ConfigurationReloaded: self._reloaded,
             }
@@ -285,9 +293,6 @@ class AuditRecorder:
 
     def _revoked(self, notice: AssociationRevoked) -> None:
         self.record(alerts.association_revoked(self._here, notice))
-
-    def _ended_by_hand(self, notice: AssociationEndedByHand) -> None:
-        self.record(alerts.association_ended_by_hand(self._here, notice))
 
     def _refused(self, notice: ConnectionRefused) -> None:
         if notice.refusal in _REFUSALS:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -66,6 +68,7 @@ class Layout:
             "values": texts.list_text,
             "size": texts.size_text,
             "moment": texts.moment_text,
+            "segment": partial(quote, safe=""),
         }
 
     def page(

@@ -27,7 +27,9 @@ from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
 from isocenter.services.web.ui.study_list import StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
+from isocenter.services.web.ui.token_pages import TokenPages
 from isocenter.services.web.ui.trash_pages import TrashPages
+from isocenter.services.web.ui.user_pages import UserPages
 from isocenter.services.web.ui.worklist_pages import WorklistPages
 from isocenter.services.web.viewer.package import PATH
 from isocenter.services.web.viewer.service import viewer_routes
@@ -55,6 +57,7 @@ class Pages:
             *self._of_trash(),
             *self._of_associations(),
             *self._of_devices(),
+            *self._of_access(),
             *self._of_worklist(),
             *self._of_queue(),
             *self._of_audit(),
@@ -90,6 +93,10 @@ class Pages:
             yield of(Group.NETWORK, "/associations", "Associations", "state")
         if parts.changes is not None:
             yield of(Group.NETWORK, "/devices", "Devices", "state")
+        if parts.users is not None and parts.sessions is not None:
+            yield of(Group.ACCESS, "/users", "Users", "users")
+        if parts.users is not None and parts.tokens is not None:
+            yield of(Group.ACCESS, "/tokens", "API tokens", "users")
         if parts.trail is not None:
             yield of(Group.ACCESS, "/audit", "Audit", "audit")
         yield of(Group.SYSTEM, "/status", "Status", "state")
@@ -182,6 +189,14 @@ class Pages:
             caller_of=caller_of,
         )
         yield from pages.routes()
+
+    def _of_access(self) -> Iterator[Route[Handler]]:
+        parts = self._parts
+        if parts.users is not None and parts.sessions is not None:
+            users = UserPages(parts.users, parts.sessions, self.layout, title=parts.title)
+            yield from users.routes()
+        if parts.users is not None and parts.tokens is not None:
+            yield from TokenPages(parts.tokens, parts.users, self.layout).routes()
 
     def _of_worklist(self) -> Iterator[Route[Handler]]:
         if self._parts.worklist is None:
