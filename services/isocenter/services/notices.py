@@ -90,6 +90,14 @@ class ConfigurationReloaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged:
+    """Somebody has changed settings while the server ran; *keys*: which."""
+
+    caller: Caller
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRefused:
     """A connection that never became an association request."""
 
@@ -535,6 +543,7 @@ Notice = (
     ServerStarted
     | ServerStopped
     | ConfigurationReloaded
+    | SettingsChanged
     | ConnectionRefused
     | AssociationRejected
     | AssociationEstablished

@@ -16,10 +16,13 @@ from isocenter.services.archive.export.values import ExportedStudy
 from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
 from isocenter.services.composition.pages import error_page
+from isocenter.services.composition.reloading import Reloader
+from isocenter.services.composition.run_time_settings import RunTimeSettings
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.peer_identity import PeerIdentity
+from isocenter.services.notices import Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
 from isocenter.services.security.access.failed_sign_ins import FailureRules
@@ -33,8 +36,7 @@ from isocenter.services.security.access.sessions import SessionKeeper, SessionRu
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.access.user_identity import IdentityRules
-from isocenter.services.settings.sections.storage import StorageSettings
-from isocenter.services.settings.settings import Settings
+from isocenter.services.settings.source import SettingsSource
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.description.service import described
@@ -126,6 +128,13 @@ def identity_of(name: str) -> PeerIdentity:
     )
 
 
+def reloader_of(source: SettingsSource, access: PolicyAccessControl, notices: Notices) -> Reloader:
+    """Exchanges what can be exchanged without TLS."""
+    return Reloader(
+        source.settings, source.settings(), tls=None, access=access, peers={}, notices=notices
+    )
+
+
 async def state() -> ServerState:
     return ServerState(level="healthy", messages=(), details=DETAILS)
 
@@ -147,7 +156,11 @@ async def opened(
         rules=IdentityRules(failures=FailureRules(most=most)),
     )
     notices, told = heard()
-    settings = Settings(storage=StorageSettings(data_dir=folder / "data", durability="relaxed"))
+    source = SettingsSource(
+        environ={},
+        overrides={"storage.data_dir": str(folder / "data"), "storage.durability": "relaxed"},
+    )
+    settings = source.settings()
     async with open_archive_parts(settings) as parts, serving(notices=notices) as dicom:
         told.clear()
         sites: list[Site] = []
@@ -184,6 +197,9 @@ async def opened(
             receiver=None,
             state=state,
             associations=dicom,
+            configuration=RunTimeSettings(
+                source, reloader_of(source, access, notices), notices, folder=folder / "data"
+            ),
             sign_in=SignIn(access, sessions, notices, now),
             trash=trash_of(settings, parts, "test"),
             changes=PolicyChanges(PolicyFile(folder), notices),

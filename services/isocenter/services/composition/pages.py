@@ -19,6 +19,7 @@ from isocenter.services.security.access.sessions import SessionKeeper
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.parts import Receiver, ServerState, WebParts
@@ -42,6 +43,7 @@ def web_parts(
     version: str,
     associations: LiveAssociations,
     sessions: SessionKeeper,
+    configuration: Configuration,
 ) -> WebParts:
     """What pages and the API show and change.
 
@@ -51,6 +53,7 @@ def web_parts(
         version: of this program.
         associations: those that last.
         sessions: of browsers.
+        configuration: the settings, shown and changed.
     """
     folder = access_folder(settings)
     users = None if folder is None else UserChanges(PolicyFile(folder), sessions, notices)
@@ -62,6 +65,7 @@ def web_parts(
         state=state,
         sign_in=sign_in,
         associations=associations,
+        configuration=configuration,
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),

@@ -10,7 +10,7 @@ cannot be used stays out, is told with its fault, and the old one serves on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -88,11 +88,18 @@ class Reloader:
         self._notices = notices
         self._one_at_a_time = trio.Lock()
         self._is_catching_up = False
+        self._faults: dict[str, str] = {}
         self._take_rules = take_rules
         self._take_revocations = take_revocations
 
-    async def reload(self, *, is_catching_up: bool = False) -> None:
-        """Read everything again that can be exchanged, each for itself.
+    @property
+    def settings(self) -> Settings:
+        """Those that are in use."""
+        return self._settings
+
+    async def reload(self, *, is_catching_up: bool = False) -> Mapping[str, str]:
+        """Read everything again that can be exchanged, each for itself; by part, why the old one
+        stays (empty: the new one is in use).
 
         Args:
             is_catching_up: a worker that starts later than its parent is no event; only
@@ -100,14 +107,16 @@ class Reloader:
         """
         async with self._one_at_a_time:
             self._is_catching_up = is_catching_up
+            self._faults = {}
             await self._part("settings", partial(trio.to_thread.run_sync, self._read_settings))
             if self._tls is not None:
                 await self._part("certificates", partial(self._exchange_tls, self._tls))
             await self._part("access", self._exchange_access)
             await self._part("peers", self._exchange_peers)
+            return self._faults
 
     async def _part(self, what: str, exchange: Callable[[], Awaitable[None]]) -> None:
-        fault = ""
+        fault = self._faults[what] = ""
         try:
             await exchange()
             if self._is_catching_up:
@@ -121,6 +130,7 @@ class Reloader:
             # A fault of ours, and no reason to stop serving.
             fault = "internal error"
             log.exception("%s: what is in use stays", what)
+        self._faults[what] = fault
         self._notices.publish(ConfigurationReloaded(what=what, fault=fault))
 
     def _read_settings(self) -> None:

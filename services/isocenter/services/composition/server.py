@@ -29,6 +29,7 @@ from isocenter.services.composition.monitoring import Monitoring
 from isocenter.services.composition.outgoing_associations import build_deadlines
 from isocenter.services.composition.plugins import Plugin, check_plugins, load_plugin
 from isocenter.services.composition.reloading import Reloader
+from isocenter.services.composition.run_time_settings import RunTimeSettings, other_processes
 from isocenter.services.composition.services import (
     build_server_limits,
     build_services_and_workflow,
@@ -57,6 +58,7 @@ from isocenter.services.security.audit.repository import Protocol as AuditProtoc
 from isocenter.services.security.certificates.expiry import renew_daily, warn_daily
 from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.settings import Settings
+from isocenter.services.settings.source import SettingsSource
 from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile
@@ -202,7 +204,7 @@ async def prepare_archive(settings: Settings) -> None:
 async def serve_archive(
     parts: ServerParts,
     listeners: Listeners,
-    load_again: Callable[[], Settings],
+    source: SettingsSource,
     control: Control,
     version: str,
     announce: Callable[[], None],
@@ -212,7 +214,7 @@ async def serve_archive(
     """Serve until it is stopped.
 
     Args:
-        load_again: reads the settings for a reload.
+        source: of the settings, read again for a reload.
         announce: called when everything is ready.
         beat: gives a sign of life.
         parent: of a worker, what becomes readable when its parent is gone.
@@ -272,7 +274,7 @@ async def serve_archive(
             return html(statement_title(version), blocks)
 
         reloader = Reloader(
-            load_again,
+            source.settings,
             settings,
             tls=tls,
             access=parts.access,
@@ -303,6 +305,13 @@ async def serve_archive(
             pool=transcoder.pool if transcoder is not None else None,
             state=partial(_state, health),
             associations=server,
+            configuration=RunTimeSettings(
+                source,
+                reloader,
+                notices,
+                folder=None if settings.storage.is_in_memory else Path(settings.storage.data_dir),
+                tell_others=other_processes(settings),
+            ),
         )
         monitoring.metrics.web = web
         if listeners.web:

@@ -35,6 +35,7 @@ from isocenter.services.security.access.sessions import SessionKeeper, SessionRu
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
+from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
 from isocenter.services.web.dicomweb.performed_steps import (
@@ -210,6 +211,7 @@ def web_server(
     pool: CodecPool | None,
     state: Callable[[], Awaitable[ServerState]],
     associations: LiveAssociations,
+    configuration: Configuration,
 ) -> HttpServer:
     """The server of all web services; it takes its listeners when it runs.
 
@@ -220,6 +222,7 @@ def web_server(
         statement: the conformance statement of a server with some routes, as a page.
         state: how the server is, for its page.
         associations: those that last.
+        configuration: the settings, shown and changed.
     """
     web = settings.web
     downloads = downloads_of(settings, parts, notices)
@@ -264,6 +267,7 @@ def web_server(
         version,
         associations,
         keeper,
+        configuration,
     )
     pages = Pages(shown) if web.pages else None
     table, options = described(

@@ -1,11 +1,12 @@
 """Settings from everywhere they can come from, checked.
 
 What is set later wins: defaults, then the TOML file (``--config`` or
-``ISOCENTER_CONFIG``), then ``ISOCENTER__SECTION__KEY``, then options.  A list that is set
-replaces the one before.  What there is to set stands in `isocenter.services.settings.sections`.
+``ISOCENTER_CONFIG``), then what was changed while the server ran (`changed_settings`), then
+``ISOCENTER__SECTION__KEY``, then options.  A list that is set replaces the one before.  What there
+is to set stands in `isocenter.services.settings.sections`.
 
-Nothing here opens a file that a setting names, except the configuration itself and
-secrets given as ``ISOCENTER__SECTION__KEY_FILE``.
+Nothing here opens a file that a setting names, except the configuration itself, the changed
+settings of the data directory, and secrets given as ``ISOCENTER__SECTION__KEY_FILE``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from typing import Any, Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.changed_settings import (
+    ChangedSetting,
+    ChangedSettings,
+    Changes,
+)
 from isocenter.services.settings.consistency import conflicts
 from isocenter.services.settings.errors import InvalidSettingsError, SettingsError
 from isocenter.services.settings.options import CONFIG_VARIABLE
@@ -39,9 +45,11 @@ _SHOWN_CHARACTERS: Final = 80
 #: Nobody has a larger configuration or secret; a wrong path may lead to a disk image.
 _MAX_FILE_BYTES: Final = 1 << 20
 
-_BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
+#: Every setting by its key.
+BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
-_SECTIONS: Final = tuple(dict.fromkeys(key.partition(".")[0] for key in _BY_KEY))
+DATA_DIR: Final = "storage.data_dir"
+_SECTIONS: Final = tuple(dict.fromkeys(key.partition(".")[0] for key in BY_KEY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,15 @@ class Loaded:
         settings: what is faulty is as by default.
         sources: by key, for what somebody set: a line of a file, a variable, an option.
         faults: what cannot be.
+        fixed: by key, the variable or option that nothing changes while the server runs.
+        changes: what was changed while it ran; a variable or an option may win over it.
     """
 
     settings: Settings
     sources: Mapping[str, str]
     faults: tuple[SettingsError, ...]
+    fixed: Mapping[str, str]
+    changes: Changes
 
 
 #: Key → (value, where it came from).
@@ -77,6 +89,11 @@ class _Sources:
         except SettingsError as error:
             self.faults += error.faults
 
+    def then(self, later: _Sources) -> None:
+        """Take over what others gave, which wins."""
+        self.given |= later.given
+        self.faults += later.faults
+
     @contextmanager
     def noting(self) -> Iterator[None]:
         """A fault inside is noted, and ends the block."""
@@ -90,6 +107,7 @@ def load_settings(
     config_file: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, object] | None = None,
+    changes: Changes | None = None,
 ) -> Settings:
     """The effective settings.
 
@@ -98,12 +116,13 @@ def load_settings(
         environ: None: that of the process.
         overrides: by key, as `overrides_from` makes them: text, several texts, or a
             value that TOML could have.
+        changes: what was changed while a server ran; None: that of the data directory.
 
     Raises:
         SettingsError: an unknown key, a value that is not allowed, settings that
             contradict each other, a file that cannot be read.
     """
-    loaded = load(config_file, environ, overrides)
+    loaded = load(config_file, environ, overrides, changes)
     if loaded.faults:
         raise _together(loaded.faults)
     return loaded.settings
@@ -113,6 +132,7 @@ def load(
     config_file: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, object] | None = None,
+    changes: Changes | None = None,
 ) -> Loaded:
     """The same with where each setting is from, and all faults instead of an exception."""
     environ = os.environ if environ is None else environ
@@ -123,9 +143,19 @@ def load(
     if config_file is not None:
         with sources.noting():
             _from_file(sources, Path(config_file), named_by)
-    _from_environment(sources, environ)
-    _from_overrides(sources, overrides or {})
-    given = {"storage.data_dir": (default_data_dir(environ), "default")} | sources.given
+    later = _Sources()
+    _from_environment(later, environ)
+    _from_overrides(later, overrides or {})
+    default = (default_data_dir(environ), "default")
+    data_dir, _ = (sources.given | later.given).get(DATA_DIR, default)
+    if changes is None:
+        changes = {}
+        if str(data_dir) != IN_MEMORY:
+            with sources.noting():
+                changes = ChangedSettings(Path(str(data_dir))).read()
+    _from_changes(sources, changes, Path(str(data_dir)))
+    sources.then(later)
+    given = {DATA_DIR: default} | sources.given
     settings = _build(given)
     faulty = {fault.key for fault in sources.faults}
     for key, fault, beside in conflicts(settings, given):
@@ -137,13 +167,15 @@ def load(
         settings,
         {key: source for key, (_, source) in sources.given.items()},
         tuple(sources.faults),
+        {key: source for key, (_, source) in later.given.items()},
+        changes,
     )
 
 
 def _build(given: _Given) -> Settings:
     values: dict[str, Any] = {}
     for section in fields(Settings):
-        if section.name in _BY_KEY:
+        if section.name in BY_KEY:
             if section.name in given:
                 values[section.name] = given[section.name][0]
             continue
@@ -170,24 +202,14 @@ def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
         return str(path) if number is None else f"{path}, line {number}"
 
     def value(key: str, raw: object) -> object:
-        read = _value(_BY_KEY[key], raw, partial(source, key))
-        folder = path.absolute().parent
-        if isinstance(read, Path) and str(read) != IN_MEMORY:
-            return folder / read
-        if key == "plugins":
-            # Which of what is set of them are paths, only they know.
-            return tuple(
-                replace(entry, folder=folder)
-                for entry in as_tuple(read)
-                if isinstance(entry, PluginEntry)
-            )
-        return read
+        read = _value(BY_KEY[key], raw, partial(source, key))
+        return _placed(key, read, path.absolute().parent)
 
     for section, content in document.items():
-        if section in _BY_KEY:
+        if section in BY_KEY:
             sources.take(section, source(section), partial(value, section, content))
         elif section not in _SECTIONS:
-            sources.faults.append(_unknown(section, source(section)))
+            sources.faults.append(unknown_setting(section, source(section)))
         elif not isinstance(content, dict):
             sources.faults.append(
                 SettingsError(
@@ -197,10 +219,41 @@ def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
         else:
             for name, raw in content.items():
                 key = f"{section}.{name}"
-                if key in _BY_KEY:
+                if key in BY_KEY:
                     sources.take(key, source(key), partial(value, key, raw))
                 else:
-                    sources.faults.append(_unknown(key, source(key)))
+                    sources.faults.append(unknown_setting(key, source(key)))
+
+
+def _placed(key: str, read: object, folder: Path) -> object:
+    """A value with its paths relative to the folder of the file that it stands in."""
+    if isinstance(read, Path) and str(read) != IN_MEMORY:
+        return folder / read
+    if key == "plugins":
+        # Which of what is set of them are paths, only they know.
+        return tuple(
+            replace(entry, folder=folder)
+            for entry in as_tuple(read)
+            if isinstance(entry, PluginEntry)
+        )
+    return read
+
+
+def _from_changes(sources: _Sources, changes: Changes, folder: Path) -> None:
+    """What was changed while a server ran; paths are relative to its data directory."""
+
+    def value(key: str, change: ChangedSetting) -> object:
+        read = _value(BY_KEY[key], change.value, lambda _: change.source)
+        return _placed(key, read, folder.absolute())
+
+    for key, change in changes.items():
+        if key == DATA_DIR:
+            fault = "is what these lie in; change it in the configuration file"
+            sources.faults.append(SettingsError(key, change.source, fault))
+        elif key in BY_KEY:
+            sources.take(key, change.source, partial(value, key, change))
+        else:
+            sources.faults.append(unknown_setting(key, change.source))
 
 
 def _from_environment(sources: _Sources, environ: Mapping[str, str]) -> None:
@@ -217,7 +270,7 @@ def _from_variable(sources: _Sources, environ: Mapping[str, str], variable: str,
     if setting is not None:
         sources.take(setting.key, source, lambda: _value_of_text(setting, text, source))
     elif secret is None:
-        raise _unknown(variable[len(PREFIX) :].lower().replace("__", "."), source)
+        raise unknown_setting(variable[len(PREFIX) :].lower().replace("__", "."), source)
     elif not secret.is_secret:
         raise SettingsError(
             secret.key, source, f"only secrets are read from files; set {secret.variable}"
@@ -231,9 +284,9 @@ def _from_variable(sources: _Sources, environ: Mapping[str, str], variable: str,
 
 def _from_overrides(sources: _Sources, overrides: Mapping[str, object]) -> None:
     for key, raw in overrides.items():
-        setting = _BY_KEY.get(key)
+        setting = BY_KEY.get(key)
         if setting is None:
-            sources.faults.append(_unknown(key, "option"))
+            sources.faults.append(unknown_setting(key, "option"))
             continue
         source = f"option {setting.flag or setting.off_flag or key}"
         sources.take(key, source, partial(_value_of_option, setting, raw, source))
@@ -308,19 +361,20 @@ def settings_named(name: str) -> tuple[Setting, ...]:
         setting for setting in SETTINGS if name in ("", setting.key, setting.key.partition(".")[0])
     )
     if not found:
-        raise _unknown(name, "argument")
+        raise unknown_setting(name, "argument")
     return found
 
 
-def _unknown(key: str, source: str) -> SettingsError:
-    known = [*_BY_KEY, *_SECTIONS]
+def unknown_setting(key: str, source: str) -> SettingsError:
+    """There is none of that name: the error, with what may be meant."""
+    known = [*BY_KEY, *_SECTIONS]
     name = key.rpartition(".")[2]
     namesakes = [k for k in known if k.rpartition(".")[2] == name]
     nearest = difflib.get_close_matches(key, known, n=1)
     if not nearest or len(namesakes) == 1:  # the right name in the wrong section
         nearest = namesakes[:1]
     section = key.partition(".")[0]
-    names = [k.partition(".")[2] for k in _BY_KEY if k.startswith(section + ".")]
+    names = [k.partition(".")[2] for k in BY_KEY if k.startswith(section + ".")]
     if nearest:
         hint = f"did you mean {nearest[0]}?"
     elif names:

@@ -18,6 +18,7 @@ from isocenter.services.security.access.sessions import SessionKeeper
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.sign_in import SignIn
@@ -60,6 +61,7 @@ class WebParts:
         sign_in: begins and ends sessions.
         associations: those that last; None: nobody can associate.
         workers: processes of the server, each with associations of its own.
+        configuration: the settings; None: they are not shown.
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         users, tokens, sessions: who may sign in, and has; None: there is no policy.
@@ -80,6 +82,7 @@ class WebParts:
     sign_in: SignIn
     associations: LiveAssociations | None = None
     workers: int = 1
+    configuration: Configuration | None = None
     trash: Trash | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None

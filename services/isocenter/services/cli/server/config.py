@@ -40,7 +40,8 @@ examples:
   isocenter config explain plugins
   isocenter config explain | less
 
-Settings come from the file, then the environment (ISOCENTER__SECTION__KEY), then options.
+Settings come from the file, then what was changed while the server ran (settings.json in the data
+directory), then the environment (ISOCENTER__SECTION__KEY), then options.
 
 exit codes: 0 shown, 2 wrong arguments or settings"""
 _WIDTH: Final = 100

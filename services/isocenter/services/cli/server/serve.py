@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from isocenter.services.cli import read_module
-from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.options import add_options, overrides_from
-from isocenter.services.settings.settings import Settings
+from isocenter.services.settings.source import SettingsSource
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over
@@ -39,18 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0, 1 for a wrong configuration, 2 when it cannot start (SRV-5)."""
-
-    def load() -> Settings:
-        return load_settings(arguments.config, overrides=overrides_from(arguments))
-
-    return run_server(load, only_check=arguments.check_config)
+    source = SettingsSource(config_file=arguments.config, overrides=overrides_from(arguments))
+    return run_server(source, only_check=arguments.check_config)
 
 
-def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int:
-    """As `run`, with settings from *load*, which is asked again to reload.
+def run_server(source: SettingsSource, *, only_check: bool = False) -> int:
+    """As `run`, with settings from *source*, which is asked again to reload.
 
     All that a server is made of is read only now: who asks for the options does not wait for it.
     """
     process = read_module("isocenter.services.cli.server.server_process")
-    code: int = process.run_server(load, only_check=only_check)
+    code: int = process.run_server(source, only_check=only_check)
     return code

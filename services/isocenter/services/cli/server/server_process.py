@@ -43,6 +43,7 @@ from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.settings import Settings
+from isocenter.services.settings.source import SettingsSource
 from isocenter.services.system import systemd
 from isocenter.services.system.worker_processes import run_workers
 from isocenter.services.web.dicomweb.urls import ROOT
@@ -54,15 +55,15 @@ EXIT_START: Final = 2
 log = logging.getLogger("isocenter.server")
 
 
-def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int:
-    """Serve what *load* says, which is asked again to reload; 0, 1 for a wrong configuration, 2
+def run_server(source: SettingsSource, *, only_check: bool = False) -> int:
+    """Serve what *source* says, which is asked again to reload; 0, 1 for a wrong configuration, 2
     when it cannot start (SRV-5).
 
     Args:
         only_check: look at settings and certificates, print a summary, and stop; nothing is made.
     """
     try:
-        settings = load()
+        settings = source.settings()
     except SettingsError as error:
         print(f"isocenter serve: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -90,7 +91,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
         except (IsocenterError, OSError) as error:
             print(f"isocenter serve: {text_of(error)}", file=sys.stderr)
             return EXIT_START
-        serve = partial(_serve, parts, listeners, load)
+        serve = partial(_serve, parts, listeners, source)
         announce = partial(_announce, parts, listeners)
         failures: list[BaseException] = []
         try:
@@ -116,7 +117,7 @@ def run_server(load: Callable[[], Settings], *, only_check: bool = False) -> int
 async def _serve(
     parts: ServerParts,
     listeners: Listeners,
-    load: Callable[[], Settings],
+    source: SettingsSource,
     announce: Callable[[], None],
     beat: Callable[[], None],
     parent: int | None,
@@ -131,7 +132,7 @@ async def _serve(
         announce()
 
     await serve_archive(
-        parts, listeners, load, _obey_signals, program_version(), settle, beat, parent
+        parts, listeners, source, _obey_signals, program_version(), settle, beat, parent
     )
 
 

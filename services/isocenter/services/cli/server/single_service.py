@@ -7,8 +7,8 @@ from typing import Final
 
 from isocenter.services.cli.server.serve import run_server
 from isocenter.services.cli.support.options import add_output_options, ae_title
-from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.sections.monitoring import LogLevel
+from isocenter.services.settings.source import SettingsSource
 
 _MAX_PORT: Final = 65_535
 #: What each service is switched on by.
@@ -54,7 +54,7 @@ def serve_only(arguments: argparse.Namespace, service: str, settings: dict[str, 
         **settings,
     }
     # Whatever a configuration of the archive says is not meant for this.
-    return run_server(lambda: load_settings(None, {}, overrides))
+    return run_server(SettingsSource(environ={}, overrides=overrides, changes={}))
 
 
 def _port(text: str) -> int:

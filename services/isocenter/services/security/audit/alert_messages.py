@@ -16,6 +16,7 @@ from isocenter.services.notices import (
     ConfigurationReloaded,
     ConnectionRefused,
     PluginStarted,
+    SettingsChanged,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy_changes import PolicyChanged
@@ -172,18 +173,25 @@ def configuration_reloaded(here: ActiveProcess, reloaded: ConfigurationReloaded)
 
 def policy_changed(here: ActiveProcess, changed: PolicyChanged) -> AuditMessage:
     """A.5.3.11: somebody has changed who may do what."""
-    subject = _resource(
-        ObjectKind.CONFIGURATION, "urn:isocenter:configuration:policy", changed.what
-    )
+    return _configuration_changed(here, "policy", changed.what, changed.caller)
+
+
+def settings_changed(here: ActiveProcess, changed: SettingsChanged) -> AuditMessage:
+    """A.5.3.11: somebody has changed settings while the server ran."""
+    text = f"settings changed: {', '.join(changed.keys)}"
+    return _configuration_changed(here, "settings", text, changed.caller)
+
+
+def _configuration_changed(
+    here: ActiveProcess, name: str, text: str, caller: Caller
+) -> AuditMessage:
+    subject = _resource(ObjectKind.CONFIGURATION, f"urn:isocenter:configuration:{name}", text)
     return AuditMessage(
         event=EventId.SECURITY_ALERT,
-        type=_CONFIGURATIONS.get("policy", EventType.SOFTWARE_CONFIGURATION),
+        type=_CONFIGURATIONS.get(name, EventType.SOFTWARE_CONFIGURATION),
         action=Action.EXECUTE,
         outcome=Outcome.SUCCESS,
-        participants=(
-            here.participant(None),
-            peer_participant(changed.caller, None, is_requestor=True),
-        ),
+        participants=(here.participant(None), peer_participant(caller, None, is_requestor=True)),
         objects=(subject,),
     )
 

@@ -48,6 +48,7 @@ from isocenter.services.notices import (
     RetrieveFailed,
     ServerStarted,
     ServerStopped,
+    SettingsChanged,
     TransferStarted,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
@@ -237,6 +238,7 @@ class AuditRecorder:
                 ),
                 TrailRead: self._trail_read,
                 ConfigurationReloaded: self._reloaded,
+                SettingsChanged: self._settings_changed,
             }
         return handlers
 
@@ -316,6 +318,9 @@ class AuditRecorder:
 
     def _policy_changed(self, notice: PolicyChanged) -> None:
         self.record(alerts.policy_changed(self._here, notice))
+
+    def _settings_changed(self, notice: SettingsChanged) -> None:
+        self.record(alerts.settings_changed(self._here, notice))
 
     def _alert(self, message: AuditMessage, kind: str, address: str) -> None:
         self._alerts.add(message, kind, host_of(address), trio.current_time())

@@ -33,7 +33,9 @@ PLACES: Final = {
     "path": "tag of an attribute; of one in a sequence: tag/number of the item/tag",
 }
 #: What the places of paths of the administration API are.
-REST_PLACES: Final[Mapping[str, str]] = {}
+REST_PLACES: Final[Mapping[str, str]] = {
+    "key": "key of a setting: section.name",
+}
 REST: Final = About(
     title="Administration API of Isocenter",
     description="""\

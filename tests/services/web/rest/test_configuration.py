@@ -1,0 +1,104 @@
+"""Settings in the API: shown, changed, put back; and what cannot be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from isocenter.services.notices import SettingsChanged
+from services.web.signed_in import Site, opened
+
+AS_PROGRAM = {"x-certificate": "program"}
+CONFIG = "/api/v1/system/config"
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    """Reading settings sets the level of the log, which is the process's."""
+    root = logging.getLogger("isocenter")
+    before = root.level, root.handlers[:], root.propagate
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    root.propagate = before[2]
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with opened(tmp_path) as found:
+        yield found
+
+
+async def ask(
+    site: Site, method: str, path: str, body: Any = None, **headers: str
+) -> httpx.Response:
+    said = {**AS_PROGRAM, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return await site.client.request(method, path, json=body, headers=said)
+
+
+async def value_of(site: Site, key: str) -> Any:
+    return (await ask(site, "GET", f"{CONFIG}/{key}")).json()["value"]
+
+
+async def test_settings_are_shown_with_their_source(site: Site) -> None:
+    answer = await ask(site, "GET", f"{CONFIG}?section=log")
+    settings = {one["key"]: one for one in answer.json()["settings"]}
+    assert all(key.startswith("log.") for key in settings)
+    assert settings["log.level"]["value"] == settings["log.level"]["default"] == "info"
+    assert settings["log.level"]["source"] == "default"
+    assert "debug" in settings["log.level"]["allowed"]
+    fixed = (await ask(site, "GET", f"{CONFIG}/storage.durability")).json()
+    assert fixed["fixed_by"].startswith("option")
+    assert (await ask(site, "GET", f"{CONFIG}/log.loud")).status_code == 404
+
+
+async def test_settings_are_changed_and_put_back(site: Site) -> None:
+    body = {"settings": {"log.level": "debug", "worklist.max_results": 9}}
+    answer = await ask(site, "PUT", CONFIG, body)
+    assert answer.status_code == 200
+    assert answer.json()["applied"] == ["log.level"]
+    assert answer.json()["after_restart"] == ["worklist.max_results"]
+    assert "restart" in answer.json()["message"]
+    assert logging.getLogger("isocenter").level == logging.DEBUG
+    assert await value_of(site, "log.level") == "debug"
+    assert (await ask(site, "PUT", f"{CONFIG}/log.level", {"value": "error"})).status_code == 200
+    assert await value_of(site, "log.level") == "error"
+    assert (await ask(site, "DELETE", f"{CONFIG}/log.level")).status_code == 200
+    assert await value_of(site, "log.level") == "info"
+    told = [one.keys for one in site.told if isinstance(one, SettingsChanged)]
+    assert told == [("log.level", "worklist.max_results"), ("log.level",), ("log.level",)]
+    assert {one.caller.certificate for one in site.told if isinstance(one, SettingsChanged)} == {
+        "program"
+    }
+
+
+async def test_what_cannot_be_is_told_with_all_that_is_wrong(site: Site) -> None:
+    body = {"settings": {"log.levl": "debug", "server.port": "x", "storage.durability": "full"}}
+    answer = await ask(site, "PUT", CONFIG, body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_SETTINGS")
+    faults = {one["key"]: one["detail"] for one in answer.json()["faults"]}
+    assert faults.keys() == {"log.levl", "storage.durability"}
+    assert "did you mean log.level?" in faults["log.levl"]
+    answer = await ask(site, "PUT", f"{CONFIG}/server.port", {"value": "x"})
+    assert "must be" in answer.json()["detail"]
+    assert (await ask(site, "PUT", CONFIG, {"setting": {}})).status_code == 400
+
+
+async def test_who_changes_what_has_changed_meanwhile_is_told(site: Site) -> None:
+    for path, body in (
+        (CONFIG, {"settings": {"log.level": "error"}}),
+        (f"{CONFIG}/log.level", {"value": "error"}),
+    ):
+        seen = (await ask(site, "GET", path)).headers["etag"]
+        assert (await ask(site, "GET", path, if_none_match=seen)).status_code == 304
+        changed = await ask(site, "PUT", path, body, if_match=seen)
+        assert changed.status_code == 200, changed.text
+        answer = await ask(site, "PUT", path, body, if_match=seen)
+        assert (answer.status_code, answer.json()["code"]) == (412, "CHANGED")
+        assert (await ask(site, "PUT", path, body, if_match="*")).status_code == 200
+        assert (await ask(site, "DELETE", f"{CONFIG}/log.level")).status_code == 200
