@@ -33,9 +33,11 @@ from isocenter.engine.dataset.codec import codec_of
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.coercion.edits import (
+    AnyEdit,
     Edit,
     HeadAttributes,
     MapValue,
+    ModificationReason,
     RemoveAttribute,
     SetValue,
     check_edit,
@@ -88,6 +90,8 @@ class Coercer:
         limits: ``nesting`` and ``inflate_window``.
         undeclared: the character set in which text is read for which none is declared.  What
             is written in its place is never undeclared.
+        reason: why attributes are changed.
+        breaks_signatures: change also what a digital signature covers, which then holds no more.
 
     Attributes:
         changed: tags of which the value was changed, added or removed, ascending.  While it
@@ -98,6 +102,7 @@ class Coercer:
     """
 
     __slots__ = (
+        "_breaks_signatures",
         "_decide",
         "_deflater",
         "_encoding",
@@ -107,6 +112,7 @@ class Coercer:
         "_limits",
         "_now",
         "_raw",
+        "_reason",
         "_scanner",
         "_source",
         "_system",
@@ -119,7 +125,7 @@ class Coercer:
     def __init__(
         self,
         transfer_syntax_uid: str,
-        decide: Callable[[Mapping[int, str]], Sequence[Edit]],
+        decide: Callable[[Mapping[int, str]], Sequence[AnyEdit]],
         wanted: frozenset[int],
         *,
         system: str,
@@ -127,6 +133,8 @@ class Coercer:
         now: Callable[[], datetime],
         limits: Limits = DEFAULT_LIMITS,
         undeclared: tuple[str, ...] = (),
+        reason: ModificationReason = ModificationReason.COERCE,
+        breaks_signatures: bool = False,
     ) -> None:
         for tag in wanted:
             check_wanted(tag)
@@ -138,6 +146,8 @@ class Coercer:
         self._system = system
         self._source = source
         self._now = now
+        self._reason = reason
+        self._breaks_signatures = breaks_signatures
         self._limits = limits
         self._undeclared = undeclared
         #: Inside of the deflate stream, where there is one.
@@ -220,6 +230,8 @@ class Coercer:
                 raise CoercionError(
                     f"{tag_text(tag)} is out of order (PS3.5 7.1), behind what has passed already"
                 )
+        if self._breaks_signatures:
+            return
         macs = watch.values.get(MAC_PARAMETERS_SEQUENCE, ())
         # A UN is little endian everywhere (PS3.5 6.2.2).
         is_big = self._encoding.big_endian and watch.vrs.get(MAC_PARAMETERS_SEQUENCE) != "UN"
@@ -257,7 +269,7 @@ class Coercer:
         edits = self._decide(head.texts(self._wanted))
         if not edits:
             return [whole]
-        anew = head.edited(edits)
+        anew = head.edited(edits, self._limits)
         self.changed = tuple(sorted(anew))
         # The order of tags is not enforced: an edited one may be yet to come.
         watched = {edit.tag for edit in edits}
@@ -279,7 +291,7 @@ class Coercer:
                 EXPLICIT_LITTLE, DEFLATED_LITTLE, vr_with_creator, self._limits
             )
         anew[ORIGINAL_ATTRIBUTES_SEQUENCE] = head.original_attributes(
-            self.changed, self._now(), self._system, self._source, self._limits
+            self.changed, self._now(), self._system, self._source, self._reason, self._limits
         )
         return [head.head.spliced(anew), view[end:]]
 

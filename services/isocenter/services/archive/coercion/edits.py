@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Final, assert_never
 
 from isocenter.engine.dataset import IMPLICIT_LITTLE, Encoding, Reencoder, write_data_set
@@ -39,14 +40,18 @@ from isocenter.services.dicom.element_values import (
     encode_text,
     strip_padding,
 )
+from isocenter.services.dicom.uids import UidRule
 
 MODIFIED_ATTRIBUTES_SEQUENCE: Final = 0x04000550
 ATTRIBUTE_MODIFICATION_DATETIME: Final = 0x04000562
 MODIFYING_SYSTEM: Final = 0x04000563
 SOURCE_OF_PREVIOUS_VALUES: Final = 0x04000564
 REASON_FOR_THE_ATTRIBUTE_MODIFICATION: Final = 0x04000565
-_COERCE: Final = b"COERCE"
+OTHER_PATIENT_IDS_SEQUENCE: Final = 0x00101002
 _TAG_LENGTH: Final = 4
+_PATIENT_ID: Final = 0x00100020
+_ISSUER_OF_PATIENT_ID: Final = 0x00100021
+_TYPE_OF_PATIENT_ID: Final = 0x00100022
 
 #: With another of these it would be another object, or its text would mean something else.
 _FIXED: Final = frozenset(
@@ -99,25 +104,69 @@ class MapValue:
     default: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class MoveToStudy:
+    """The object belongs to another study: its Study Instance UID is this one."""
+
+    uid: str
+    tag: int = 0x0020000D
+
+
+@dataclass(frozen=True, slots=True)
+class AddOtherPatientId:
+    """The patient has another ID beside its own: an item more of (0010,1002), unless it has it.
+
+    Attributes:
+        issuer: Issuer of Patient ID; empty: there is none.
+    """
+
+    patient_id: str
+    issuer: str
+    tag: int = OTHER_PATIENT_IDS_SEQUENCE
+
+
+#: What rules say.
 Edit = SetValue | RemoveAttribute | MapValue
+#: What corrections of stored objects say.
+Correcting = SetValue | RemoveAttribute | MoveToStudy | AddOtherPatientId
+AnyEdit = Edit | Correcting
 
 
-def check_edit(edit: Edit) -> None:
+class ModificationReason(Enum):
+    """Reason for the Attribute Modification (0400,0565), its defined terms."""
+
+    #: To agree with what the receiver knows.
+    COERCE = "COERCE"
+    #: Something was wrong.
+    CORRECT = "CORRECT"
+
+
+def check_edit(edit: AnyEdit) -> None:
     """Refuse, before any object comes, an edit that could be applied to none.
 
     Raises:
         ValueError: a tag that may not be edited, or a value that its VR cannot have.
     """
-    _check_tag(edit.tag)
     match edit:
+        case MoveToStudy():
+            if not UidRule.SAFE.allows(edit.uid):
+                raise ValueError("a study has a UID (PS3.5 9.1)")
+            return
+        case AddOtherPatientId():
+            check_edit(SetValue(_PATIENT_ID, edit.patient_id))
+            check_edit(SetValue(_ISSUER_OF_PATIENT_ID, edit.issuer))
+            return
         case SetValue():
             values = [edit.value]
         case MapValue():
             values = [*edit.table.values(), edit.default or ""]
         case RemoveAttribute():
-            return
+            values = []
         case _:
             assert_never(edit)
+    _check_tag(edit.tag)
+    if not values:
+        return
     vr = dictionary_vr(edit.tag)
     if vr == "UN":
         return  # the data set may say what it is
@@ -207,7 +256,7 @@ class HeadAttributes:
         # A UN is little endian everywhere (PS3.5 6.2.2).
         return self._encoding.big_endian and vr != "UN"
 
-    def edited(self, edits: Sequence[Edit]) -> dict[int, bytes]:
+    def edited(self, edits: Sequence[AnyEdit], limits: Limits) -> dict[int, bytes]:
         """Tag → whole element of what really changes, nothing for what is removed.
 
         Raises:
@@ -216,9 +265,18 @@ class HeadAttributes:
         """
         last = self.head.last
         values: dict[int, str | None] = {}
+        other_ids: list[AddOtherPatientId] = []
         for edit in edits:
             tag = edit.tag
-            _check_tag(tag)
+            match edit:
+                case MoveToStudy():
+                    values[tag] = edit.uid
+                    continue
+                case AddOtherPatientId():
+                    other_ids.append(edit)
+                    continue
+                case _:
+                    _check_tag(tag)
             match edit:
                 case SetValue():
                     values[tag] = edit.value
@@ -243,7 +301,26 @@ class HeadAttributes:
                     anew[tag] = element
             elif tag in last:
                 anew[tag] = b""
+        items = [item for each in other_ids if (item := self._other_id_item(each))]
+        if items:
+            anew[OTHER_PATIENT_IDS_SEQUENCE] = self._with_items(
+                OTHER_PATIENT_IDS_SEQUENCE, items, limits
+            )
         return anew
+
+    def _other_id_item(self, edit: AddOtherPatientId) -> bytes:
+        """The elements of an item; none when the sequence has such an item."""
+        try:
+            patient_id = encode_text(edit.patient_id, "LO", self._character_set)
+            elements = [(_PATIENT_ID, "LO", patient_id)]
+            if edit.issuer:
+                issuer = encode_text(edit.issuer, "LO", self._character_set)
+                elements.append((_ISSUER_OF_PATIENT_ID, "LO", issuer))
+        except ValueError as error:
+            raise CoercionError(f"{tag_text(OTHER_PATIENT_IDS_SEQUENCE)}: {error}") from error
+        item = write_data_set([*elements, (_TYPE_OF_PATIENT_ID, "CS", b"TEXT")], self._encoding)
+        old = self.head.last.get(OTHER_PATIENT_IDS_SEQUENCE)
+        return b"" if old is not None and item in self.head.raw(old) else item
 
     def _element(self, tag: int, value: str) -> bytes | None:
         """The element with another value; None when it has that value already."""
@@ -267,7 +344,13 @@ class HeadAttributes:
         return write_data_set([(tag, said or vr, raw)], self._encoding)
 
     def original_attributes(
-        self, changed: Sequence[int], now: datetime, system: str, source: str, limits: Limits
+        self,
+        changed: Sequence[int],
+        now: datetime,
+        system: str,
+        source: str,
+        reason: ModificationReason,
+        limits: Limits,
     ) -> bytes:
         """The Original Attributes Sequence (0400,0561), its items and one more.
 
@@ -304,7 +387,11 @@ class HeadAttributes:
                         "LO",
                         encode_text(source, "LO", self._character_set),
                     ),
-                    (REASON_FOR_THE_ATTRIBUTE_MODIFICATION, "CS", _COERCE),
+                    (
+                        REASON_FOR_THE_ATTRIBUTE_MODIFICATION,
+                        "CS",
+                        reason.value.encode("ascii"),
+                    ),
                 ],
                 self._encoding,
             )
@@ -312,31 +399,37 @@ class HeadAttributes:
             raise CoercionError(
                 f"the modifying system or the source of the data set: {error}"
             ) from error
-        old = last.get(ORIGINAL_ATTRIBUTES_SEQUENCE)
+        return self._with_items(ORIGINAL_ATTRIBUTES_SEQUENCE, [item], limits)
+
+    def _with_items(self, tag: int, new: Sequence[bytes], limits: Limits) -> bytes:
+        """A sequence of the head, its items and more behind them, whose elements are *new*.
+
+        Raises:
+            CoercionError: there is such an element already, and it is no sequence.
+        """
+        old = self.head.last.get(tag)
         codec = self._codec
         if old is not None and old.vr == "UN":
             codec = IMPLICIT_LITTLE_CODEC
-            item = _in_implicit_vr(item, self._encoding, limits)
-        item = codec.item_mark(ITEM, len(item)) + item
+            new = [_in_implicit_vr(item, self._encoding, limits) for item in new]
+        added = b"".join(codec.item_mark(ITEM, len(item)) + item for item in new)
         if old is None:
-            return write_data_set([(ORIGINAL_ATTRIBUTES_SEQUENCE, "SQ", item)], self._encoding)
+            return write_data_set([(tag, "SQ", added)], self._encoding)
         items = self.head.raw(old)
         marks = tuple(
-            codec.item_mark(tag, 0)[:_TAG_LENGTH] for tag in (ITEM, SEQUENCE_DELIMITATION)
+            codec.item_mark(mark, 0)[:_TAG_LENGTH] for mark in (ITEM, SEQUENCE_DELIMITATION)
         )
         if old.vr not in ("SQ", "UN", None) or (items and not items.startswith(marks)):
-            raise CoercionError(f"{tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)} is no sequence here")
+            raise CoercionError(f"{tag_text(tag)} is no sequence here")
         header = self.head.whole(old)[: old.value - old.start]
         if old.has_undefined_length:
             end = len(items) - HEADER_LENGTH
             if items[end : end + _TAG_LENGTH] != marks[-1]:
-                raise CoercionError(
-                    f"{tag_text(ORIGINAL_ATTRIBUTES_SEQUENCE)} is not delimited here"
-                )
-            return header + items[:end] + item + items[end:]
+                raise CoercionError(f"{tag_text(tag)} is not delimited here")
+            return header + items[:end] + added + items[end:]
         # Whatever is before it, the length is the last thing in the header.
         length = self._codec.length
-        return header[: -length.size] + length.pack(len(items) + len(item)) + items + item
+        return header[: -length.size] + length.pack(len(items) + len(added)) + items + added
 
     def _private_creators(self, tags: Sequence[int]) -> Iterator[int]:
         """The tags of those without which private elements mean nothing (PS3.5 7.8.1)."""
