@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from math import inf
 from typing import Final
 
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.engine.dataset import DataSetError, encoding_of, write_file_meta
-from isocenter.engine.dataset.file_meta import read_file_meta
+from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.object_keys import distinct_key, plain_key
 from isocenter.services.archive.object_scan import StoreError
-from isocenter.services.archive.ports import StagedObject, StoredInstance
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.second_forms import (
+    GOODBYE_SECONDS,
+    published_form,
+    stored_of,
+    write_form,
+)
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.objects import DicomObject
@@ -50,10 +54,6 @@ _AT_ONCE: Final = 50
 _PURGE_SECONDS: Final = 86_400.0
 #: Records of what stays as it is are kept so long.
 _KEEP_SECONDS: Final = 7 * 86_400.0
-_HEAD_BYTES: Final = 64 << 10
-#: How long taking back may take when the server stops.
-_GOODBYE_SECONDS: Final = 5.0
-_SOURCE_AE_TITLE: Final = 0x00020016
 _DIGITAL_SIGNATURES: Final = 0xFFFAFFFA
 _LOSSLESS: Final = TranscodingOptions(lossy=False, signatures="refuse")
 
@@ -192,15 +192,28 @@ class Compressor:
         await self._archive.room.check(stored.size)
         staged = await self._archive.store.stage()
         try:
-            after = await self._written(stored, staged, job, made.parts())
+            record = await write_form(
+                self._archive,
+                stored,
+                staged,
+                job.transfer_syntax_uid,
+                _buffers_of(made.parts()),
+                self._token(),
+            )
+            if (record.study_instance_uid, record.series_instance_uid) != (
+                stored.study_instance_uid,
+                stored.series_instance_uid,
+            ):
+                raise StaysError("made anew, it would belong to another series")
+            after = stored_of(record)
             if after.size >= stored.size and not _is_compressed(stored):
                 raise StaysError(f"it would have {after.size} bytes instead of {stored.size}")
             await staged.finish()
         except BaseException:
-            with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
+            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
                 await staged.discard()
             raise
-        async with self._published(staged, after):
+        async with published_form(self._archive, staged, after):
             difference = await find_difference(
                 before, stored_object(after, self._archive.open), self._pool
             )
@@ -237,94 +250,6 @@ class Compressor:
                 )
                 raise StaysError("it has digital signatures, which would break")
 
-    async def _written(
-        self,
-        stored: StoredInstance,
-        staged: StagedObject,
-        job: CompressionJob,
-        parts: AsyncGenerator[tuple[Buffer, bool], None],
-    ) -> StoredInstance:
-        """Write the object that is being made; what the index is to say of it."""
-        header = write_file_meta(
-            sop_class_uid=stored.sop_class_uid,
-            sop_instance_uid=stored.sop_instance_uid,
-            transfer_syntax_uid=job.transfer_syntax_uid,
-            source_ae_title=await self._source_of(stored),
-        )
-        scan = self._archive.intake.scan(job.transfer_syntax_uid)
-        await staged.write([header])
-        async with aclosing(parts):
-            async for part, _ in parts:
-                await trio.to_thread.run_sync(scan.feed, part)
-                await staged.write([part])
-                self._archive.room.check_disk()
-        scanned = scan.finish()
-        scanned.check_identity(
-            stored.sop_class_uid, stored.sop_instance_uid, self._archive.intake.uids
-        )
-        record = scanned.record(
-            transfer_syntax_uid=job.transfer_syntax_uid,
-            data_set_offset=len(header),
-            object_key=distinct_key(plain_key(stored.object_key), self._token()),
-        )
-        if (record.study_instance_uid, record.series_instance_uid) != (
-            stored.study_instance_uid,
-            stored.series_instance_uid,
-        ):
-            raise StaysError("made anew, it would belong to another series")
-        return StoredInstance(
-            **{name: getattr(record, name) for name in StoredInstance.__dataclass_fields__}
-        )
-
-    async def _source_of(self, stored: StoredInstance) -> str:
-        async with await self._archive.open(stored) as reader:
-            meta = read_file_meta(await reader.read(0, min(stored.data_set_offset, _HEAD_BYTES)))
-        return meta.elements.get(_SOURCE_AE_TITLE, b"").decode("ascii", "replace").strip(" \0")
-
-    @asynccontextmanager
-    async def _published(self, staged: StagedObject, after: StoredInstance) -> AsyncIterator[None]:
-        """It is durable under its key in here, and nothing of it is left after an exception.
-
-        What a crash leaves of it, the next start takes back: the index does not name it.
-        """
-        store = self._archive.store
-        with trio.CancelScope(shield=True):
-            (outcome,) = await store.publish([(staged, after.object_key)])
-        if outcome is not None:
-            with trio.CancelScope(shield=True):
-                await staged.discard()
-            raise StorageError(f"cannot publish it: {outcome}")
-        try:
-            yield
-        except BaseException:
-            with trio.move_on_after(_GOODBYE_SECONDS, shield=True):
-                await self._take_back(staged, after)
-            raise
-        with trio.CancelScope(shield=True):
-            await self._settle(staged)
-
-    async def _take_back(self, staged: StagedObject, after: StoredInstance) -> None:
-        try:
-            # The exchange may have been through all the same.
-            known = await self._archive.index.get([after.sop_instance_uid])
-            stored = known.get(after.sop_instance_uid)
-            if stored is None or stored.object_key != after.object_key:
-                await self._archive.store.remove([after.object_key])
-        except StorageError as error:
-            log.warning("what was made in vain is left to the next start: %s", error)
-            return
-        await self._settle(staged)
-
-    async def _settle(self, staged: StagedObject) -> None:
-        try:
-            await self._archive.store.settle([staged])
-        except StorageError as error:
-            log.error(
-                "a compressed object is durable, and what makes it so is left to the next start: "
-                "%s",
-                error,
-            )
-
     async def _remove(self, key: str) -> None:
         """The old bytes, which no row of the index names any more."""
         with trio.CancelScope(shield=True):
@@ -333,6 +258,14 @@ class Compressor:
                 await self._queue.removed([key])
             except StorageError as error:
                 log.warning("the former bytes of an object are left to the next start: %s", error)
+
+
+async def _buffers_of(
+    parts: AsyncGenerator[tuple[Buffer, bool], None],
+) -> AsyncGenerator[Buffer, None]:
+    async with aclosing(parts):
+        async for part, _ in parts:
+            yield part
 
 
 def _is_compressed(stored: StoredInstance) -> bool:
