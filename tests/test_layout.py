@@ -30,6 +30,7 @@ COMPOSITION_ROOT = ("isocenter.services.composition",)
 #: What adapters may know of the services beside modules called ``ports``: the values that stand in
 #: the signatures of ports, pure functions on them, and the system calls that both need.
 FOR_STORAGE = {
+    "isocenter.services.archive.corrections.values",
     "isocenter.services.archive.deletion.records",
     "isocenter.services.archive.index.attributes",
     "isocenter.services.archive.index.matching",

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.corrections.ports import CorrectionBook
 from isocenter.services.archive.deletion.ports import Holds, TrashBook
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import Index
@@ -31,6 +32,8 @@ from isocenter.storage.database.api_tokens import DatabaseApiTokens
 from isocenter.storage.database.arrivals import ArrivalGate
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.compression import DatabaseCompressions, ExchangeHook
+from isocenter.storage.database.corrections.book import DatabaseCorrections
+from isocenter.storage.database.corrections.standing import CorrectedArrivals
 from isocenter.storage.database.database import Database
 from isocenter.storage.database.event_reports import DatabaseReports
 from isocenter.storage.database.events.event_hooks import EventHooks
@@ -90,6 +93,7 @@ class Stores:
     forwards: ForwardQueue
     compressions: CompressionQueue
     metadata: MetadataBook
+    corrections: CorrectionBook
     tokens: ApiTokens
     sessions: Sessions
     marks: Marks
@@ -193,7 +197,9 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         on_add.insert(0, events.stored)
     gate = ArrivalGate(on_quarantine=on_delete, on_add=[forwards.queue_added], now=now)
     return Stores(
-        index=DatabaseIndex(database, on_add=on_add, keep_out=gate.keep_out),
+        index=DatabaseIndex(
+            database, on_add=on_add, keep_out=gate.keep_out, arrivals=CorrectedArrivals()
+        ),
         trash=DatabaseTrash(
             database,
             on_delete=on_delete,
@@ -221,6 +227,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         forwards=forwards,
         compressions=compressions,
         metadata=metadata,
+        corrections=DatabaseCorrections(database, now=now),
         tokens=DatabaseApiTokens(database),
         sessions=DatabaseSessions(database),
         marks=DatabaseMarks(database),

@@ -31,6 +31,7 @@ from isocenter.services.archive.object_scan import check_command
 from isocenter.services.archive.ports import (
     DuplicatePolicy,
     Index,
+    KeptObjects,
     ObjectStore,
     OtherPatientPolicy,
     StoredInstance,
@@ -69,6 +70,7 @@ class Archive:
             sender has left at the head of a data set.
         rules: what happens to what comes in.
         modifying_system: Modifying System (0400,0563) of what rules change.
+        kept: what is in the store beside what the index names.
         on_round, on_other_patient: as of `Committer`.
         today: gives the folder of objects without Study Date, with the scheme `date`.
         token: eight new hexadecimal digits with each call.
@@ -92,6 +94,7 @@ class Archive:
         refuse_stray_meta: bool = False,
         rules: Rules = NO_RULES,
         modifying_system: str = "Isocenter",
+        kept: KeptObjects | None = None,
         on_round: Callable[[int, float], None] = lambda objects, seconds: None,
         on_other_patient: Callable[[bool], None] = lambda is_kept: None,
         today: Callable[[], date] = date.today,
@@ -101,6 +104,7 @@ class Archive:
         self.index = index
         self.limits = limits
         self._token = token
+        self._kept = kept
         self.budget = MemoryBudget(memory_budget)
         self.room = Room() if room is None else room
         self.alert = StorageAlert()
@@ -197,17 +201,22 @@ class Archive:
         await self.store.salvage(lambda key: distinct_key(plain_key(key), self._token()))
 
     async def indexed(self, keys: Sequence[str]) -> list[StoredInstance | None]:
-        """What the index has under each key."""
+        """What the index has under each key, or what is kept there beside what it names."""
         uids = [sop_instance_uid_of(key) for key in keys]
         known = await self.index.get([uid for uid in uids if uid is not None])
+        kept = await self.kept(keys)
         found = [None if uid is None else known.get(uid) for uid in uids]
         return [
-            stored if stored is not None and stored.object_key == key else None
+            stored if stored is not None and stored.object_key == key else kept.get(key)
             for key, stored in zip(keys, found, strict=True)
         ]
 
+    async def kept(self, keys: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """By their keys, what is in the store though the index does not name it."""
+        return {} if self._kept is None else await self._kept.kept(keys)
+
     async def are_indexed(self, keys: Sequence[str]) -> list[bool]:
-        """Whether the index has an object under each key."""
+        """Whether the index has an object under each key, or it is kept there."""
         return [stored is not None for stored in await self.indexed(keys)]
 
     # -- In ---------------------------------------------------------------------------

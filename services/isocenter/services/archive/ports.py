@@ -372,6 +372,14 @@ class AddsAfter(Protocol):
         ...
 
 
+class KeptObjects(Protocol):
+    """Objects that are in the store, though the index does not name them."""
+
+    async def kept(self, object_keys: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """Those of them, by their keys."""
+        ...
+
+
 class StagedObject(Protocol):
     """An object on its way in: written in pieces, then published or discarded."""
 

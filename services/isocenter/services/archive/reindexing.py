@@ -79,7 +79,8 @@ async def reindex(
                     report.objects += 1
                     progress(VerificationProgress(report.objects, None, report.size))
 
-                await for_each(keys, look)
+                kept = await archive.kept(keys)
+                await for_each((key for key in keys if key not in kept), look)
                 chosen = await _choose(archive, new, records, report)
                 if chosen:
                     await new.add(chosen, replace=True)

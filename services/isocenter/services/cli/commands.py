@@ -39,6 +39,11 @@ COMMANDS: Final = (
         "export", "archive.export", "write studies, series or instances to a folder or a ZIP file"
     ),
     Command("delete", "archive.delete", "delete studies, series or instances from the archive"),
+    Command("correct", "archive.correct", "correct attributes of a patient, a study or a series"),
+    Command("merge", "archive.merge", "merge two patients, or two studies"),
+    Command("move", "archive.move", "move a study to another patient, or series to another study"),
+    Command("split", "archive.split", "make a study of its own of series of a study"),
+    Command("corrections", "archive.corrections", "corrections: list, undo, retry, resume"),
     Command("hold", "archive.hold", "protect studies from deletion: add, remove, list"),
     Command("retention", "archive.retention", "show what rules of retention would delete"),
     Command("trash", "archive.trash", "deleted objects: list, restore, purge"),

@@ -6,6 +6,7 @@ The only package that knows the adapters of `isocenter.storage`.
 from isocenter.services.composition.archive import (
     INDEX_FILE,
     ArchiveParts,
+    corrections_of,
     open_archive,
     open_archive_parts,
     open_stores,
@@ -41,6 +42,7 @@ __all__ = [
     "TlsContexts",
     "listen_addresses",
     "check_metadata",
+    "corrections_of",
     "check_plugins",
     "build_deadlines",
     "declared_by",

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,16 @@ import trio
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import Room
+from isocenter.services.archive.corrections.service import Corrections, unlocked
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy, ObjectStore
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
-from isocenter.services.errors import StorageError
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import Settings
+from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
+from isocenter.services.system.private_files import match_owner
 from isocenter.services.workflow.compression.compressor import finish_exchanges
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.objects.files.journal import has_segments
@@ -32,6 +36,8 @@ from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
 log = logging.getLogger("isocenter.server")
 
 INDEX_FILE: Final = "index.db"
+_CORRECTIONS_LOCK: Final = "corrections.lock"
+_LOCK_AGAIN_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,7 @@ async def open_archive_parts(
                 refuse_stray_meta=storage.meta_in_data_set == "refuse",
                 rules=Rules(settings.rules),
                 modifying_system=settings.server.ae_title,
+                kept=stores.corrections,
                 on_round=on_round,
                 on_other_patient=on_other_patient,
             )
@@ -197,6 +204,36 @@ def trash_of(settings: Settings, parts: ArchiveParts, process_name: str) -> Tras
         keep_days=settings.storage.trash_days,
         record=deletion_recorder(settings, process_name),
     )
+
+
+def corrections_of(settings: Settings, parts: ArchiveParts, process_name: str) -> Corrections:
+    """What corrects objects.
+
+    Args:
+        process_name: who tells the audit trail.
+    """
+    return Corrections(
+        parts.archive,
+        parts.stores.corrections,
+        locked=partial(_locked, Path(settings.storage.data_dir) / _CORRECTIONS_LOCK)
+        if parts.files is not None
+        else unlocked,
+    )
+
+
+@asynccontextmanager
+async def _locked(path: Path) -> AsyncIterator[None]:
+    """Of all tasks and processes of this machine one."""
+    try:
+        descriptor = open_lock_file(path)
+    except OSError as error:
+        raise StorageError(f"cannot open the lock file {path}: {text_of(error)}") from error
+    try:
+        match_owner(path.parent, descriptor)  # the server has to open it, too
+        await wait_for_lock(descriptor, look_seconds=_LOCK_AGAIN_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextManager[Stores]:

@@ -12,7 +12,7 @@ from isocenter.services.archive.deletion.trash_upkeep import run_trash_upkeep
 from isocenter.services.archive.retention.last_use import UseRecorder
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.archive.scrubber import scrub
-from isocenter.services.composition.archive import ArchiveParts, trash_of
+from isocenter.services.composition.archive import ArchiveParts, corrections_of, trash_of
 from isocenter.services.composition.audit import (
     audit_folder,
     is_trail_enabled,
@@ -46,6 +46,7 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                     )
                 )
             nursery.start_soon(compress, settings, parts, notices)
+            nursery.start_soon(corrections_of(settings, parts, "isocenter serve").run)
             if settings.web.enabled:
                 nursery.start_soon(make_metadata_always, settings, parts)
             trash = trash_of(settings, parts, "isocenter serve")

@@ -55,11 +55,13 @@ DUE: Final = """
                       WHERE h.study_instance_uid = compression.study_instance_uid)
     ORDER BY due_at, compression_pk LIMIT :limit
 """
-#: It is what was looked at, and nobody holds it.
+#: It is what was looked at, nobody holds it, and nothing is to be made of it once more.
 _IS_STILL: Final = """
     SELECT 1 FROM instance WHERE sop_instance_uid = :uid AND object_key = :old_key
       AND digest = :old_digest
       AND NOT EXISTS (SELECT 1 FROM study_hold WHERE study_instance_uid = :study)
+      AND NOT EXISTS (SELECT 1 FROM corrected_instance c
+                      WHERE c.sop_instance_uid = :uid AND c.original_key = :old_key)
 """
 _DONE: Final = """
     UPDATE compression SET state = 'done', ended_at = :now, attempts = attempts + 1,

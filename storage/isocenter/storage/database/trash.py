@@ -24,6 +24,7 @@ from isocenter.services.archive.deletion.ports import (
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.workflow.events.stored_events import events_of_return
+from isocenter.storage.database.corrections.standing import restored
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
@@ -149,6 +150,7 @@ class DatabaseTrash:
             connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
         ) -> None:
             returned.extend(numbers[record.sop_instance_uid] for record, _ in added)
+            restored(connection, [record for record, _ in added], self._now())
             new = set(_selected(connection, _NEVER_TOLD, returned))
             old = [number for number in returned if number not in new]
             _returned(connection, old, self._tells, self._now())

@@ -15,23 +15,25 @@ from isocenter.services.archive.selection import Selection
 
 
 class NotPermittedError(IsocenterError):
-    """Whoever asked may not delete, or export."""
+    """Whoever asked may not delete, export or correct."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requester:
-    """Who has something deleted, restored, removed for good, or exported.
+    """Who has something deleted, restored, removed for good, exported or corrected.
 
     Attributes:
         name: for the audit trail.
         may_delete: whether a policy, where one is asked, gives ``study:delete``; whoever may
             write the data directory needs no other.
         may_export: the same of ``study:export``; whoever may read the data directory needs none.
+        may_correct: the same of ``study:write`` and ``metadata:write``.
     """
 
     name: str
     may_delete: bool = True
     may_export: bool = True
+    may_correct: bool = True
 
     def check(self) -> None:
         """Raises:
@@ -46,6 +48,13 @@ class Requester:
         """
         if not self.may_export:
             raise NotPermittedError(f"{self.name} lacks study:export")
+
+    def check_correction(self) -> None:
+        """Raises:
+        NotPermittedError: ``study:write`` or ``metadata:write`` is lacking.
+        """
+        if not self.may_correct:
+            raise NotPermittedError(f"{self.name} lacks study:write or metadata:write")
 
 
 class TrashChange(Enum):

@@ -29,7 +29,7 @@ async def opened_trash(
         UsageError: there is none, or what is made there would not be the server's.
     """
     if changes:
-        _check_owner(Path(settings.storage.data_dir))
+        check_owner(Path(settings.storage.data_dir))
         await composition.recover_after_crash(settings)
     async with composition.open_archive_parts(settings, lock=False, recover=False) as parts:
         trash = composition.trash_of(settings, parts, process_name)
@@ -38,7 +38,7 @@ async def opened_trash(
         yield trash
 
 
-def _check_owner(data_dir: Path) -> None:
+def check_owner(data_dir: Path) -> None:
     """Folders that root makes are root's alone: the server could not read what lies in them."""
     if os.name != "posix":
         return

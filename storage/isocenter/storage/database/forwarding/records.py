@@ -55,6 +55,11 @@ _IS_WITHHELD: Final = """
             WHERE trash.sop_instance_uid = forward.sop_instance_uid
               AND cause = 'quarantined' AND trash.state IN ('leaving', 'kept', 'returning'))
 """
+#: Its corrected form is not still to come.
+_IS_CORRECT: Final = """
+    NOT EXISTS (SELECT 1 FROM corrected_instance c
+                WHERE c.sop_instance_uid = forward.sop_instance_uid AND c.state IN ('due', 'made'))
+"""
 #: From one destination to the next, without a look at the records of each.  The priorities are
 #: named so that the index leads to what is due, past all that waits for its time.
 DUE_DESTINATIONS: Final = f"""
@@ -72,7 +77,8 @@ DUE_DESTINATIONS: Final = f"""
       AND EXISTS (SELECT 1 FROM forward WHERE state = '{{state}}'
                   AND forward.destination = named.destination AND priority IN ({{priorities}})
                   AND due_at <= :now AND claimed_until <= :now
-                  AND NOT {_IS_WITHHELD})
+                  AND NOT {_IS_WITHHELD}
+                  AND {_IS_CORRECT})
 """
 _PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
 #: Of one priority.  What has failed is due later, and so behind what has not been tried.
@@ -80,6 +86,7 @@ CLAIM: Final = f"""
     SELECT forward_pk AS number, version, sop_instance_uid, priority, attempts, since
     FROM forward WHERE {FORWARDS.is_free} AND destination = :destination AND priority = :priority
       AND NOT {_IS_WITHHELD}
+      AND {_IS_CORRECT}
     ORDER BY due_at, forward_pk LIMIT :limit
 """
 _SENT: Final = """

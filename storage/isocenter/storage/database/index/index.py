@@ -46,6 +46,7 @@ from isocenter.storage.database.index.query import (
 from isocenter.storage.database.index.records import (
     RECORD_TABLES,
     AddHook,
+    Arrivals,
     add_records,
     probe_records,
     remove_records,
@@ -75,6 +76,7 @@ class DatabaseIndex:
     Args:
         on_add: what else is written in the transaction of each `add`.
         keep_out: says, in the same, what becomes of those that are not to be found.
+        arrivals: what is to be said of objects that come; None: what they say.
     """
 
     def __init__(
@@ -83,10 +85,11 @@ class DatabaseIndex:
         *,
         on_add: Sequence[AddHook] = (),
         keep_out: KeepOut | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._database = database
         self._on_add = tuple(on_add)
-        self._add = add_records if keep_out is None else partial(_add_some, keep_out)
+        self._add = partial(_add_some, keep_out, arrivals)
 
     async def add(
         self,
@@ -185,7 +188,8 @@ class DatabaseIndex:
 
 
 def _add_some(
-    keep_out: KeepOut,
+    keep_out: KeepOut | None,
+    arrivals: Arrivals | None,
     connection: Connection,
     records: Sequence[InstanceRecord],
     replace: bool,
@@ -193,12 +197,13 @@ def _add_some(
     one_patient: bool,
     unless_same: bool,
 ) -> list[AddResult]:
-    """`add_records` of those that are not kept out."""
-    kept_out = keep_out(connection, records)
-    if not kept_out:
-        return add_records(connection, records, replace, on_add, one_patient, unless_same)
+    """`add_records` of those that are not kept out, as *arrivals* has them."""
+    kept_out = {} if keep_out is None else keep_out(connection, records)
     wanted = [each for each in records if each.sop_instance_uid not in kept_out]
-    added = iter(add_records(connection, wanted, replace, on_add, one_patient, unless_same))
+    done = add_records(connection, wanted, replace, on_add, one_patient, unless_same, arrivals)
+    if not kept_out:
+        return done
+    added = iter(done)
     return [kept_out.get(each.sop_instance_uid) or next(added) for each in records]
 
 

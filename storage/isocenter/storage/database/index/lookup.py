@@ -32,8 +32,12 @@ STORED_INSTANCE_COLUMNS: Final = (
     "instance.sop_instance_uid, instance.sop_class_uid, study.study_instance_uid, "
     "series.series_instance_uid, instance.transfer_syntax_uid, instance.object_key, "
     "instance.size, instance.data_set_offset, instance.digest, "
+    # What it was when it came: before it was corrected, or else compressed.
+    "coalesce((SELECT corrected_instance.received_digest FROM corrected_instance "
+    "WHERE corrected_instance.sop_instance_uid = instance.sop_instance_uid "
+    "AND corrected_instance.is_corrected = 1), "
     # Of another object that had the UID before it says nothing.
-    "coalesce((SELECT compression.received_digest FROM compression "
+    "(SELECT compression.received_digest FROM compression "
     "WHERE compression.sop_instance_uid = instance.sop_instance_uid "
     "AND compression.digest = instance.digest), '')"
 )

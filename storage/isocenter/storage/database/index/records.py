@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from time import time
-from typing import Final
+from typing import Final, Protocol
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Attribute, Level
@@ -395,6 +395,25 @@ class _Transaction:
 AddHook = Callable[[Connection, Sequence[tuple[InstanceRecord, AddResult]]], None]
 
 
+class Arrivals(Protocol):
+    """What is said of objects that come, in the transaction of an `add`."""
+
+    def corrected(
+        self, connection: Connection, records: Sequence[InstanceRecord]
+    ) -> Sequence[InstanceRecord]:
+        """What the index is to say of *records*, which say what the objects do."""
+        ...
+
+    def added(
+        self,
+        connection: Connection,
+        added: Sequence[tuple[InstanceRecord, InstanceRecord, AddResult]],
+        now: float,
+    ) -> None:
+        """Of each that was added: as it came, as the index says it, and what became of it."""
+        ...
+
+
 def add_records(
     connection: Connection,
     records: Sequence[InstanceRecord],
@@ -402,8 +421,12 @@ def add_records(
     on_add: Sequence[AddHook] = (),
     one_patient: bool = False,
     unless_same: bool = False,
+    arrivals: Arrivals | None = None,
 ) -> list[AddResult]:
     """`isocenter.services.archive.ports.Index.add`, as one transaction."""
+    came = records
+    if arrivals is not None:
+        records = arrivals.corrected(connection, came)
     known = _places(connection, [record.sop_instance_uid for record in records])
     work = _Transaction(connection)
     outcomes = []
@@ -415,12 +438,15 @@ def add_records(
             outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
         else:
             outcomes.append(work.put(record, row, one_patient))
-    if work.write() and on_add:
-        added = [
-            (record, outcome)
-            for record, outcome in zip(records, outcomes, strict=True)
+    if work.write() and (on_add or arrivals is not None):
+        put = [
+            (before, record, outcome)
+            for before, record, outcome in zip(came, records, outcomes, strict=True)
             if outcome.outcome in _PUT
         ]
+        if arrivals is not None:
+            arrivals.added(connection, put, time())
+        added = [(record, outcome) for _, record, outcome in put]
         for each in on_add:
             each(connection, added)
     return outcomes

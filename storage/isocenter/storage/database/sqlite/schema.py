@@ -45,6 +45,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v13_metadata,
     v14_web_sessions,
     v15_viewing,
+    v16_corrections,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -67,6 +68,7 @@ MIGRATIONS: Final = (
     v13_metadata.MIGRATION,
     v14_web_sessions.MIGRATION,
     v15_viewing.MIGRATION,
+    v16_corrections.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

@@ -1,0 +1,1 @@
+"""Corrections of objects that the archive has: attributes, patients, studies, series."""

@@ -1,0 +1,1 @@
+"""Corrections in the database: their records, what holds for an object, and the exchange."""
