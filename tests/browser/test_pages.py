@@ -66,6 +66,13 @@ def isocenter(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("served")
+    data = ("--data-dir", folder / "data")
+    passcode = folder / "passcode"
+    passcode.write_text("correct horse battery")
+    isocenter("certs", "init", *data)
+    isocenter("certs", "issue", "CT1", *data)
+    isocenter("user", "add", "eve", "--role", "Viewer", "--passcode-file", passcode, *data)
+    isocenter("token", "add", "loader", "--user", "eve", *data)
     ports = ["--port", "0", "--no-tls", "--http-port", "0"]
     command = [*ISOCENTER, "serve", "--data-dir", str(folder / "data"), *ports]
     with (
@@ -225,7 +232,8 @@ def addresses() -> list[str]:
     series = f"{CT}/series/{ct.SeriesInstanceUID}"
     return [
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
-        "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/worklist", "/queue",
+        "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
+        "/users", "/users/eve", "/tokens", "/worklist", "/queue",
         "/audit", "/status", "/nothing",
     ]  # fmt: skip
 

@@ -36,6 +36,7 @@ from isocenter.services.security.access.sessions import SessionKeeper, SessionRu
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.access.user_identity import IdentityRules
+from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.settings.source import SettingsSource
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
@@ -86,6 +87,7 @@ class Site:
         self.rest: list[Route[Any]] = []
         self.now = START
         self.told: list[object] = []
+        self.reloads = 0
         self.dicom: Server
         self._tokens = 0
         self.exported: list[ExportedStudy] = []
@@ -173,6 +175,9 @@ async def opened(
         sessions = BrowserSessions(keeper, **options)
         changes = UserChanges(PolicyFile(folder), keeper, notices)
 
+        async def reloaded() -> None:
+            sites[0].reloads += 1
+
         async def record(studies: Sequence[ExportedStudy]) -> None:
             sites[0].exported += studies
 
@@ -204,6 +209,7 @@ async def opened(
             trash=trash_of(settings, parts, "test"),
             changes=PolicyChanges(PolicyFile(folder), notices),
             rejected=RejectedFile(folder),
+            certificates=CertificateChanges(folder / "certs", notices, reloaded),
             users=changes,
             tokens=TokenChanges(parts.stores.tokens, changes.policy, notices, now),
             sessions=keeper,

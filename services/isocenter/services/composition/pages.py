@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, trash_of
@@ -18,6 +19,9 @@ from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.security.access.sessions import SessionKeeper
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
+from isocenter.services.security.certificates.changes import CertificateChanges
+from isocenter.services.security.certificates.expiry import Expiry
+from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import ROOT
@@ -31,29 +35,44 @@ from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.viewer.package import VIEWER_FOLDER, is_installed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What pages and API ask the server that runs.
+
+    Attributes:
+        associations: those that last.
+        dicom: the sockets that take DICOM.
+        state: how it is.
+        expiries: of the certificates that it uses.
+        configuration: the settings, shown and changed.
+        reload: has it read certificates, policy and settings again.
+    """
+
+    associations: LiveAssociations
+    dicom: Listening
+    state: Callable[[], Awaitable[ServerState]]
+    expiries: Callable[[], Sequence[Expiry]]
+    configuration: Configuration
+    reload: Callable[[], Awaitable[None]]
+
+
 def web_parts(
     settings: Settings,
     parts: ArchiveParts,
     notices: Notices,
+    running: Running,
+    *,
     sign_in: SignIn,
+    sessions: SessionKeeper,
     downloads: Downloads,
     streams: EventStreams,
-    dicom: Listening,
-    state: Callable[[], Awaitable[ServerState]],
     version: str,
-    associations: LiveAssociations,
-    sessions: SessionKeeper,
-    configuration: Configuration,
 ) -> WebParts:
     """What pages and the API show and change.
 
     Args:
-        dicom: the sockets that take DICOM.
-        state: how the server is.
-        version: of this program.
-        associations: those that last.
         sessions: of browsers.
-        configuration: the settings, shown and changed.
+        version: of this program.
     """
     folder = access_folder(settings)
     users = None if folder is None else UserChanges(PolicyFile(folder), sessions, notices)
@@ -61,15 +80,17 @@ def web_parts(
         archive=parts.archive,
         title=settings.server.ae_title,
         version=version,
-        receiver=_receiver(settings, dicom),
-        state=state,
+        receiver=_receiver(settings, running.dicom),
+        state=running.state,
         sign_in=sign_in,
-        associations=associations,
-        configuration=configuration,
+        associations=running.associations,
+        configuration=running.configuration,
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
         rejected=None if folder is None else RejectedFile(folder),
+        certificates=_certificates(settings, notices, running),
+        expiries=running.expiries,
         users=users,
         tokens=None if users is None else TokenChanges(parts.stores.tokens, users.policy, notices),
         sessions=sessions,
@@ -81,6 +102,15 @@ def web_parts(
         streams=streams,
         notices=notices,
     )
+
+
+def _certificates(
+    settings: Settings, notices: Notices, running: Running
+) -> CertificateChanges | None:
+    if settings.storage.is_in_memory or not settings.tls.uses_private_ca:
+        return None
+    folder = Path(settings.storage.data_dir).absolute() / CA_FOLDER
+    return CertificateChanges(folder, notices, running.reload)
 
 
 def _viewer(settings: Settings) -> Path | None:

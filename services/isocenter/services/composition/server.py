@@ -27,6 +27,7 @@ from isocenter.services.composition.events import build_events
 from isocenter.services.composition.hl7 import order_address, order_listener
 from isocenter.services.composition.monitoring import Monitoring
 from isocenter.services.composition.outgoing_associations import build_deadlines
+from isocenter.services.composition.pages import Running
 from isocenter.services.composition.plugins import Plugin, check_plugins, load_plugin
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.run_time_settings import RunTimeSettings, other_processes
@@ -283,6 +284,12 @@ async def serve_archive(
             take_rules=lambda rules: archive.exchange_rules(Rules(rules)),
             take_revocations=take_revocations,
         )
+        tell_others = other_processes(settings)
+
+        async def reload_all() -> None:
+            await reloader.reload()
+            tell_others()
+
         if auditor is not None:
             nursery.start_soon(stop_when_failed, auditor, settings, server.stop)
         nursery.start_soon(run_background_tasks, settings, opened, notices)
@@ -298,20 +305,26 @@ async def serve_archive(
             parts.access,
             stores.tokens,
             stores.sessions,
-            listeners.dicom,
+            Running(
+                associations=server,
+                dicom=listeners.dicom,
+                state=partial(_state, health),
+                expiries=lambda: tls.expiries if tls is not None else (),
+                configuration=RunTimeSettings(
+                    source,
+                    reloader,
+                    notices,
+                    folder=None
+                    if settings.storage.is_in_memory
+                    else Path(settings.storage.data_dir),
+                    tell_others=tell_others,
+                ),
+                reload=reload_all,
+            ),
             version=version,
             statement=conformance,
             transcoder=transcoder,
             pool=transcoder.pool if transcoder is not None else None,
-            state=partial(_state, health),
-            associations=server,
-            configuration=RunTimeSettings(
-                source,
-                reloader,
-                notices,
-                folder=None if settings.storage.is_in_memory else Path(settings.storage.data_dir),
-                tell_others=other_processes(settings),
-            ),
         )
         monitoring.metrics.web = web
         if listeners.web:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from isocenter.services.archive.export.service import Exporter
-from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.export import export_recorder
-from isocenter.services.composition.pages import error_page, web_parts
+from isocenter.services.composition.pages import Running, error_page, web_parts
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -35,7 +34,6 @@ from isocenter.services.security.access.sessions import SessionKeeper, SessionRu
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
-from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
 from isocenter.services.web.dicomweb.performed_steps import (
@@ -47,7 +45,6 @@ from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
 from isocenter.services.web.downloads import Downloads, DownloadSlots
-from isocenter.services.web.parts import ServerState
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.rest.event_stream import EventStreams
@@ -203,26 +200,20 @@ def web_server(
     access: PolicyAccessControl,
     tokens: ApiTokens,
     sessions: Sessions,
-    dicom: Listening,
+    running: Running,
     *,
     version: str,
     statement: Callable[[Sequence[Route[Handler]]], str],
     transcoder: Transcoder | None,
     pool: CodecPool | None,
-    state: Callable[[], Awaitable[ServerState]],
-    associations: LiveAssociations,
-    configuration: Configuration,
 ) -> HttpServer:
     """The server of all web services; it takes its listeners when it runs.
 
     Args:
         workflow: that of the services over DIMSE.
-        dicom: the sockets that take DICOM.
+        running: the server over DIMSE.
         version: of this program, for descriptions.
         statement: the conformance statement of a server with some routes, as a page.
-        state: how the server is, for its page.
-        associations: those that last.
-        configuration: the settings, shown and changed.
     """
     web = settings.web
     downloads = downloads_of(settings, parts, notices)
@@ -259,15 +250,12 @@ def web_server(
         settings,
         parts,
         notices,
-        sign_in,
-        downloads,
-        streams,
-        dicom,
-        state,
-        version,
-        associations,
-        keeper,
-        configuration,
+        running,
+        sign_in=sign_in,
+        sessions=keeper,
+        downloads=downloads,
+        streams=streams,
+        version=version,
     )
     pages = Pages(shown) if web.pages else None
     table, options = described(

@@ -17,6 +17,8 @@ from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.security.access.sessions import SessionKeeper
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
+from isocenter.services.security.certificates.changes import CertificateChanges
+from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.downloads import Downloads
@@ -64,6 +66,8 @@ class WebParts:
         configuration: the settings; None: they are not shown.
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
+        certificates: of the private CA; None: there is none.
+        expiries: of the certificates that the server uses.
         users, tokens, sessions: who may sign in, and has; None: there is no policy.
         queue: what rules send on; None: they send nothing.
         worklist: None: there is none.
@@ -86,6 +90,8 @@ class WebParts:
     trash: Trash | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None
+    certificates: CertificateChanges | None = None
+    expiries: Callable[[], Sequence[Expiry]] = tuple
     users: UserChanges | None = None
     tokens: TokenChanges | None = None
     sessions: SessionKeeper | None = None

@@ -40,6 +40,7 @@ from isocenter.services.security.audit.participants import (
     peer_participant,
     study_object,
 )
+from isocenter.services.security.certificates.changes import CertificateChanged
 
 #: Of the text of an alert: a peer has a say in it.
 LONGEST_TEXT: Final = 2_000
@@ -171,9 +172,12 @@ def configuration_reloaded(here: ActiveProcess, reloaded: ConfigurationReloaded)
     )
 
 
-def policy_changed(here: ActiveProcess, changed: PolicyChanged) -> AuditMessage:
-    """A.5.3.11: somebody has changed who may do what."""
-    return _configuration_changed(here, "policy", changed.what, changed.caller)
+def policy_changed(
+    here: ActiveProcess, changed: PolicyChanged | CertificateChanged
+) -> AuditMessage:
+    """A.5.3.11: somebody has changed who may do what, or by which certificate."""
+    name = "policy" if isinstance(changed, PolicyChanged) else "certificates"
+    return _configuration_changed(here, name, changed.what, changed.caller)
 
 
 def settings_changed(here: ActiveProcess, changed: SettingsChanged) -> AuditMessage:

@@ -69,6 +69,7 @@ from isocenter.services.security.audit.participants import ActiveProcess, Patien
 from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
 from isocenter.services.security.audit.trail import Trail
 from isocenter.services.security.audit.trail_reader import TrailRead
+from isocenter.services.security.certificates.changes import CertificateChanged
 
 log = logging.getLogger("isocenter.audit")
 
@@ -231,6 +232,7 @@ class AuditRecorder:
                 AccessDenied: self._denied,
                 SignInFailed: self._sign_in_failed,
                 PolicyChanged: self._policy_changed,
+                CertificateChanged: self._policy_changed,
                 TokenChanged: lambda notice: self.record(
                     alerts.token_changed(
                         self._here, notice.token, is_new=notice.is_new, by=notice.caller
@@ -316,7 +318,7 @@ class AuditRecorder:
     def _trail_read(self, notice: TrailRead) -> None:
         self.record(builders.audit_trail_read(self._here, notice.trail, notice.caller))
 
-    def _policy_changed(self, notice: PolicyChanged) -> None:
+    def _policy_changed(self, notice: PolicyChanged | CertificateChanged) -> None:
         self.record(alerts.policy_changed(self._here, notice))
 
     def _settings_changed(self, notice: SettingsChanged) -> None:

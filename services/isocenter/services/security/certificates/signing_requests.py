@@ -48,11 +48,23 @@ def read_request(path: Path) -> Request:
             content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise CertificateError(f"{path}: {text_of(error)}") from error
+    return request_in(content, str(path))
+
+
+def request_in(content: bytes, source: str) -> Request:
+    """The same of what was read.
+
+    Args:
+        source: where it comes from, for messages.
+
+    Raises:
+        CertificateError: as of `read_request`.
+    """
     if len(content) > _MOST_BYTES:
-        raise CertificateError(f"{path}: too large for a certificate signing request")
+        raise CertificateError(f"{source}: too large for a certificate signing request")
     if b"PRIVATE KEY-----" in content:
         raise CertificateError(
-            f"{path} holds a private key; that stays at the modality. Send the request alone"
+            f"{source} holds a private key; that stays at the modality. Send the request alone"
         )
     try:
         is_pem = content.lstrip().startswith(b"-----BEGIN")
@@ -64,23 +76,23 @@ def read_request(path: Path) -> Request:
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         hint = " (a certificate is no request)" if b"BEGIN CERTIFICATE-----" in content else ""
         raise CertificateError(
-            f"{path}: not a certificate signing request (PKCS #10, PEM or DER){hint}"
+            f"{source}: not a certificate signing request (PKCS #10, PEM or DER){hint}"
         ) from error
     weakness = weakness_of(public_key)
     if weakness or not isinstance(public_key, PublicKey):
-        raise CertificateError(f"{path}: {weakness}; have the modality make another key")
+        raise CertificateError(f"{source}: {weakness}; have the modality make another key")
     try:
         is_proven = request.is_signature_valid
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         is_proven = False
     if not is_proven:
         raise CertificateError(
-            f"{path}: its signature is not of its key; the file was changed, or its sender does "
+            f"{source}: its signature is not of its key; the file was changed, or its sender does "
             "not have the key"
         )
     if wants_ca:
         raise CertificateError(
-            f"{path}: it asks for a certificate that may sign others (CA:TRUE), which no "
+            f"{source}: it asks for a certificate that may sign others (CA:TRUE), which no "
             "application entity needs; have the modality make a request without"
         )
     common_name = str(common_names[0].value) if len(common_names) == 1 else ""

@@ -17,6 +17,7 @@ from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
+from isocenter.services.web.ui.certificate_pages import CertificatePages
 from isocenter.services.web.ui.device_pages import DevicePages
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.navigation import Group, Section
@@ -93,6 +94,7 @@ class Pages:
             yield of(Group.NETWORK, "/associations", "Associations", "state")
         if parts.changes is not None:
             yield of(Group.NETWORK, "/devices", "Devices", "state")
+        yield of(Group.NETWORK, "/certificates", "Certificates", "state")
         if parts.users is not None and parts.sessions is not None:
             yield of(Group.ACCESS, "/users", "Users", "users")
         if parts.users is not None and parts.tokens is not None:
@@ -192,6 +194,8 @@ class Pages:
 
     def _of_access(self) -> Iterator[Route[Handler]]:
         parts = self._parts
+        certificates = CertificatePages(parts.certificates, parts.expiries, self.layout)
+        yield from certificates.routes()
         if parts.users is not None and parts.sessions is not None:
             users = UserPages(parts.users, parts.sessions, self.layout, title=parts.title)
             yield from users.routes()
