@@ -28,6 +28,8 @@ from isocenter.services.workflow.compression.ports import CompressionQueue
 from isocenter.services.workflow.events.ports import EventLog, OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
+from isocenter.services.workflow.jobs.ports import JobQueue
+from isocenter.services.workflow.nodes.ports import NodeBook
 from isocenter.storage.database.api_tokens import DatabaseApiTokens
 from isocenter.storage.database.arrivals import ArrivalGate
 from isocenter.storage.database.commitments import DatabaseCommitments
@@ -42,8 +44,10 @@ from isocenter.storage.database.events.open_studies import DatabaseOpenStudies
 from isocenter.storage.database.events.outbox import DatabaseOutbox
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.jobs import DatabaseJobs
 from isocenter.storage.database.leases import release_stale
 from isocenter.storage.database.metadata import DatabaseMetadata
+from isocenter.storage.database.nodes import DatabaseNodes
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
@@ -99,6 +103,8 @@ class Stores:
     marks: Marks
     viewer_states: ViewerStates
     recent_studies: RecentStudies
+    nodes: NodeBook
+    jobs: JobQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,4 +239,6 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         marks=DatabaseMarks(database),
         viewer_states=DatabaseViewerStates(database),
         recent_studies=DatabaseRecentStudies(database),
+        nodes=DatabaseNodes(database),
+        jobs=DatabaseJobs(database, now=now),
     )

@@ -76,6 +76,10 @@ COMMANDS: Final = (
         "commitments", "archive.commitments", "list and show the archive's storage commitments"
     ),
     Command("events", "archive.events", "events: list, deliver again; open and complete studies"),
+    Command("node", "archive.node", "remote nodes: add, list, test, enable, disable, remove"),
+    Command("retrieve", "archive.retrieve", "retrieve studies from a remote node into the archive"),
+    Command("send", "archive.send", "send studies of the archive to a remote node"),
+    Command("jobs", "archive.jobs", "what is retrieved and sent: list, show, follow, steer"),
     Command("queue", "archive.queue", "forwarding queue: list, retry, purge"),
     Command("compress", "archive.compress", "compressed objects: status, list, retry, add"),
     Command("rules", "archive.rules", "list the rules, and test what they would do with a file"),

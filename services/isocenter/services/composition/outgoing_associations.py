@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields, replace
 
@@ -48,6 +48,31 @@ class OutgoingAssociations:
             peer,
             contexts,
             calling_ae_title=settings.server.ae_title,
+            tls=self._tls_for(peer),
+            operations_window=operations_window,
+            deadlines=replace(build_deadlines(settings), response=settings.deadlines.suboperation),
+            limits=settings.engine_limits(),
+        )
+
+    def for_nodes(
+        self,
+        peer: Peer,
+        contexts: Sequence[Context],
+        *,
+        operations_window: int = 1,
+        scp_roles: Collection[str] = (),
+    ) -> _Connecting:
+        """For what jobs ask of remote nodes, and send to them.
+
+        Args:
+            scp_roles: SOP classes of objects that C-GET brings.
+        """
+        settings = self.settings
+        return open_association(
+            peer,
+            contexts,
+            calling_ae_title=settings.server.ae_title,
+            scp_roles=scp_roles,
             tls=self._tls_for(peer),
             operations_window=operations_window,
             deadlines=replace(build_deadlines(settings), response=settings.deadlines.suboperation),

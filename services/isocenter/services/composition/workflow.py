@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
+from functools import partial
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
@@ -11,6 +12,12 @@ from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import Service
 from isocenter.services.composition.forwarding import build_forwarding
+from isocenter.services.composition.jobs import (
+    job_runner,
+    node_finder,
+    node_opener,
+    verify_nodes,
+)
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.pixels.transcoder import Transcoder
@@ -27,6 +34,7 @@ from isocenter.services.service_classes.worklist.scp import WorklistScp
 from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.forwarding.commitment import CommitmentReports
+from isocenter.services.workflow.jobs.runner import JobRunner
 from isocenter.storage.stores import Stores
 
 
@@ -36,12 +44,14 @@ class Workflow:
 
     Attributes:
         commitment, steps: what the web offers, too; None: it is switched off.
+        jobs: works jobs off; None: it is switched off.
     """
 
     services: list[Service] = field(default_factory=list)
     background_tasks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     commitment: StorageCommitmentScp | None = None
     steps: PerformedStepManager | None = None
+    jobs: JobRunner | None = None
 
 
 def build_workflow(
@@ -90,6 +100,22 @@ def build_workflow(
     )
     if events is not None:
         workflow.background_tasks.append(events.run)
+    if settings.jobs.enabled:
+        open_node = node_opener(
+            settings,
+            connections,
+            archive,
+            notices or Notices(),
+            transcoder=transcoder,
+            is_serving=settings.storage.accept,
+        )
+        find = node_finder(stores.nodes, peers)
+        workflow.jobs = job_runner(settings, stores.jobs, archive, find, open_node)
+        workflow.background_tasks.append(workflow.jobs.run)
+        if settings.jobs.verify_nodes_every:
+            workflow.background_tasks.append(
+                partial(verify_nodes, settings, stores.nodes, open_node)
+            )
     return workflow
 
 

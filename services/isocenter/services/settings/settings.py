@@ -42,6 +42,7 @@ from isocenter.services.settings.sections.workflow import (
     EventSettings,
     ForwardingSettings,
     Hl7Settings,
+    JobSettings,
     MppsSettings,
     WorklistSettings,
 )
@@ -64,6 +65,7 @@ class Settings:
     commitment: CommitmentSettings = field(default_factory=CommitmentSettings)
     events: EventSettings = field(default_factory=EventSettings)
     forwarding: ForwardingSettings = field(default_factory=ForwardingSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
     deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)

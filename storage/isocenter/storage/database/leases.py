@@ -69,11 +69,12 @@ class Lease:
 REPORTS: Final = Lease("event_report", "report_pk", "due")
 COMMITMENTS: Final = Lease("commitment", "commitment_pk", "pending")
 FORWARDS: Final = Lease("forward", "forward_pk", "due")
+JOBS: Final = Lease("job", "job_pk", "due")
 
 
 def release_stale(connection: Connection) -> None:
     """No process works on the database: what earlier ones had claimed is free."""
-    for lease in (REPORTS, COMMITMENTS, FORWARDS):
+    for lease in (REPORTS, COMMITMENTS, FORWARDS, JOBS):
         lease.release_all(connection)
     # Whoever tried a destination, it never said what came of it.
     connection.execute("UPDATE forward_destination SET retry_at = 0 WHERE is_tried = 1")

@@ -216,6 +216,36 @@ class EventSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """Remote nodes, and jobs that retrieve from them and send to them."""
+
+    enabled: bool = setting(
+        True, kinds.Boolean(), "work off what `isocenter retrieve` and `isocenter send` ask for"
+    )
+    at_once: int = setting(
+        4, kinds.Integer(1, 64), "jobs that one process of a server works on at once"
+    )
+    at_once_per_node: int = setting(
+        1, kinds.Integer(1, 64), "of those, jobs with the same remote node"
+    )
+    first_retry: float = seconds(
+        60.0, "interval before the second attempt of a job; each later one is twice as long"
+    )
+    longest_retry: float = seconds(3_600.0, "longest interval between two attempts")
+    give_up_after: float = setting(
+        86_400.0, kinds.Seconds(365 * 86_400.0), "time until a job is given up"
+    )
+    keep_days: int = setting(
+        30, kinds.Integer(1, 36_500), "days for which jobs are listed after their end"
+    )
+    verify_nodes_every: int = setting(
+        300,
+        kinds.Integer(10, 86_400, "seconds", zero="never"),
+        "interval at which remote nodes are verified (C-ECHO, QIDO-RS); one that fails less often",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardingSettings:
     """Forwarding of objects by rules (``[[rules]]`` with ``forward``)."""
 

@@ -46,6 +46,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v14_web_sessions,
     v15_viewing,
     v16_corrections,
+    v17_nodes_and_jobs,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -69,6 +70,7 @@ MIGRATIONS: Final = (
     v14_web_sessions.MIGRATION,
     v15_viewing.MIGRATION,
     v16_corrections.MIGRATION,
+    v17_nodes_and_jobs.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

@@ -1,0 +1,131 @@
+"""Remote node over DICOMweb: QIDO-RS, WADO-RS and STOW-RS as their user."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+from isocenter.engine.dimse.status import ServiceClass, describe_status
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.dicom.attribute_path import KeyName
+from isocenter.services.net.http.client_errors import HttpStatusError
+from isocenter.services.notices import Caller, Notices
+from isocenter.services.web.client.client import DicomWebClient
+from isocenter.services.web.client.models import value_of
+from isocenter.services.web.client.resources import WebResource
+from isocenter.services.web.dicomweb.store.incoming import Incoming
+from isocenter.services.workflow.nodes.ports import Arrived, NodeError, RemoteInstance, Told
+
+_STUDY: Final = "0020000D"
+_SERIES: Final = "0020000E"
+_INSTANCE: Final = "00080018"
+_CLASS: Final = "00080016"
+#: Where a node has not what it was asked for.
+_ABSENT: Final = frozenset({404, 410})
+
+
+class WebNode:
+    """See `isocenter.services.workflow.nodes.ports.RemoteArchive`.
+
+    Args:
+        client: of its service, and open.
+    """
+
+    def __init__(self, client: DicomWebClient, archive: Archive, notices: Notices) -> None:
+        self._client = client
+        self._archive = archive
+        self._notices = notices
+
+    async def verify(self) -> None:
+        """See `RemoteArchive.verify`."""
+        async for _ in self._client.search(Level.STUDY, limit=1):
+            pass
+
+    @asynccontextmanager
+    async def instances(
+        self, keys: Sequence[tuple[KeyName, str]]
+    ) -> AsyncIterator[AsyncIterator[Sequence[RemoteInstance]]]:
+        """See `RemoteArchive.instances`."""
+        async with aclosing(self._listed(keys)) as studies:
+            yield studies
+
+    async def _listed(
+        self, keys: Sequence[tuple[KeyName, str]]
+    ) -> AsyncGenerator[Sequence[RemoteInstance], None]:
+        search = self._client.search
+        studies = [value_of(model, _STUDY) async for model in search(Level.STUDY, keys)]
+        for study in dict.fromkeys(filter(None, studies)):
+            # Not all servers search instances of a study, but all those of a series.
+            within = WebResource(study)
+            series = [
+                value_of(model, _SERIES) async for model in search(Level.SERIES, within=within)
+            ]
+            found = []
+            for one in dict.fromkeys(filter(None, series)):
+                async for model in search(Level.IMAGE, within=WebResource(study, one)):
+                    uid = value_of(model, _INSTANCE)
+                    if uid:
+                        found.append(
+                            RemoteInstance(
+                                study_instance_uid=study,
+                                series_instance_uid=one,
+                                sop_instance_uid=uid,
+                                sop_class_uid=value_of(model, _CLASS),
+                            )
+                        )
+            if not found:
+                raise NodeError(f"the node has study {study} and names no object of it")
+            yield found
+
+    async def retrieve(
+        self, wanted: Sequence[RemoteInstance], arrived: Arrived, *, is_whole_study: bool
+    ) -> str:
+        """See `RemoteArchive.retrieve`."""
+        study = wanted[0].study_instance_uid
+        uids = {one.sop_instance_uid for one in wanted}
+        if is_whole_study:
+            return await self._bring(WebResource(study), uids, arrived)
+        said = ""
+        for one in wanted:
+            resource = WebResource(study, one.series_instance_uid, one.sop_instance_uid)
+            said = await self._bring(resource, uids, arrived) or said
+        return said
+
+    async def _bring(self, resource: WebResource, uids: set[str], arrived: Arrived) -> str:
+        caller = Caller(association="", address=self._client.base)
+        async with Incoming(self._archive, self._notices, caller, resource.study) as incoming:
+            try:
+                async with self._client.retrieve(resource) as parts:
+                    async for part in parts:
+                        incoming.begin()
+                        async for piece in part:
+                            await incoming.write(piece)
+                        await incoming.end()
+            except HttpStatusError as error:
+                if error.status not in _ABSENT:
+                    raise
+                return str(error)
+        said = ""
+        for outcome in incoming.outcomes:
+            fault = ""
+            if not outcome.is_stored:
+                what = describe_status(outcome.status, ServiceClass.STORAGE)
+                fault = outcome.comment or f"{outcome.status:04X}H {what}"
+            if outcome.sop_instance_uid in uids:
+                arrived(outcome.sop_instance_uid, 0, fault)
+            said = said or fault
+        return said
+
+    async def send(self, instances: Sequence[StoredInstance], told: Told) -> None:
+        """See `RemoteArchive.send`."""
+        by_uid = {one.sop_instance_uid: one for one in instances}
+        items = [stored_object(one, self._archive.open) for one in instances]
+        async with aclosing(self._client.store(items)) as outcomes:
+            async for outcome in outcomes:
+                stored = by_uid[outcome.item.sop_instance_uid]
+                fault = "" if outcome.is_stored else outcome.reason or "the node did not keep it"
+                told(stored, fault)

@@ -1,0 +1,1 @@
+"""Jobs: work between this archive and remote nodes that goes on by itself."""

@@ -1,0 +1,1 @@
+"""Remote nodes: archives and stations that this one asks and sends to."""

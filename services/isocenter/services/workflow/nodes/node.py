@@ -1,0 +1,140 @@
+"""Remote node: how it is called, where it is, and how it was when last looked at."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Final
+from urllib.parse import urlsplit
+
+from isocenter.engine.fast_init import dataclass
+from isocenter.services.association.peer import Peer
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+#: What an address may be at most; a host has 253 characters.
+_MOST_ADDRESS: Final = 1_000
+
+
+class NodeState(Enum):
+    """How a node did when it was verified last."""
+
+    UNKNOWN = "unknown"
+    ONLINE = "online"
+    #: It cannot be reached.
+    OFFLINE = "offline"
+    #: It was reached, and refused.
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One remote node.
+
+    Attributes:
+        name: by which people and jobs call it; unique.
+        address: ``AET@host:port``, or the URL of a DICOMweb service.
+        tls, verify_host: as of `Peer`; of a URL its scheme says whether.
+        token_file: holds the bearer token for a DICOMweb service; empty: none is sent.
+        ca_file: certificates of CAs that may have signed that of a DICOMweb service; empty: those
+            of the system.
+        is_enabled: it may be asked and sent to.
+        version: changes whenever the fields above do.
+        state, checked_at, fault, response_seconds: of the last verification; *checked_at* in
+            seconds since 1970, None: there was none.
+        failures: verifications that failed in a row.
+    """
+
+    name: str
+    address: str
+    tls: bool = False
+    verify_host: bool = True
+    token_file: str = ""
+    ca_file: str = ""
+    is_enabled: bool = True
+    version: int = 1
+    state: NodeState = NodeState.UNKNOWN
+    checked_at: float | None = None
+    fault: str = ""
+    response_seconds: float | None = None
+    failures: int = 0
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it speaks DICOMweb."""
+        return "://" in self.address
+
+    @property
+    def peer(self) -> Peer:
+        """A node that speaks DIMSE, as a peer.
+
+        Raises:
+            ValueError: it speaks DICOMweb.
+        """
+        found = Peer.parse(self.address)
+        return Peer(found.ae_title, found.host, found.port, self.tls, self.verify_host)
+
+
+def new_node(
+    address: str,
+    name: str = "",
+    *,
+    tls: bool = False,
+    verify_host: bool = True,
+    token_file: str = "",
+    ca_file: str = "",
+) -> Node:
+    """A node that people have described.
+
+    Args:
+        name: empty: the AE title of the address, or the host of the URL.
+
+    Raises:
+        ValueError: the address, or the name, is none; the message says what it has to be.
+    """
+    if len(address) > _MOST_ADDRESS:
+        raise ValueError(f"the address has more than {_MOST_ADDRESS} characters")
+    if "://" in address:
+        default = _host_of(address)
+        if tls:
+            raise ValueError("of a URL its scheme says whether TLS is spoken: https")
+    else:
+        peer = Peer.parse(address)
+        default = peer.ae_title
+        address = str(peer)
+        if token_file or ca_file:
+            raise ValueError(
+                "a token and a CA of its own are for DICOMweb; DIMSE nodes are spoken to with the "
+                "server's certificate and CA"
+            )
+    name = name or default
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "a name of a node has up to 64 letters, digits, spaces, '.', '_' and '-', and begins "
+            "with a letter or a digit"
+        )
+    return Node(
+        name=name,
+        address=address,
+        tls=tls,
+        verify_host=verify_host,
+        token_file=token_file,
+        ca_file=ca_file,
+    )
+
+
+def _host_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"the URL is none: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("a URL of a DICOMweb service is http://host… or https://host…")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "the URL of a DICOMweb service has no user, query or fragment; a token comes from a "
+            "file"
+        )
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("a URL has only ASCII letters, digits and signs")
+    return host
