@@ -1,4 +1,4 @@
-"""``isocenter jobs``: what is retrieved and sent, was, or is to be."""
+"""``isocenter jobs``: jobs of retrieving and sending, listed and steered."""
 
 from __future__ import annotations
 

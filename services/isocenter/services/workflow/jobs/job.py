@@ -1,4 +1,4 @@
-"""Job: what is to be done, of which objects it consists, and how far it is.
+"""Jobs, their objects, and how far they are.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Remote node: how it is called, where it is, and how it was when last looked at."""
+"""Remote node: its name, its address, and its last verification."""
 
 from __future__ import annotations
 
