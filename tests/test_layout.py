@@ -52,6 +52,8 @@ FOR_STORAGE = {
     "isocenter.services.workflow.events.event",
     "isocenter.services.workflow.events.stored_events",
     "isocenter.services.workflow.events.study_completion",
+    "isocenter.services.workflow.jobs.job",
+    "isocenter.services.workflow.nodes.node",
     "isocenter.services.workflow.events.worklist_events",
 }
 

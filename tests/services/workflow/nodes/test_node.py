@@ -21,7 +21,7 @@ def test_a_peer_is_named_by_its_ae_title_and_a_service_by_its_host() -> None:
     ("address", "options", "fault"),
     [
         ("PACS", {}, "AET@host:port"),
-        ("PACS@host:0", {}, ""),
+        ("PACS@host:0", {}, "a port from 1"),
         ("PACS@host:104", {"name": "../x"}, "name of a node"),
         ("PACS@host:104", {"token_file": "/t"}, "DICOMweb"),
         ("PACS@host:104", {"ca_file": "/t"}, "DICOMweb"),

@@ -1,4 +1,4 @@
-"""Export as a ZIP file that leaves while it is made: memory stays flat, nothing is staged."""
+"""Export as a ZIP file that leaves while it is made, in flat memory."""
 
 from __future__ import annotations
 

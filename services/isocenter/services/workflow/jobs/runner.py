@@ -1,4 +1,7 @@
-"""Runner of jobs: claims what is due, and works it off, a few at once."""
+"""Runner of jobs, a few at once.
+
+It claims what is due, and works it off.
+"""
 
 from __future__ import annotations
 
