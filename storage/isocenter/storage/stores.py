@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import field
 from pathlib import Path
 from time import time
 from typing import Final, Literal
@@ -15,6 +16,8 @@ from isocenter.services.archive.corrections.ports import CorrectionBook
 from isocenter.services.archive.deletion.ports import Holds, TrashBook
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import Index
+from isocenter.services.archive.rejection.ports import RejectionBook
+from isocenter.services.archive.rejection.reasons import RejectionRules
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.errors import StorageError
 from isocenter.services.security.access.ports import ApiTokens, Sessions
@@ -50,6 +53,7 @@ from isocenter.storage.database.metadata import DatabaseMetadata
 from isocenter.storage.database.nodes import DatabaseNodes
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.rejections import DatabaseRejections
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
 from isocenter.storage.database.sessions import DatabaseSessions
 from isocenter.storage.database.sqlite.backup import SqliteIndexFile
@@ -98,6 +102,7 @@ class Stores:
     compressions: CompressionQueue
     metadata: MetadataBook
     corrections: CorrectionBook
+    rejections: RejectionBook
     tokens: ApiTokens
     sessions: Sessions
     marks: Marks
@@ -119,6 +124,7 @@ class StoresOptions:
         discontinued: the state of an entry whose steps were all discontinued.
         although_promised: objects that were committed elsewhere are deleted, also when this
             archive has promised others to keep them.
+        rejection: what is done with rejection notes.
         is_owner: no other process uses the database: what earlier ones had claimed is free.
         now: seconds since 1970.
     """
@@ -129,6 +135,7 @@ class StoresOptions:
     discontinued: EntryState = EntryState.DISCONTINUED
     although_promised: bool = False
     is_owner: bool = False
+    rejection: RejectionRules = field(default_factory=RejectionRules)
     now: Clock = time
 
 
@@ -201,7 +208,14 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
     on_add = [forwards.queue_added, compressions.queue_added]
     if events is not None:
         on_add.insert(0, events.stored)
-    gate = ArrivalGate(on_quarantine=on_delete, on_add=[forwards.queue_added], now=now)
+    rejections = DatabaseRejections(database, options.rejection, now=now)
+    on_add.append(rejections.noted)
+    gate = ArrivalGate(
+        on_quarantine=on_delete,
+        on_add=[forwards.queue_added],
+        not_wanted=rejections.not_wanted,
+        now=now,
+    )
     return Stores(
         index=DatabaseIndex(
             database, on_add=on_add, keep_out=gate.keep_out, arrivals=CorrectedArrivals()
@@ -211,6 +225,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
             on_delete=on_delete,
             on_arrival=[] if events is None else [events.stored],
             on_forget=[forget_marks, forget_studies_seen],
+            on_return=[rejections.noted],
             tells=events is not None,
             now=now,
         ),
@@ -234,6 +249,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         compressions=compressions,
         metadata=metadata,
         corrections=DatabaseCorrections(database, now=now),
+        rejections=rejections,
         tokens=DatabaseApiTokens(database),
         sessions=DatabaseSessions(database),
         marks=DatabaseMarks(database),

@@ -26,3 +26,8 @@ class CountedFindings:
         self.count += 1
         if len(self.named) < NAMED_FINDINGS:
             self.named.append((name, reason))
+
+    def join(self, other: CountedFindings) -> None:
+        """Count what *other* has, too."""
+        self.count += other.count
+        self.named += other.named[: NAMED_FINDINGS - len(self.named)]

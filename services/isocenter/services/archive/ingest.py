@@ -8,7 +8,7 @@ at its head, and for what rules change.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Final, Self
@@ -39,6 +39,7 @@ from isocenter.services.archive.ports import (
     ObjectStore,
     StagedObject,
 )
+from isocenter.services.archive.rejection.reasons import KEY_OBJECT_SELECTION
 from isocenter.services.archive.rules.conditions import Sender
 from isocenter.services.archive.rules.evaluation import NO_DECISION, Rules
 from isocenter.services.archive.storage_alert import StorageAlert
@@ -68,6 +69,7 @@ class Intake:
     Attributes:
         routed: set when something was stored that is to be sent on.
         rules: what happens to what comes in from now on.
+        on_note: awaited when a Key Object Selection was stored, before its sender is answered.
         naming, uids, undeclared, refuse_stray_meta, modifying_system, today: see `Archive`.
     """
 
@@ -87,6 +89,7 @@ class Intake:
     refuse_stray_meta: bool
     modifying_system: str
     today: Callable[[], date]
+    on_note: Callable[[], Awaitable[None]] | None = None
 
     def scan(
         self, transfer_syntax_uid: str, places: frozenset[TagOrPath] = frozenset()
@@ -360,6 +363,9 @@ class Ingest:
             self._intake.room.took(record.size)
         if record.routes:
             self._intake.routed.set()
+        on_note = self._intake.on_note
+        if on_note is not None and record.sop_class_uid == KEY_OBJECT_SELECTION:
+            await on_note()
         changes = []
         if coercion is not None and coercion.has_changed:
             changes.append("attributes were changed by rule")

@@ -48,6 +48,11 @@ COMMANDS: Final = (
     Command("retention", "archive.retention", "show what rules of retention would delete"),
     Command("trash", "archive.trash", "deleted objects: list, restore, purge"),
     Command(
+        "reject",
+        "archive.reject",
+        "rejection notes (IHE IOCM): reject objects, list notes, take them back",
+    ),
+    Command(
         "quarantine",
         "archive.quarantine",
         "withhold objects until they are released: add, list, show, release, delete",

@@ -11,6 +11,7 @@ from isocenter.services.composition.archive import (
     open_archive_parts,
     open_stores,
     recover_after_crash,
+    rejections_of,
     trash_of,
 )
 from isocenter.services.composition.background_tasks import run_background_tasks
@@ -60,5 +61,6 @@ __all__ = [
     "build_services",
     "build_services_and_workflow",
     "build_server_limits",
+    "rejections_of",
     "trash_of",
 ]

@@ -18,6 +18,7 @@ from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.corrections.service import Corrections, unlocked
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy, ObjectStore
+from isocenter.services.archive.rejection.service import Rejections
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
@@ -172,6 +173,9 @@ async def open_archive_parts(
                 log.info("undid %d objects that a crash left unfinished", undone)
             await finish_deletions(stores.forwards, archive)
             await finish_exchanges(stores.compressions, archive)
+        rejections = rejections_of(settings, parts, "isocenter")
+        if rejections is not None:
+            archive.intake.on_note = rejections.on_note
         yield parts
 
 
@@ -236,6 +240,29 @@ async def _locked(path: Path) -> AsyncIterator[None]:
         os.close(descriptor)
 
 
+def rejections_of(
+    settings: Settings, parts: ArchiveParts, process_name: str, *, can_store: bool = True
+) -> Rejections | None:
+    """What obeys rejection notes, and makes them; None: an archive in memory obeys none.
+
+    Args:
+        process_name: who tells the audit trail.
+        can_store: whether this process owns the archive.
+    """
+    trash = trash_of(settings, parts, process_name)
+    if trash is None:
+        return None
+    return Rejections(
+        parts.archive,
+        trash,
+        parts.stores.rejections,
+        settings.rejection.rules(),
+        keep_days=settings.storage.trash_days,
+        ae_title=settings.server.ae_title,
+        can_store=can_store,
+    )
+
+
 def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextManager[Stores]:
     storage, events = settings.storage, settings.events
     options = StoresOptions(
@@ -245,6 +272,7 @@ def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextM
         discontinued=settings.worklist.discontinued.state,
         although_promised=settings.forwarding.delete_promised,
         is_owner=is_owner,
+        rejection=settings.rejection.rules(),
     )
     if storage.is_in_memory:
         return open_sqlite_stores(":memory:", options)

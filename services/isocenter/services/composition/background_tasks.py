@@ -12,7 +12,12 @@ from isocenter.services.archive.deletion.trash_upkeep import run_trash_upkeep
 from isocenter.services.archive.retention.last_use import UseRecorder
 from isocenter.services.archive.retention.service import keep_to
 from isocenter.services.archive.scrubber import scrub
-from isocenter.services.composition.archive import ArchiveParts, corrections_of, trash_of
+from isocenter.services.composition.archive import (
+    ArchiveParts,
+    corrections_of,
+    rejections_of,
+    trash_of,
+)
 from isocenter.services.composition.audit import (
     audit_folder,
     is_trail_enabled,
@@ -52,6 +57,9 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
             trash = trash_of(settings, parts, "isocenter serve")
             if trash is not None:
                 nursery.start_soon(run_trash_upkeep, trash, notices)
+                rejections = rejections_of(settings, parts, "isocenter serve")
+                if rejections is not None and settings.rejection.enabled:
+                    nursery.start_soon(rejections.run)
                 nursery.start_soon(warn_early, folder, settings.monitoring.disk_notice)
                 if settings.retention:
                     nursery.start_soon(

@@ -33,6 +33,7 @@ from isocenter.services.settings.sections.network import PlainSettings, ServerSe
 from isocenter.services.settings.sections.pixels import CompressionSettings, TranscodingSettings
 from isocenter.services.settings.sections.storage import (
     QuerySettings,
+    RejectionSettings,
     StorageSettings,
     TransferSyntaxSettings,
 )
@@ -59,6 +60,7 @@ class Settings:
     access: AccessSettings = field(default_factory=AccessSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
+    rejection: RejectionSettings = field(default_factory=RejectionSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     worklist: WorklistSettings = field(default_factory=WorklistSettings)
     mpps: MppsSettings = field(default_factory=MppsSettings)

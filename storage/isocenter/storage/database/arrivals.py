@@ -19,6 +19,7 @@ from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceReco
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.deletion import DeleteHook
 from isocenter.storage.database.dialect import TEXTS, json_list
+from isocenter.storage.database.index.index import KeepOut
 from isocenter.storage.database.index.lookup import get_records
 from isocenter.storage.database.index.records import AddHook
 from isocenter.storage.database.trash import insert_trash
@@ -51,6 +52,7 @@ class ArrivalGate:
     Args:
         on_quarantine: called with what is withheld now, as when it is deleted.
         on_add: called with the same, as when it is added: what waits for its release.
+        not_wanted: says which were rejected and are sent again in vain.
         now: seconds since 1970.
         token: a new name for what is withheld together.
     """
@@ -60,11 +62,13 @@ class ArrivalGate:
         *,
         on_quarantine: Sequence[DeleteHook] = (),
         on_add: Sequence[AddHook] = (),
+        not_wanted: KeepOut | None = None,
         now: Callable[[], float] = time,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
         self._on_quarantine = on_quarantine
         self._on_add = on_add
+        self._not_wanted = not_wanted
         self._now = now
         self._token = token
 
@@ -72,6 +76,15 @@ class ArrivalGate:
         self, connection: Connection, records: Sequence[InstanceRecord]
     ) -> Mapping[str, AddResult]:
         """By their SOP Instance UIDs, what becomes of those that are kept out."""
+        if self._not_wanted is None:
+            return self._quarantine(connection, records)
+        rejected = self._not_wanted(connection, records)
+        left = [each for each in records if each.sop_instance_uid not in rejected]
+        return {**rejected, **self._quarantine(connection, left)}
+
+    def _quarantine(
+        self, connection: Connection, records: Sequence[InstanceRecord]
+    ) -> Mapping[str, AddResult]:
         uids = json_list(record.sop_instance_uid for record in records)
         there: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
         for uid, digest, deletion_id, reason in connection.execute(_WITHHELD, (uids,)):

@@ -73,6 +73,7 @@ class DatabaseTrash:
 
     Args:
         on_delete: called in the transactions that delete, with what they have deleted.
+        on_return: called in those that give back, with what they have given back.
         on_arrival: called in those that release what came into quarantine, as when it is added.
         on_forget: called in the transactions that end records of objects, which are back or gone
             for good.
@@ -85,6 +86,7 @@ class DatabaseTrash:
         database: Database,
         *,
         on_delete: Sequence[DeleteHook] = (),
+        on_return: Sequence[AddHook] = (),
         on_arrival: Sequence[AddHook] = (),
         on_forget: Sequence[ForgetHook] = (),
         tells: bool = True,
@@ -92,6 +94,7 @@ class DatabaseTrash:
     ) -> None:
         self._database = database
         self._on_delete = on_delete
+        self._on_return = on_return
         self._on_arrival = on_arrival
         self._on_forget = on_forget
         self._tells = tells
@@ -155,6 +158,8 @@ class DatabaseTrash:
             old = [number for number in returned if number not in new]
             _returned(connection, old, self._tells, self._now())
             _returned(connection, sorted(new), False, self._now())
+            for hook in self._on_return:
+                hook(connection, added)
             if new:
                 come = [each for each in added if numbers[each[0].sop_instance_uid] in new]
                 for hook in self._on_arrival:

@@ -199,6 +199,8 @@ async def _reindex(settings: Settings, terminal: Terminal) -> int:
             async with nullcontext() if trash is None else trash.resting():
                 report = await reindex(parts.archive, show)
             adopted = Adopted() if trash is None else await trash.adopt()
+            # What they reject is known to the index alone.
+            await parts.stores.rejections.look_again()
     print_findings(
         terminal,
         {

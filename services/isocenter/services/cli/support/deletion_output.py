@@ -29,13 +29,22 @@ async def opened_trash(
         UsageError: there is none, or what is made there would not be the server's.
     """
     if changes:
-        check_owner(Path(settings.storage.data_dir))
-        await composition.recover_after_crash(settings)
+        await ready_for_changes(settings)
     async with composition.open_archive_parts(settings, lock=False, recover=False) as parts:
         trash = composition.trash_of(settings, parts, process_name)
         if trash is None:
             raise UsageError("this archive has no trash")
         yield trash
+
+
+async def ready_for_changes(settings: Settings) -> None:
+    """See that an archive may be changed beside its server, or after it has crashed.
+
+    Raises:
+        UsageError: what is made there would not be the server's.
+    """
+    check_owner(Path(settings.storage.data_dir))
+    await composition.recover_after_crash(settings)
 
 
 def check_owner(data_dir: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import DuplicatePolicy, OtherPatientPolicy
+from isocenter.services.archive.rejection.reasons import RejectionReason, RejectionRules
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, MIB, setting
@@ -154,6 +155,49 @@ class StorageSettings:
     def is_in_memory(self) -> bool:
         """Whether nothing is kept."""
         return str(self.data_dir) == IN_MEMORY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionSettings:
+    """Rejection notes (IHE RAD IOCM)."""
+
+    enabled: bool = setting(
+        True,
+        kinds.Boolean(),
+        "obey rejection notes: Key Object Selections with the title 113001, 113037, 113038 or "
+        "113039 (DCM) hide what they reference",
+    )
+    senders: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.AE_TITLE),
+        "AE titles whose notes are obeyed (empty: of all that may store)",
+    )
+    shown: tuple[RejectionReason, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Choice(RejectionReason)),
+        "reasons for which rejected objects are still found and retrieved",
+    )
+    refused: tuple[RejectionReason, ...] = setting(
+        (RejectionReason.PATIENT_SAFETY, RejectionReason.WORKLIST),
+        kinds.ListOf(kinds.Choice(RejectionReason)),
+        "reasons for which a rejected object that is sent again is refused (0124H); for other "
+        "reasons it is answered with success and not stored",
+    )
+    accepted: tuple[RejectionReason, ...] = setting(
+        (RejectionReason.RETENTION,),
+        kinds.ListOf(kinds.Choice(RejectionReason)),
+        "reasons for which a rejected object that is sent again is stored like any other",
+    )
+
+    def rules(self) -> RejectionRules:
+        """What an archive does."""
+        return RejectionRules(
+            enabled=self.enabled,
+            senders=frozenset(self.senders),
+            shown=frozenset(self.shown),
+            refused=frozenset(self.refused),
+            accepted=frozenset(self.accepted),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

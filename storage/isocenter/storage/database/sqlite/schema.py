@@ -47,6 +47,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v15_viewing,
     v16_corrections,
     v17_nodes_and_jobs,
+    v18_rejection_notes,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -71,6 +72,7 @@ MIGRATIONS: Final = (
     v15_viewing.MIGRATION,
     v16_corrections.MIGRATION,
     v17_nodes_and_jobs.MIGRATION,
+    v18_rejection_notes.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

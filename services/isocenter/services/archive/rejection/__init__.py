@@ -1,0 +1,1 @@
+"""Rejection notes: Key Object Selections that hide what they reference (IHE RAD IOCM)."""
