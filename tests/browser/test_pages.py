@@ -234,7 +234,8 @@ def addresses() -> list[str]:
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/queue",
-        "/audit", "/status", "/nothing",
+        "/audit", "/status", "/settings", "/settings/log.level", "/settings/web.cors_origins",
+        "/settings/storage.data_dir", "/nothing",
     ]  # fmt: skip
 
 

@@ -40,6 +40,7 @@ from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.settings.source import SettingsSource
 from isocenter.services.web.access import WebAccess
 from isocenter.services.web.browser_sessions import BrowserSessions
+from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.downloads import Downloads, DownloadSlots
@@ -89,6 +90,7 @@ class Site:
         self.told: list[object] = []
         self.reloads = 0
         self.dicom: Server
+        self.configuration: Configuration | None = None
         self._tokens = 0
         self.exported: list[ExportedStudy] = []
         self.slots: DownloadSlots
@@ -246,6 +248,7 @@ async def opened(
             site = Site(root, access, folder, parts)
             site.told = told
             site.dicom = dicom
+            site.configuration = shown.configuration
             site.routes = list(routes)
             site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]
             site.slots = slots

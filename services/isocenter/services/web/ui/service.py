@@ -24,6 +24,7 @@ from isocenter.services.web.ui.navigation import Group, Section
 from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
+from isocenter.services.web.ui.settings_pages import SettingsPages
 from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
 from isocenter.services.web.ui.study_list import StudyList
@@ -62,6 +63,7 @@ class Pages:
             *self._of_worklist(),
             *self._of_queue(),
             *self._of_audit(),
+            *self._of_settings(),
             page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
             *self._of_sign_in(),
         ]
@@ -102,6 +104,8 @@ class Pages:
         if parts.trail is not None:
             yield of(Group.ACCESS, "/audit", "Audit", "audit")
         yield of(Group.SYSTEM, "/status", "Status", "state")
+        if parts.configuration is not None:
+            yield of(Group.SYSTEM, "/settings", "Settings", "state")
 
     def _of_studies(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
@@ -201,6 +205,10 @@ class Pages:
             yield from users.routes()
         if parts.users is not None and parts.tokens is not None:
             yield from TokenPages(parts.tokens, parts.users, self.layout).routes()
+
+    def _of_settings(self) -> Iterator[Route[Handler]]:
+        if self._parts.configuration is not None:
+            yield from SettingsPages(self._parts.configuration, self.layout).routes()
 
     def _of_worklist(self) -> Iterator[Route[Handler]]:
         if self._parts.worklist is None:
