@@ -1,4 +1,4 @@
-"""ZIP file made piece by piece, without a place where it lies as a whole."""
+"""ZIP file made piece by piece, which lies nowhere as a whole."""
 
 from __future__ import annotations
 

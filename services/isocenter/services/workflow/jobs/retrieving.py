@@ -1,4 +1,4 @@
-"""Retrieve job: has studies of a node here, and counts each object that it should bring."""
+"""Retrieve job, which counts each object that is to come."""
 
 from __future__ import annotations
 
