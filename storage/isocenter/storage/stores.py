@@ -20,7 +20,7 @@ from isocenter.services.archive.rejection.ports import RejectionBook
 from isocenter.services.archive.rejection.reasons import RejectionRules
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.errors import StorageError
-from isocenter.services.security.access.ports import ApiTokens, Sessions
+from isocenter.services.security.access.ports import ApiTokens, Sessions, ShareLinks
 from isocenter.services.service_classes.commitment.ports import Commitments
 from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.service_classes.normalized.ports import ReportQueue
@@ -56,6 +56,7 @@ from isocenter.storage.database.performed_steps import DatabaseSteps
 from isocenter.storage.database.rejections import DatabaseRejections
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
 from isocenter.storage.database.sessions import DatabaseSessions
+from isocenter.storage.database.share_links import DatabaseShareLinks
 from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.connection import Durability
 from isocenter.storage.database.sqlite.database import open_sqlite_database
@@ -105,6 +106,7 @@ class Stores:
     rejections: RejectionBook
     tokens: ApiTokens
     sessions: Sessions
+    share_links: ShareLinks
     marks: Marks
     viewer_states: ViewerStates
     recent_studies: RecentStudies
@@ -252,6 +254,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         rejections=rejections,
         tokens=DatabaseApiTokens(database),
         sessions=DatabaseSessions(database),
+        share_links=DatabaseShareLinks(database),
         marks=DatabaseMarks(database),
         viewer_states=DatabaseViewerStates(database),
         recent_studies=DatabaseRecentStudies(database),

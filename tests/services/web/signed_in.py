@@ -33,12 +33,13 @@ from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
+from isocenter.services.security.access.share_links import ShareLinkVerifier
 from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.access.user_identity import IdentityRules
 from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.settings.source import SettingsSource
-from isocenter.services.web.access import WebAccess
+from isocenter.services.web.access import WebAccess, failures_of
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.description.service import described
@@ -49,7 +50,9 @@ from isocenter.services.web.principal import caller_of
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.service import rest_routes
+from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
+from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
 from services.security.access.policy_support import control, heard, users
 from support.serving import serving
@@ -95,6 +98,7 @@ class Site:
         self.exported: list[ExportedStudy] = []
         self.slots: DownloadSlots
         self.streams: EventStreams
+        self.application_routes: list[Route[Any]] = []
 
     async def sign_in(self, name: str = "alice", **fields: str) -> httpx.Response:
         data = {"name": name, "passcode": PASSCODE, **fields}
@@ -183,8 +187,16 @@ async def opened(
         async def record(studies: Sequence[ExportedStudy]) -> None:
             sites[0].exported += studies
 
+        verifier = ShareLinkVerifier(parts.stores.share_links, now)
+        failures = failures_of(access)
+        shared = SharedStudies(verifier, access, sessions, notices, failures)
         authorize = WebAccess(
-            access, notices, ApiTokenVerifier(parts.stores.tokens, now), sessions=sessions
+            access,
+            notices,
+            ApiTokenVerifier(parts.stores.tokens, now),
+            sessions=sessions,
+            shared=shared,
+            failures=failures,
         )
         # Routes are asked by the dozen: a stream ends at once, unless a test lets it last.
         streams = EventStreams(
@@ -220,6 +232,9 @@ async def opened(
             trail=folder / "audit",
             downloads=downloads,
             streams=streams,
+            links=StudyLinks(verifier, notices),
+            shared=shared,
+            volview="https://volview.example",
             notices=notices,
         )
         pages = Pages(shown)
@@ -253,6 +268,7 @@ async def opened(
             site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]
             site.slots = slots
             site.streams = streams
+            site.application_routes = list(table.routes)
             sites.append(site)
             async with site.client:
                 yield site

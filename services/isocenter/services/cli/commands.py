@@ -20,6 +20,7 @@ COMMANDS: Final = (
         "ae", "security.ae", "access policy: who may associate, and for what; who was rejected"
     ),
     Command("user", "security.user", "users of the access policy, with passcode or token"),
+    Command("share", "security.share", "links to one study: add, list, revoke"),
     Command("token", "security.token", "API tokens for programs: add, list, revoke"),
     Command("viewer", "server.viewer", "install the viewer OHIF for the browser"),
     Command("reload", "server.reload", "let the running server read its configuration again"),

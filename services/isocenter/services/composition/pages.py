@@ -24,13 +24,15 @@ from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.configuration import Configuration
-from isocenter.services.web.dicomweb.urls import ROOT
+from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.parts import Receiver, ServerState, WebParts
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.problems import problem
+from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
+from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.viewer.package import VIEWER_FOLDER, is_installed
 
@@ -66,6 +68,8 @@ def web_parts(
     sessions: SessionKeeper,
     downloads: Downloads,
     streams: EventStreams,
+    links: StudyLinks,
+    shared: SharedStudies,
     version: str,
 ) -> WebParts:
     """What pages and the API show and change.
@@ -100,6 +104,10 @@ def web_parts(
         trail=audit_folder(settings) if is_trail_enabled(settings) else None,
         downloads=downloads,
         streams=streams,
+        links=links,
+        shared=shared,
+        urls=PublicUrls(public_root=settings.web.public_root),
+        volview=settings.web.volview,
         notices=notices,
     )
 

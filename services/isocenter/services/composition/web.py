@@ -31,8 +31,9 @@ from isocenter.services.security.access.access_control import PolicyAccessContro
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier
 from isocenter.services.security.access.ports import ApiTokens, Sessions
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
+from isocenter.services.security.access.share_links import ShareLinkVerifier
 from isocenter.services.settings.settings import Settings
-from isocenter.services.web.access import WebAccess
+from isocenter.services.web.access import WebAccess, failures_of
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.commitment import WebCommitment, commitment_routes
@@ -49,7 +50,9 @@ from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.service import rest_routes
+from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
+from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
 from isocenter.storage.stores import Stores
 
@@ -233,6 +236,9 @@ def web_server(
     keeper = SessionKeeper(sessions, SessionRules(idle=web.session_idle, most=web.session_length))
     browsers = BrowserSessions(keeper, own_origin=own_origin, proxies=proxies)
     sign_in = SignIn(access, browsers, notices)
+    failures = failures_of(access)
+    link_verifier = ShareLinkVerifier(parts.stores.share_links)
+    shared = SharedStudies(link_verifier, access, browsers, notices, failures)
     authorize = WebAccess(
         access,
         notices,
@@ -240,6 +246,8 @@ def web_server(
         origins=origins,
         own_origin=own_origin,
         sessions=browsers,
+        shared=shared,
+        failures=failures,
     )
     streams = EventStreams(
         parts.stores.event_log if settings.events.enabled else None,
@@ -255,6 +263,8 @@ def web_server(
         sessions=keeper,
         downloads=downloads,
         streams=streams,
+        links=StudyLinks(link_verifier, notices),
+        shared=shared,
         version=version,
     )
     pages = Pages(shown) if web.pages else None

@@ -37,6 +37,7 @@ from isocenter.services.security.access.permissions import (
 )
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
 from isocenter.services.security.access.ports import ApiToken
+from isocenter.services.security.access.share_links import PREFIX as LINK_PREFIX
 from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.principal import (
@@ -46,9 +47,12 @@ from isocenter.services.web.principal import (
     permissions_for,
     scopes_for,
 )
+from isocenter.services.web.shared_studies import SharedStudies
+from isocenter.services.web.study_scope import is_within
 
 log = logging.getLogger("isocenter.access")
 
+_REFUSED: Final = (("www-authenticate", 'Bearer realm="DICOMweb", error="invalid_token"'),)
 _CHALLENGE: Final = (("www-authenticate", 'Bearer realm="DICOMweb"'),)
 
 
@@ -62,6 +66,8 @@ class WebAccess:
         origins: pages of which other origins may use the services.
         own_origin: of the address under which others reach us; empty: they ask for us as we are.
         sessions: of browsers that are signed in; None: none is believed.
+        shared: studies to which there are links; None: none is believed.
+        failures: of all who could not prove who they are; None: those of *access*.
     """
 
     def __init__(
@@ -73,16 +79,17 @@ class WebAccess:
         origins: AllowedOrigins = NO_ORIGINS,
         own_origin: str = "",
         sessions: BrowserSessions | None = None,
+        shared: SharedStudies | None = None,
+        failures: FailedSignIns | None = None,
     ) -> None:
+        self._shared = shared
         self._sessions = sessions
         self._origins = origins
         self._own_origin = own_origin
         self._access = access
         self._notices = notices
         self._tokens = tokens
-        self._failures = (
-            access.identities.failures if access.identities is not None else FailedSignIns()
-        )
+        self._failures = failures or failures_of(access)
 
     async def __call__(self, request: Request, route: Route[Handler]) -> None:
         """Let the caller in.
@@ -96,6 +103,9 @@ class WebAccess:
         if request.wants_websocket:
             self._check_origin(request, "WEBSOCKET")
         request.caller = principal
+        if principal.study and not is_within(route, request.arguments, principal.study):
+            self._refuse(request, route, "its link is to one study")
+            raise HttpError(403, "NOT_ALLOWED", "the link is to one study, and to nothing else")
         lacking = without(permissions_for(route), principal.permissions)
         if lacking:
             words = " ".join(permission_texts(lacking))
@@ -114,6 +124,10 @@ class WebAccess:
         by_session = await self._by_session(request)
         if by_session is not None:
             return by_session
+        if self._shared is not None:
+            by_link = await self._shared.by_session(request)
+            if by_link is not None:
+                return by_link
         if not request.is_passed_on:
             # What a proxy shows, or where it is, tells nothing of who has asked it.
             if request.identity is not None:
@@ -150,6 +164,8 @@ class WebAccess:
         )
 
     async def _by_token(self, request: Request, token: str) -> Principal:
+        if token.startswith(LINK_PREFIX) and self._shared is not None:
+            return await self._by_link(request, token)
         if token.startswith(PREFIX):
             return await self._by_api_token(request, token)
         identities = self._access.identities
@@ -175,6 +191,15 @@ class WebAccess:
             scopes=found.token.scopes,
             ends_at=found.token.expires_at,
         )
+
+    async def _by_link(self, request: Request, token: str) -> Principal:
+        assert self._shared is not None
+        try:
+            return await self._shared.by_token(request, token)
+        except HttpError as error:
+            if error.status != 404:
+                raise
+            raise HttpError(401, "TOKEN_REFUSED", "the token is not believed", _REFUSED) from error
 
     async def _by_api_token(self, request: Request, text: str) -> Principal:
         try:
@@ -220,7 +245,7 @@ class WebAccess:
             401,
             "TOKEN_REFUSED",
             "the token is not believed",
-            [("www-authenticate", 'Bearer realm="DICOMweb", error="invalid_token"')],
+            _REFUSED,
         )
 
     def _by_certificate(self, request: Request, identity: PeerIdentity) -> Principal:
@@ -291,6 +316,8 @@ class WebAccess:
             return True
         if principal.ends_at is not None and principal.ends_at <= time():
             return False
+        if principal.link_id and self._shared is not None:
+            return await self._shared.is_good_still(request, principal)
         if principal.token_id and self._tokens is not None:
             try:
                 token = await self._tokens.still_valid(principal.token_id)
@@ -320,6 +347,11 @@ class WebAccess:
                 why=why,
             )
         )
+
+
+def failures_of(access: PolicyAccessControl) -> FailedSignIns:
+    """Those that are counted with associations, where these are."""
+    return access.identities.failures if access.identities is not None else FailedSignIns()
 
 
 def _too_many_failures(seconds: int) -> HttpError:

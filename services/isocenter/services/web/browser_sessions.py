@@ -12,6 +12,8 @@ from isocenter.services.security.access.sessions import SessionKeeper
 
 #: With this beginning, browsers take it over TLS only, from this host only, for all its paths.
 COOKIE: Final = "__Host-isocenter"
+#: Of a browser in which a link was opened; whoever has signed in there stays signed in.
+SHARE_COOKIE: Final = "__Host-isocenter-link"
 _OTHER_ORIGIN: Final = "a page of another origin may change nothing here"
 
 
@@ -52,33 +54,36 @@ class BrowserSessions:
         if is_unsafe or (is_known and says_nothing and request.method not in ("GET", "HEAD")):
             raise HttpError(403, "OTHER_ORIGIN", _OTHER_ORIGIN)
 
-    async def find(self, request: Request, *, is_use: bool = True) -> Session | None:
+    async def find(
+        self, request: Request, *, is_use: bool = True, cookie: str = COOKIE
+    ) -> Session | None:
         """The session that a request belongs to; None: it has none, or that has ended.
 
         Args:
             is_use: as of `SessionKeeper.find`.
+            cookie: that is looked at.
 
         Raises:
             StorageError: it cannot be looked up.
         """
-        secret = _secret(request)
+        secret = _secret(request, cookie)
         if not secret or not self.is_secure(request):
             return None
         return await self.keeper.find(secret, is_use=is_use)
 
 
-def session_cookie(secret: str, seconds: int) -> tuple[str, str]:
+def session_cookie(secret: str, seconds: int, cookie: str = COOKIE) -> tuple[str, str]:
     """The header that gives a browser its cookie, or takes it back."""
     return (
         "set-cookie",
-        f"{COOKIE}={secret}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax",
+        f"{cookie}={secret}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax",
     )
 
 
-def _secret(request: Request) -> str:
+def _secret(request: Request, cookie: str) -> str:
     # HTTP/2 sends each cookie as a field of its own (RFC 9113 8.2.3); here commas join them.
     for part in (request.header("cookie") or "").replace(",", ";").split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == cookie:
             return value
     return ""

@@ -21,9 +21,12 @@ from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.web.configuration import Configuration
+from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.rest.event_stream import EventStreams
+from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
+from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 
 
@@ -75,6 +78,10 @@ class WebParts:
         trail: the folder of the audit trail; None: there is none.
         downloads: give ZIP files; None: there are none.
         streams: of events; None: there are none.
+        links, shared: links to studies, as they are made and as they are shown; None: there are
+            none.
+        urls: as others reach this server.
+        volview: the address of a VolView; empty: there is none.
         notices: told that somebody reads it.
     """
 
@@ -101,4 +108,8 @@ class WebParts:
     trail: Path | None = None
     downloads: Downloads | None = None
     streams: EventStreams | None = None
+    links: StudyLinks | None = None
+    shared: SharedStudies | None = None
+    urls: PublicUrls = PublicUrls()
+    volview: str = ""
     notices: Notices = field(default_factory=Notices)

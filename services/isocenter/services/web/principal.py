@@ -62,6 +62,8 @@ class Principal:
         scopes: of the token that narrow what it is good for; empty: nothing is narrowed.
         token_id: of the API token that it showed; empty: none.
         session: of the browser that is signed in; None: it showed something else.
+        study: the one that it is limited to; empty: to none.
+        link_id: of the share link that it showed; empty: none.
         ends_at: when what it showed is worth nothing any more, in seconds since 1970; None: it
             does not end by itself.
     """
@@ -72,6 +74,8 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     token_id: str = ""
     session: Session | None = None
+    study: str = ""
+    link_id: str = ""
     ends_at: float | None = None
 
 

@@ -1,4 +1,4 @@
-"""API tokens and sessions as they are kept, and the ports of their stores."""
+"""API tokens, sessions and share links as they are kept, and the ports of their stores."""
 
 from __future__ import annotations
 
@@ -112,4 +112,70 @@ class Sessions(Protocol):
 
     async def end(self, session_id: str, now: float) -> bool:
         """End it; False: there is none, or it had ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareLink:
+    """What is kept of a link to one study.  Times are seconds since 1970.
+
+    Attributes:
+        link_id: names it in lists and logs; it opens nothing.
+        secret_digest: SHA-256 of the secret, in hexadecimal digits.
+        label: for whom, or for what.
+        may_download: as a ZIP file; who has the link may look at the study in any case.
+        passcode_hash: of what has to be said beside the link; empty: nothing.
+        user: of the policy, who made it and without whom it is worth nothing; empty: somebody on
+            the machine itself.
+        is_for_viewer: made for a program on a workstation, and short-lived.
+        uses: how often it was opened.
+    """
+
+    link_id: str
+    secret_digest: str
+    study_instance_uid: str
+    label: str
+    may_download: bool
+    passcode_hash: str
+    user: str
+    created_by: str
+    is_for_viewer: bool
+    created_at: float
+    expires_at: float
+    last_used_at: float | None = None
+    uses: int = 0
+    revoked_at: float | None = None
+
+    def state(self, now: float) -> str:
+        """``valid``, ``expired`` or ``revoked``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at <= now else "valid"
+
+
+class ShareLinks(Protocol):
+    """Where links are kept.  All may raise `StorageError`."""
+
+    async def add(self, link: ShareLink) -> None:
+        """Keep a new one, and forget those for viewers that expired a day ago."""
+        ...
+
+    async def find(self, link_id: str) -> ShareLink | None:
+        """The one with that ID, as it is now."""
+        ...
+
+    async def all(self, limit: int) -> Sequence[ShareLink]:
+        """Those that are not for viewers, also such as have ended; the newest first."""
+        ...
+
+    async def revoke(self, link_id: str, now: float) -> bool:
+        """End it; False: there is none, or it had been revoked."""
+        ...
+
+    async def remove(self, link_id: str) -> None:
+        """Forget it."""
+        ...
+
+    async def note_use(self, link_id: str, now: float) -> None:
+        """It was opened."""
         ...

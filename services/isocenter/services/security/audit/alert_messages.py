@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from isocenter.services.notices import (
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy_changes import PolicyChanged
-from isocenter.services.security.access.ports import ApiToken
+from isocenter.services.security.access.ports import ApiToken, ShareLink
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.codes import EventId, EventType
 from isocenter.services.security.audit.messages import (
@@ -255,6 +256,35 @@ def token_changed(
             here.person(None) if by is None else peer_participant(by, None, is_requestor=True),
         ),
         objects=(subject,),
+    )
+
+
+def link_changed(
+    here: ActiveProcess, link: ShareLink, *, is_new: bool, caller: Caller | None = None
+) -> AuditMessage:
+    """A.5.3.11: somebody who has a link can see a study, or not any more.
+
+    Args:
+        caller: who has done it over the web; None: who runs this process.
+    """
+    end = datetime.fromtimestamp(link.expires_at, UTC).isoformat(timespec="minutes")
+    may = "to look and download" if link.may_download else "to look"
+    kind = "for a viewer" if link.is_for_viewer else "to a study"
+    what = "was made" if is_new else "was revoked"
+    subject = _resource(
+        ObjectKind.SECURITY_RESOURCE,
+        f"urn:isocenter:link:{link.link_id}",
+        f"the link {link.link_id} {kind} {what}: {may}, until {end}",
+    )
+    performer = (
+        here.person(None) if caller is None else peer_participant(caller, None, is_requestor=True)
+    )
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.USER_SECURITY_ATTRIBUTES_CHANGED,
+        action=Action.EXECUTE,
+        participants=(here.participant(None), performer),
+        objects=(subject, study_object(link.study_instance_uid, {})),
     )
 
 

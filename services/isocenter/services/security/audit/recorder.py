@@ -54,6 +54,7 @@ from isocenter.services.notices import (
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.sessions import SignedIn, SignedOut
+from isocenter.services.security.access.share_links import ShareLinkChanged
 from isocenter.services.security.access.token_changes import TokenChanged
 from isocenter.services.security.audit import alert_messages as alerts
 from isocenter.services.security.audit import message_builder as builders
@@ -233,6 +234,7 @@ class AuditRecorder:
                 SignInFailed: self._sign_in_failed,
                 PolicyChanged: self._policy_changed,
                 CertificateChanged: self._policy_changed,
+                ShareLinkChanged: self._link_changed,
                 TokenChanged: lambda notice: self.record(
                     alerts.token_changed(
                         self._here, notice.token, is_new=notice.is_new, by=notice.caller
@@ -317,6 +319,11 @@ class AuditRecorder:
 
     def _trail_read(self, notice: TrailRead) -> None:
         self.record(builders.audit_trail_read(self._here, notice.trail, notice.caller))
+
+    def _link_changed(self, notice: ShareLinkChanged) -> None:
+        self.record(
+            alerts.link_changed(self._here, notice.link, is_new=notice.is_new, caller=notice.caller)
+        )
 
     def _policy_changed(self, notice: PolicyChanged | CertificateChanged) -> None:
         self.record(alerts.policy_changed(self._here, notice))

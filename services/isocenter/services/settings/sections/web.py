@@ -94,6 +94,12 @@ class WebSettings:
         ),
         "origins whose pages may use the service (CORS), to the letter; none: those of no other",
     )
+    volview: str = setting(
+        "",
+        _ROOT,
+        "address of a VolView that studies are opened in from their pages, as "
+        "https://volview.example; web.cors_origins has to name its origin",
+    )
     deletes: bool = setting(
         False,
         kinds.Boolean(),

@@ -92,7 +92,7 @@ class Layout:
         values["menu"] = menu_of(self._sections, values["may"], section)
         values["user"] = session.user if session is not None else ""
         text = self._environment.get_template(template).render(values)
-        return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())
+        return Response(status=status, headers=_with(headers), body=text.encode())
 
     def error(self, request: Request, error: HttpError) -> Response:
         """A page that says what is wrong."""
@@ -107,3 +107,9 @@ class Layout:
             code=error.code,
             name=request.name,
         )
+
+
+def _with(headers: Headers) -> Headers:
+    """Those of all pages, of which a page may say its own in their place."""
+    said = {name for name, _ in headers}
+    return (*(one for one in _HEADERS if one[0] not in said), *headers)

@@ -12,7 +12,9 @@ from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.downloads import DOWNLOAD_PARAMETERS, DOWNLOADED, ZIP
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
+from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import sign_in_path
+from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
@@ -25,6 +27,8 @@ from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.settings_pages import SettingsPages
+from isocenter.services.web.ui.share_pages import PATH as SHARE
+from isocenter.services.web.ui.share_pages import ExternalViewers, SharePages
 from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
 from isocenter.services.web.ui.study_list import StudyList
@@ -85,6 +89,8 @@ class Pages:
 
         yield of(Group.STUDIES, "/", "Studies", "search")
         yield of(Group.STUDIES, "/upload", "Upload", "write")
+        if parts.links is not None:
+            yield of(Group.STUDIES, "/shares", "Shared links", "export")
         if parts.trash is not None:
             yield of(Group.STUDIES, "/trash", "Trash", "delete")
             yield of(Group.STUDIES, "/quarantine", "Quarantine", "delete")
@@ -125,6 +131,8 @@ class Pages:
             can_delete=parts.trash is not None,
             can_download=downloads is not None,
             viewer="" if parts.viewer is None else PATH,
+            can_share=parts.links is not None,
+            volview=parts.volview,
         )
         yield page("/", None, partial(self._first, listed.page), "The list of studies.")
         yield Route(
@@ -149,7 +157,28 @@ class Pages:
                 produces=(ZIP,),
                 answers=DOWNLOADED,
             )
+        if parts.links is not None and parts.shared is not None:
+            yield from self._of_links(parts.links, parts.shared, catalogue)
         yield page("/upload", "write", self._upload, "Upload of files and folders.")
+
+    def _of_links(
+        self, links: StudyLinks, shared: SharedStudies, catalogue: Catalogue
+    ) -> Iterator[Route[Handler]]:
+        parts = self._parts
+        viewer = "" if parts.viewer is None else PATH
+        pages = SharePages(links, shared, catalogue, self.layout, parts.urls, viewer=viewer)
+        path = f"{_STUDY}/share"
+        yield page(path, "export", pages.ask, "The form that makes a link to a study.")
+        yield action(path, "export", pages.share, "Make a link to a study.")
+        yield page("/shares", "export", pages.list, "Links to studies.")
+        yield action("/shares/revoke", "export", pages.revoke, "End a link to a study.")
+        link = f"{SHARE}/{{token}}"
+        yield page(link, PUBLIC, pages.show, "What a link to a study is for.")
+        yield action(link, PUBLIC, pages.open, "Open the study of a link.")
+        others = ExternalViewers(links, parts.urls, volview=parts.volview)
+        yield page(f"{_STUDY}/weasis", "read", others.weasis, "Open a study in Weasis.")
+        if parts.volview:
+            yield page(f"{_STUDY}/volview", "read", others.volview, "Open a study in VolView.")
 
     def _of_trash(self) -> Iterator[Route[Handler]]:
         trash = self._parts.trash

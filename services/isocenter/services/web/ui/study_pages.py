@@ -36,7 +36,11 @@ class StudyPages:
         can_delete: bool,
         can_download: bool = False,
         viewer: str,
+        can_share: bool = False,
+        volview: str = "",
     ) -> None:
+        self._can_share = can_share
+        self._volview = volview
         self._viewer = viewer
         self._can_delete = can_delete
         self._can_download = can_download
@@ -60,6 +64,8 @@ class StudyPages:
             can_delete=self._can_delete,
             can_download=self._can_download,
             viewer=self._viewer,
+            can_share=self._can_share,
+            volview=self._volview,
             is_cut=len(series) == MOST_ROWS,
         )
 

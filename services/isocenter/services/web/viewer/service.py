@@ -17,6 +17,7 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.net.http.static_files import ISOLATED, StaticFiles
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.principal import what_may
+from isocenter.services.web.study_scope import only_study
 from isocenter.services.web.viewer.package import PATH
 
 _SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
@@ -98,6 +99,8 @@ async def _config(request: Request) -> Response:
         source |= {"stowRoot": ROOT, "dicomUploadEnabled": True}
     config = {
         **_CONFIG,
+        # Who has a link to one study has no list.
+        "showStudyList": not only_study(request),
         "dataSources": [
             {
                 "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",

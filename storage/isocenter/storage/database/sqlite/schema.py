@@ -48,6 +48,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v16_corrections,
     v17_nodes_and_jobs,
     v18_rejection_notes,
+    v19_share_links,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -73,6 +74,7 @@ MIGRATIONS: Final = (
     v16_corrections.MIGRATION,
     v17_nodes_and_jobs.MIGRATION,
     v18_rejection_notes.MIGRATION,
+    v19_share_links.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

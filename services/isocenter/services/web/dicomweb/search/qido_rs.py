@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from isocenter.services.web.dicomweb.search.object_search import Found, ObjectSe
 from isocenter.services.web.dicomweb.search.parameters import warning_headers
 from isocenter.services.web.dicomweb.search.request import SearchRequest, parse_search
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
+from isocenter.services.web.study_scope import narrowed
 
 FORMS: Final = (
     Offer(media_type=DICOM_JSON, is_multipart=False),
@@ -96,6 +98,7 @@ class Search:
     async def _search(self, request: Request, level: Level) -> Response:
         form, _ = choose(request, FORMS)
         search = parse_search(level, parents_of(request), request.query)
+        search = replace(search, query=narrowed(search.query, request))
         limit = search.parameters.bounded(self._limits.default, self._limits.most)
         base = self._urls.base(request)
         objects = ObjectSearch(self._archive, self._book, search, base, self._limits.objects)
