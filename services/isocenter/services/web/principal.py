@@ -34,6 +34,8 @@ NEEDS: Final[Mapping[str, Permissions]] = {
     "audit": {Resource.AUDIT: Action.READ},
     "users": {Resource.USER: Action.READ},
     "change_users": {Resource.USER: Action.READ | Action.WRITE},
+    "roles": {Resource.ROLE: Action.READ},
+    "change_roles": {Resource.ROLE: Action.READ | Action.WRITE},
     PUBLIC: {},
 }
 #: What a route needs → the scopes any of which is enough, of a token that has scopes at all.
@@ -49,6 +51,8 @@ SCOPES: Final[Mapping[str, frozenset[str]]] = {
     "audit": frozenset({scopes.ADMIN}),
     "users": frozenset({scopes.ADMIN}),
     "change_users": frozenset({scopes.ADMIN}),
+    "roles": frozenset({scopes.ADMIN}),
+    "change_roles": frozenset({scopes.ADMIN}),
     PUBLIC: frozenset(),
 }
 

@@ -32,6 +32,7 @@ async def test_an_association_is_seen_with_what_it_does_and_ended_in_the_middle_
             await peer.associate(CT, calling="CT1", called="ARCHIVE")
             (idle,) = server.live()
             assert (idle.performing, idle.performed) == ((), 0)
+            assert [one.abstract_syntax for one in idle.contexts] == [CT]
             await peer.send(message_bytes(1, STORE, b""))
             await begun.wait()
             (busy,) = server.live()

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from isocenter.services.notices import SettingsChanged
-from services.web.signed_in import Site, opened
+from services.web.rest.asking import ask
+from services.web.signed_in import Site
 
-AS_PROGRAM = {"x-certificate": "program"}
-CONFIG = "/api/v1/system/config"
-
-
-@pytest.fixture(autouse=True)
-def _quiet_again() -> Iterator[None]:
-    """Reading settings sets the level of the log, which is the process's."""
-    root = logging.getLogger("isocenter")
-    before = root.level, root.handlers[:], root.propagate
-    yield
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-    root.propagate = before[2]
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(tmp_path) as found:
-        yield found
-
-
-async def ask(
-    site: Site, method: str, path: str, body: Any = None, **headers: str
-) -> httpx.Response:
-    said = {**AS_PROGRAM, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return await site.client.request(method, path, json=body, headers=said)
+pytestmark = pytest.mark.usefixtures("quiet_again")
+CONFIG = "/system/config"
 
 
 async def value_of(site: Site, key: str) -> Any:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from services.web.signed_in import Site, opened
+from services.web.signed_in import Site
 
 AS_PROGRAM = {"x-certificate": "program", "accept": "application/json"}
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(tmp_path) as found:
-        yield found
 
 
 async def document_of(site: Site) -> dict[str, Any]:

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
-from services.web.signed_in import DETAILS, Site, opened
+from services.web.signed_in import DETAILS, Site
 
 AS_PROGRAM = {"x-certificate": "program"}
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(tmp_path) as found:
-        yield found
 
 
 async def test_version_and_state(site: Site) -> None:

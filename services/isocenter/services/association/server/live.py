@@ -7,6 +7,7 @@ from typing import Protocol
 
 from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.fast_init import dataclass
+from isocenter.engine.negotiation import PresentationContext
 from isocenter.services.association import AssociationDriver
 from isocenter.services.notices import Caller, WingNotice
 
@@ -20,6 +21,7 @@ class LiveAssociation:
         seconds: for how long it has lasted.
         performing: operations of the peer under way: ``C-STORE`` …
         performed: how many of its operations have ended.
+        contexts: the presentation contexts that were accepted.
     """
 
     caller: Caller
@@ -28,6 +30,12 @@ class LiveAssociation:
     performed: int
     bytes_received: int
     bytes_sent: int
+    contexts: tuple[PresentationContext, ...] = ()
+
+    def is_of(self, title: str) -> bool:
+        """Whether *title* is a part of one of its AE titles; empty: any."""
+        titles = (self.caller.calling_ae_title, self.caller.called_ae_title)
+        return not title or any(title.lower() in one.lower() for one in titles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,4 +77,5 @@ def seen(task: AssociationDriver, began: float) -> LiveAssociation:
         performed=task.performed,
         bytes_received=task.traffic.bytes_received,
         bytes_sent=task.traffic.bytes_sent,
+        contexts=tuple(task.negotiated.contexts.values()),
     )

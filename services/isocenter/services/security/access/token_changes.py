@@ -36,6 +36,9 @@ class TokenChanges:
 
     Args:
         policy: that of the moment; raises `PolicyError` where it cannot be read.
+
+    Attributes:
+        now: seconds since 1970.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class TokenChanges:
         self._tokens = tokens
         self._policy = policy
         self._notices = notices
-        self._now = now
+        self.now = now
 
     async def all(self) -> Sequence[ApiToken]:
         """All, also those that have ended; the oldest first.
@@ -79,7 +82,7 @@ class TokenChanges:
             PolicyError: it cannot be made so, or its name is taken.
             StorageError: it cannot be kept.
         """
-        now = self._now()
+        now = self.now()
         policy = await self._policy()
         text, token = new_token(
             name,
@@ -108,7 +111,7 @@ class TokenChanges:
             StorageError: it cannot be.
         """
         token = await self._tokens.find(token_id)
-        if token is None or not await self._tokens.revoke(token_id, self._now()):
+        if token is None or not await self._tokens.revoke(token_id, self.now()):
             return None
         self._notices.publish(TokenChanged(caller=caller, token=token, is_new=False))
         return token

@@ -9,7 +9,7 @@ from functools import partial
 import trio
 
 from isocenter.services.notices import Caller, Notices
-from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.errors import MayNotGiveError, PolicyError
 from isocenter.services.security.access.one_time_codes import new_secret
 from isocenter.services.security.access.passwords import hash_passcode
 from isocenter.services.security.access.permissions import (
@@ -21,7 +21,12 @@ from isocenter.services.security.access.permissions import (
     without,
 )
 from isocenter.services.security.access.policy import Policy, User
-from isocenter.services.security.access.policy_changes import PolicyChanged
+from isocenter.services.security.access.policy_changes import (
+    Check,
+    PolicyChanged,
+    anything,
+    checking,
+)
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.sessions import SessionKeeper
 
@@ -34,12 +39,12 @@ def check_may_give(permissions: Permissions, given: Permissions) -> None:
     change roles gives what they like; everybody else nothing that they have not got.
 
     Raises:
-        PolicyError: they may not; it names what they lack.
+        MayNotGiveError: they may not; it names what they lack.
     """
     lacking = without(given, permissions)
     if lacking and not permissions.get(Resource.ROLE, Action(0)) & Action.WRITE:
         words = " ".join(permission_texts(lacking))
-        raise PolicyError(f"you may give nobody what you have not got: {words} (or role:write)")
+        raise MayNotGiveError(f"you may give nobody what you have not got: {words} (or role:write)")
 
 
 def permissions_of(policy: Policy, roles: Iterable[str]) -> Permissions:
@@ -96,6 +101,13 @@ class UserChanges:
         self._file = file
         self._sessions = sessions
         self._notices = notices
+        self._check: Check = anything
+
+    def only_if(self, check: Check) -> UserChanges:
+        """The same, which change nothing where *check* raises; it is asked under the lock."""
+        found = UserChanges(self._file, self._sessions, self._notices)
+        found._check = check
+        return found
 
     async def policy(self) -> Policy:
         """The policy as it is now.
@@ -230,7 +242,8 @@ class UserChanges:
         await self._change(checked, caller, what)
 
     async def _change(self, edit: Edit, caller: Caller, what: str) -> None:
-        await trio.to_thread.run_sync(partial(self._file.change, edit))
+        checked = checking(self._check, edit)
+        await trio.to_thread.run_sync(partial(self._file.change, checked))
         self._notices.publish(PolicyChanged(caller=caller, what=what))
 
 

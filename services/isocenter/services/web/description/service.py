@@ -35,6 +35,12 @@ PLACES: Final = {
 #: What the places of paths of the administration API are.
 REST_PLACES: Final[Mapping[str, str]] = {
     "key": "key of a setting: section.name",
+    "user": "name of a user",
+    "role": "name of a role",
+    "session": "ID of a session",
+    "token": "ID of an API token",
+    "ae_title": "AE title, as the policy has it",
+    "association": "ID of an association",
 }
 REST: Final = About(
     title="Administration API of Isocenter",

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.parts import WebParts
+from isocenter.services.web.rest.associations import AssociationApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
+from isocenter.services.web.rest.devices import DeviceApi
+from isocenter.services.web.rest.roles import RoleApi
+from isocenter.services.web.rest.sign_in import SignInApi
 from isocenter.services.web.rest.system import SystemApi
+from isocenter.services.web.rest.tokens import TokenApi
+from isocenter.services.web.rest.users import UserApi
 
 
 def rest_routes(parts: WebParts) -> Sequence[Route[Handler]]:
-    """All of the API that these parts make possible, one line for each subject."""
-    return [
-        *SystemApi(parts.version, parts.state).routes(),
-        *(ConfigurationApi(parts.configuration).routes() if parts.configuration else ()),
-        *(parts.streams.routes() if parts.streams is not None else ()),
-    ]
+    """All of the API that these parts make possible, subject by subject."""
+    return [*_of_system(parts), *_of_security(parts)]
+
+
+def _of_system(parts: WebParts) -> Iterator[Route[Handler]]:
+    yield from SystemApi(parts.version, parts.state).routes()
+    if parts.configuration is not None:
+        yield from ConfigurationApi(parts.configuration).routes()
+    if parts.associations is not None:
+        live = AssociationApi(parts.associations, parts.state, workers=parts.workers)
+        yield from live.routes()
+    if parts.streams is not None:
+        yield from parts.streams.routes()
+
+
+def _of_security(parts: WebParts) -> Iterator[Route[Handler]]:
+    yield from SignInApi(parts.sign_in).routes()
+    if parts.users is not None and parts.sessions is not None:
+        yield from UserApi(parts.users, parts.sessions, title=parts.title).routes()
+    if parts.tokens is not None:
+        yield from TokenApi(parts.tokens).routes()
+    if parts.changes is not None and parts.rejected is not None:
+        yield from RoleApi(parts.changes).routes()
+        yield from DeviceApi(parts.changes, parts.rejected).routes()

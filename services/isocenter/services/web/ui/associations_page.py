@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from isocenter.services.association.server import LiveAssociation, LiveAssociations
+from isocenter.services.association.server import LiveAssociations
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
@@ -56,7 +56,7 @@ class AssociationsPage:
     async def show(self, request: Request) -> Response:
         """The handler of the page."""
         title = (request.parameter("ae") or "").strip()
-        found = [one for one in self._live.live() if _is_of(one, title)]
+        found = [one for one in self._live.live() if one.is_of(title)]
         rejected, known = await self._turned_away()
         return self._layout.page(
             request,
@@ -91,12 +91,6 @@ class AssociationsPage:
             raise HttpError(503, "UNAVAILABLE", "the policy cannot be read; see the log") from error
         known = {one.ae_title for one in policy.entities if one.active}
         return [one for one in rejected if one.calling_ae_title], known
-
-
-def _is_of(association: LiveAssociation, title: str) -> bool:
-    caller = association.caller
-    titles = (caller.calling_ae_title, caller.called_ae_title)
-    return not title or any(title.lower() in one.lower() for one in titles)
 
 
 def _duration(seconds: float) -> str:
