@@ -51,11 +51,13 @@ class StorageError(IsocenterError):
     Attributes:
         out_of_resources: True when space or a quota is used up (a C-STORE answers A700H
             and the peer may try again later), False for any other failure (0110H).
+        comment: for the peer, at most 64 characters; empty: it is told the status only.
     """
 
-    def __init__(self, message: str, *, out_of_resources: bool = False) -> None:
+    def __init__(self, message: str, *, out_of_resources: bool = False, comment: str = "") -> None:
         super().__init__(message)
         self.out_of_resources = out_of_resources
+        self.comment = comment
 
 
 class ConnectError(AssociationError):

@@ -19,6 +19,7 @@ from isocenter.services.archive.ports import Index
 from isocenter.services.archive.rejection.ports import RejectionBook
 from isocenter.services.archive.rejection.reasons import RejectionRules
 from isocenter.services.archive.retention.ports import RetentionBook
+from isocenter.services.archive.sweeping.ports import StagedKeys
 from isocenter.services.errors import StorageError
 from isocenter.services.security.access.ports import ApiTokens, Sessions, ShareLinks
 from isocenter.services.service_classes.commitment.ports import Commitments
@@ -66,6 +67,7 @@ from isocenter.storage.database.sqlite.index_copies import (
     remove_old_copies,
 )
 from isocenter.storage.database.sqlite.schema import NewerIndexError
+from isocenter.storage.database.staged_keys import DatabaseStagedKeys
 from isocenter.storage.database.trash import DatabaseTrash
 from isocenter.storage.database.viewing.marks import DatabaseMarks, forget_marks
 from isocenter.storage.database.viewing.viewer_states import (
@@ -112,6 +114,7 @@ class Stores:
     recent_studies: RecentStudies
     nodes: NodeBook
     jobs: JobQueue
+    staged_keys: StagedKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,7 @@ class StoresOptions:
         although_promised: objects that were committed elsewhere are deleted, also when this
             archive has promised others to keep them.
         rejection: what is done with rejection notes.
+        notes_keys: objects are kept where only the notes of their keys tell what a crash left.
         is_owner: no other process uses the database: what earlier ones had claimed is free.
         now: seconds since 1970.
     """
@@ -136,6 +140,7 @@ class StoresOptions:
     follows_steps: bool = True
     discontinued: EntryState = EntryState.DISCONTINUED
     although_promised: bool = False
+    notes_keys: bool = False
     is_owner: bool = False
     rejection: RejectionRules = field(default_factory=RejectionRules)
     now: Clock = time
@@ -212,15 +217,25 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         on_add.insert(0, events.stored)
     rejections = DatabaseRejections(database, options.rejection, now=now)
     on_add.append(rejections.noted)
+    on_kept_out = [forwards.queue_added]
+    staged_keys = DatabaseStagedKeys(database, now=now)
+    if options.notes_keys:
+        on_add.insert(0, staged_keys.added)
+        on_kept_out.insert(0, staged_keys.added)
+        on_exchange.append(staged_keys.exchanged)
     gate = ArrivalGate(
         on_quarantine=on_delete,
-        on_add=[forwards.queue_added],
+        on_add=on_kept_out,
         not_wanted=rejections.not_wanted,
         now=now,
     )
     return Stores(
         index=DatabaseIndex(
-            database, on_add=on_add, keep_out=gate.keep_out, arrivals=CorrectedArrivals()
+            database,
+            on_add=on_add,
+            keep_out=gate.keep_out,
+            arrivals=CorrectedArrivals(),
+            on_remove=staged_keys.leaves if options.notes_keys else None,
         ),
         trash=DatabaseTrash(
             database,
@@ -260,4 +275,5 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         recent_studies=DatabaseRecentStudies(database),
         nodes=DatabaseNodes(database),
         jobs=DatabaseJobs(database, now=now),
+        staged_keys=staged_keys,
     )

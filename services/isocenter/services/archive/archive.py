@@ -65,6 +65,8 @@ class Archive:
         uids: which UIDs of studies, series and instances are taken.
         undeclared: the character set of text for which an object declares none.
         memory_budget: bytes in flight, over all associations.
+        unique_keys: each object gets a key that no other has or had; for stores in which nothing is
+            to be overwritten, and nothing to be looked for first.
         room: what may still come in; None: as much as the store takes.
         refuse_stray_meta: refuse, rather than leave out, the File Meta Information that a
             sender has left at the head of a data set.
@@ -90,6 +92,7 @@ class Archive:
         memory_wait_seconds: float = MEMORY_WAIT_SECONDS,
         cleanup_grace_seconds: float = CLEANUP_GRACE_SECONDS,
         limits: Limits = DEFAULT_LIMITS,
+        unique_keys: bool = False,
         room: Room | None = None,
         refuse_stray_meta: bool = False,
         rules: Rules = NO_RULES,
@@ -137,6 +140,7 @@ class Archive:
             refuse_stray_meta=refuse_stray_meta,
             modifying_system=modifying_system,
             today=today,
+            key_token=token if unique_keys else None,
         )
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 

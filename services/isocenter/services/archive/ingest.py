@@ -28,9 +28,11 @@ from isocenter.services.archive.committer import Committer
 from isocenter.services.archive.memory_budget import MemoryBudget
 from isocenter.services.archive.object_keys import (
     NamingScheme,
+    distinct_key,
 )
 from isocenter.services.archive.object_scan import (
     ObjectScan,
+    ScannedObject,
     StoreError,
     breaks_the_rules,
 )
@@ -70,6 +72,8 @@ class Intake:
         routed: set when something was stored that is to be sent on.
         rules: what happens to what comes in from now on.
         on_note: awaited when a Key Object Selection was stored, before its sender is answered.
+        key_token: makes each key unlike any other there is or was; None: a plain key is made so
+            when it is taken.
         naming, uids, undeclared, refuse_stray_meta, modifying_system, today: see `Archive`.
     """
 
@@ -90,12 +94,18 @@ class Intake:
     modifying_system: str
     today: Callable[[], date]
     on_note: Callable[[], Awaitable[None]] | None = None
+    key_token: Callable[[], str] | None = None
 
     def scan(
         self, transfer_syntax_uid: str, places: frozenset[TagOrPath] = frozenset()
     ) -> ObjectScan:
         """What looks at an object for this archive; *places*: for rules."""
         return ObjectScan(transfer_syntax_uid, self.limits, places, self.undeclared)
+
+    def key(self, scanned: ScannedObject, area: str) -> str:
+        """Where an object is to be kept."""
+        key = scanned.key(self.naming, self.today(), area)
+        return key if self.key_token is None else distinct_key(key, self.key_token())
 
     def store_error(self, error: StorageError) -> StoreError:
         """What the peer is told when the store fails; the log is told as well."""
@@ -336,7 +346,7 @@ class Ingest:
             self.record = record = scanned.record(
                 transfer_syntax_uid=self.transfer_syntax_uid,
                 data_set_offset=self._offset,
-                object_key=scanned.key(self._intake.naming, self._intake.today(), decision.area),
+                object_key=self._intake.key(scanned, decision.area),
                 source_ae_title=self._sender.calling_ae_title,
                 routes=decision.routes,
                 compression=decision.compression,
@@ -347,7 +357,7 @@ class Ingest:
             try:
                 if not self._room_at:  # it is not on the disk yet, or little of it is
                     await self._intake.room.check(record.size)
-                await self._staged.finish()
+                await self._staged.finish(record.object_key)
             except StorageError as error:
                 raise self._intake.store_error(error) from error
         except BaseException:

@@ -63,9 +63,10 @@ class StoreError(OperationError):
     def of_storage(cls, error: StorageError) -> StoreError:
         """What a C-STORE answers when an adapter fails."""
         if error.out_of_resources:
-            refusal = cls(Status.OUT_OF_RESOURCES, "no room to keep it", log_detail=str(error))
+            status, comment = Status.OUT_OF_RESOURCES, error.comment or "no room to keep it"
         else:
-            refusal = cls(Status.PROCESSING_FAILURE, "cannot be kept", log_detail=str(error))
+            status, comment = Status.PROCESSING_FAILURE, error.comment or "cannot be kept"
+        refusal = cls(status, comment, log_detail=str(error))
         refusal.__cause__ = error
         return refusal
 

@@ -391,8 +391,12 @@ class StagedObject(Protocol):
         """Memory is short: hold nothing of it there any more; False when that cannot be."""
         ...
 
-    async def finish(self) -> None:
-        """All is written: do now what would keep other objects of a batch waiting (optional)."""
+    async def finish(self, key: str = "") -> None:
+        """All is written: do now what would keep other objects of a batch waiting (optional).
+
+        Args:
+            key: under which it is to be published; empty: it is not.
+        """
         ...
 
     async def discard(self) -> None:

@@ -36,7 +36,7 @@ class MemoryStagedObject:
     async def spill(self) -> bool:
         return False  # there is nowhere else
 
-    async def finish(self) -> None:
+    async def finish(self, key: str = "") -> None:
         pass  # nothing is slower than memory
 
     async def discard(self) -> None:

@@ -208,7 +208,7 @@ class Compressor:
             after = stored_of(record)
             if after.size >= stored.size and not _is_compressed(stored):
                 raise StaysError(f"it would have {after.size} bytes instead of {stored.size}")
-            await staged.finish()
+            await staged.finish(after.object_key)
         except BaseException:
             with trio.move_on_after(GOODBYE_SECONDS, shield=True):
                 await staged.discard()

@@ -47,6 +47,7 @@ from isocenter.storage.database.index.records import (
     RECORD_TABLES,
     AddHook,
     Arrivals,
+    RemoveHook,
     add_records,
     probe_records,
     remove_records,
@@ -77,6 +78,7 @@ class DatabaseIndex:
         on_add: what else is written in the transaction of each `add`.
         keep_out: says, in the same, what becomes of those that are not to be found.
         arrivals: what is to be said of objects that come; None: what they say.
+        on_remove: the same of each `remove`, given the keys of its objects.
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class DatabaseIndex:
         on_add: Sequence[AddHook] = (),
         keep_out: KeepOut | None = None,
         arrivals: Arrivals | None = None,
+        on_remove: RemoveHook | None = None,
     ) -> None:
         self._database = database
         self._on_add = tuple(on_add)
+        self._on_remove = on_remove
         self._add = partial(_add_some, keep_out, arrivals)
 
     async def add(
@@ -125,7 +129,7 @@ class DatabaseIndex:
 
     async def remove(self, sop_instance_uids: Sequence[str]) -> None:
         """See `Index.remove`; one hop, one transaction."""
-        await self._database.write(remove_records, sop_instance_uids)
+        await self._database.write(remove_records, sop_instance_uids, self._on_remove)
 
     async def get(self, sop_instance_uids: Sequence[str]) -> Mapping[str, StoredInstance]:
         """See `Index.get`."""

@@ -473,9 +473,17 @@ def _forget(connection: Connection, row: Row, differences: Differences) -> Place
     return place
 
 
-def remove_records(connection: Connection, uids: Sequence[str]) -> None:
+#: What else the transaction of a `remove` writes, given the keys of the objects.
+RemoveHook = Callable[[Connection, Sequence[str]], None]
+
+
+def remove_records(
+    connection: Connection, uids: Sequence[str], on_remove: RemoveHook | None = None
+) -> None:
     """`isocenter.services.archive.ports.Index.remove`, as one transaction."""
-    remove_within(connection, uids)
+    removed = remove_within(connection, uids)
+    if on_remove is not None:
+        on_remove(connection, [stored.object_key for stored in removed])
 
 
 def remove_within(connection: Connection, uids: Sequence[str]) -> list[StoredInstance]:

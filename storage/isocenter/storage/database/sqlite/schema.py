@@ -49,6 +49,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v17_nodes_and_jobs,
     v18_rejection_notes,
     v19_share_links,
+    v20_staged_objects,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -75,6 +76,7 @@ MIGRATIONS: Final = (
     v17_nodes_and_jobs.MIGRATION,
     v18_rejection_notes.MIGRATION,
     v19_share_links.MIGRATION,
+    v20_staged_objects.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

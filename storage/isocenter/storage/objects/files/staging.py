@@ -238,7 +238,7 @@ class StagedFile:
             await self._area.run_in_writer_thread(partial(self.flush, sync=False))
         return True
 
-    async def finish(self) -> None:
+    async def finish(self, key: str = "") -> None:
         """Write out and sync a larger object now, so that no batch has to wait for it; unless it is
         the only one: then its batch need not take one more hop to a thread."""
         if self.is_small or self._held is None:

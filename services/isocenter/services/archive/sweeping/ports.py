@@ -1,0 +1,40 @@
+"""Port of staged keys: where a store may have an object that the index does not have.
+
+A key is noted, durably, before an object is written under it.  The transaction that makes the
+object findable takes the note away, and a transaction that takes it out of the index notes it
+again.  So whatever a crash leaves behind has a note, and nobody has to list a store to find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class StagedKeys(Protocol):
+    """Keeps notes of keys.  Failures are `StorageError`.
+
+    `Index.add` takes the notes of what it adds away, and raises `StorageError` where one of an
+    object that is to have one has been claimed by `claim_overdue`: the object is being removed.
+    """
+
+    async def begin(self, keys: Sequence[str]) -> Sequence[bool]:
+        """Note keys; of each, whether nobody had noted it."""
+        ...
+
+    async def end(self, keys: Sequence[str]) -> None:
+        """Nothing is under these keys any more."""
+        ...
+
+    async def claim_overdue(self, before: float, limit: int) -> Sequence[str]:
+        """Keys that were noted before that time (seconds since 1970): from now on the index takes
+        up none of them.
+
+        Those whose object is in the index or in the trash are left out, and their notes taken
+        away.
+        """
+        ...
+
+    async def count(self) -> int:
+        """How many notes there are."""
+        ...

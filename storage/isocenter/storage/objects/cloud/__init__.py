@@ -1,0 +1,1 @@
+"""Objects in S3 or Azure: adapter of the port `ObjectStore`."""

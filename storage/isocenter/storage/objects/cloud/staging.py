@@ -1,0 +1,139 @@
+"""Objects on their way into a bucket: small ones in memory, larger ones in a file without a name.
+
+The key of an object is known when all of it has come, since it is made of what the object says.
+So an object is written to the bucket as a whole, from memory or from a file that a crash leaves
+no trace of; a request that fails can be repeated.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import IO, Final
+
+import trio
+
+from isocenter.engine.buffers import Buffer
+from isocenter.services.errors import StorageError, text_of
+
+#: Objects up to this size wait in memory, and are one request.
+SMALL_OBJECT: Final = 8 << 20
+#: Of a larger one, what is written to the file in one go.
+_PIECE: Final = 1 << 20
+
+
+class Stage(Enum):
+    """How far an object has come."""
+
+    WRITING = "writing"
+    #: It is in the bucket, under the key that it was uploaded for.
+    UPLOADED = "uploaded"
+    PUBLISHED = "published"
+    GONE = "gone"
+
+
+class StagedUpload:
+    """See `isocenter.services.archive.ports.StagedObject`.
+
+    Args:
+        folder: where the file of a larger object is made.
+        upload: brings it into the bucket, and says in `stage` and `key` what came of it.
+        withdraw: takes it out again.
+    """
+
+    __slots__ = (
+        "_folder", "_upload", "_withdraw", "_writers", "file", "is_taken", "key", "parts", "size",
+        "stage", "unwritten",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        folder: str,
+        writers: trio.CapacityLimiter,
+        upload: Callable[[StagedUpload, str], Awaitable[None]],
+        withdraw: Callable[[StagedUpload], Awaitable[None]],
+    ) -> None:
+        self._folder = folder
+        self._writers = writers
+        self._upload = upload
+        self._withdraw = withdraw
+        #: What is in memory; of a larger object what is not in the file yet.
+        self.parts: list[bytes] = []
+        self.unwritten = 0
+        self.file: IO[bytes] | None = None
+        self.size = 0
+        self.stage = Stage.WRITING
+        self.key = ""
+        #: Another object has the key.
+        self.is_taken = False
+
+    async def write(self, buffers: Sequence[Buffer]) -> None:
+        self.check_open()
+        for buffer in buffers:
+            self.parts.append(bytes(buffer))
+            self.unwritten += len(buffer)
+            self.size += len(buffer)
+        if self.unwritten > (SMALL_OBJECT if self.file is None else _PIECE):
+            await self._to_file()
+
+    async def spill(self) -> bool:
+        self.check_open()
+        await self._to_file()
+        return True
+
+    async def finish(self, key: str = "") -> None:
+        self.check_open()
+        if key:
+            await self._upload(self, key)
+
+    async def discard(self) -> None:
+        is_uploaded = self.stage is Stage.UPLOADED
+        self.stage = Stage.GONE
+        self.release()
+        if is_uploaded:
+            with trio.CancelScope(shield=True):
+                await self._withdraw(self)
+
+    def check_open(self) -> None:
+        """Raises:
+        StorageError: it is not here any more.
+        """
+        if self.stage in (Stage.PUBLISHED, Stage.GONE):
+            raise StorageError("the staged object was discarded or published already")
+
+    def release(self) -> None:
+        """Hold nothing of it any more."""
+        self.parts = []
+        self.unwritten = 0
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    async def flush(self) -> None:
+        """Of a larger object, put the rest into the file."""
+        if self.file is not None and self.parts:
+            await self._to_file()
+
+    async def _to_file(self) -> None:
+        parts, self.parts, self.unwritten = self.parts, [], 0
+        try:
+            self.file = await trio.to_thread.run_sync(
+                _append, self.file, parts, self._folder, limiter=self._writers
+            )
+        except OSError as error:
+            raise StorageError(
+                f"a large object cannot be put aside in {self._folder} until it is uploaded: "
+                f"{text_of(error)}; make room there",
+                out_of_resources=True,
+            ) from error
+
+
+def _append(file: IO[bytes] | None, parts: Sequence[bytes], folder: str) -> IO[bytes]:
+    if file is None:
+        file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  (it is the object's)
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            view = view[file.write(view) or 0 :]
+    return file
