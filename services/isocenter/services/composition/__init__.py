@@ -17,6 +17,7 @@ from isocenter.services.composition.archive import (
 from isocenter.services.composition.background_tasks import run_background_tasks
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.metadata import check_metadata, make_metadata
+from isocenter.services.composition.objects import try_bucket
 from isocenter.services.composition.outgoing_associations import StartError, build_deadlines
 from isocenter.services.composition.plugins import (
     Plugin,
@@ -63,4 +64,5 @@ __all__ = [
     "build_server_limits",
     "rejections_of",
     "trash_of",
+    "try_bucket",
 ]

@@ -16,12 +16,15 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.corrections.service import Corrections, unlocked
+from isocenter.services.archive.deletion.ports import TrashFiles
 from isocenter.services.archive.deletion.service import Trash
-from isocenter.services.archive.ports import DuplicatePolicy, ObjectStore
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.rejection.service import Rejections
 from isocenter.services.archive.rules.evaluation import Rules
+from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import deletion_recorder
+from isocenter.services.composition.objects import MemoryPlace, Place, open_place
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
@@ -29,9 +32,6 @@ from isocenter.services.system.private_files import match_owner
 from isocenter.services.workflow.compression.compressor import finish_exchanges
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.objects.files.journal import has_segments
-from isocenter.storage.objects.files.store import FileStore, open_file_store
-from isocenter.storage.objects.files.trash import TrashFolder
-from isocenter.storage.objects.memory import MemoryStore
 from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
 
 log = logging.getLogger("isocenter.server")
@@ -46,12 +46,14 @@ class ArchiveParts:
     """An archive, and what is kept beside its objects.
 
     Attributes:
-        files: where the objects are; None: in memory.
+        trash_files: where deleted objects are; None: in memory nothing is kept of them.
+        sweeper: removes what a crash left in a bucket; None: objects are not in one.
     """
 
     archive: Archive
     stores: Stores
-    files: FileStore | None
+    trash_files: TrashFiles | None
+    sweeper: Sweeper | None = None
 
 
 @asynccontextmanager
@@ -121,21 +123,19 @@ async def open_archive_parts(
     """
     storage = settings.storage
     async with AsyncExitStack() as stack:
-        store: ObjectStore
-        files: FileStore | None = None
+        place: Place
         if storage.is_in_memory:
-            store = MemoryStore()
+            place = MemoryPlace()
             recover = False
         else:
-            data_dir = Path(storage.data_dir)
-            check_not_restoring(data_dir)
-            store = files = await open_file_store(data_dir, durability=storage.durability)
-            stack.push_async_callback(files.aclose)
-            if lock:
-                files.lock(shared=shared)
+            check_not_restoring(Path(storage.data_dir))
+            place = await open_place(
+                settings, stack, lock=lock, shared=shared, tries=recover and lock
+            )
             if not rebuild:
-                await _check_index(settings, files)
+                await _check_index(settings, place)
         stores = await stack.enter_async_context(_open_stores(settings, is_owner=recover and lock))
+        store = place.store(stores)
         archive = await stack.enter_async_context(
             Archive(
                 store,
@@ -147,6 +147,7 @@ async def open_archive_parts(
                 other_patient=storage.other_patient,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
+                unique_keys=place.has_unique_keys,
                 room=_room_of(settings, stores),
                 refuse_stray_meta=storage.meta_in_data_set == "refuse",
                 rules=Rules(settings.rules),
@@ -156,7 +157,12 @@ async def open_archive_parts(
                 on_other_patient=on_other_patient,
             )
         )
-        parts = ArchiveParts(archive=archive, stores=stores, files=files)
+        parts = ArchiveParts(
+            archive=archive,
+            stores=stores,
+            trash_files=place.trash(store),
+            sweeper=Sweeper(archive, stores.staged_keys) if place.has_unique_keys else None,
+        )
         if recover and rebuild:
             await archive.salvage()
         if recover and not rebuild:
@@ -199,12 +205,12 @@ def trash_of(settings: Settings, parts: ArchiveParts, process_name: str) -> Tras
     Args:
         process_name: who tells the audit trail.
     """
-    if parts.files is None:
+    if parts.trash_files is None:
         return None
     return Trash(
         parts.archive,
         parts.stores.trash,
-        TrashFolder(parts.files),
+        parts.trash_files,
         keep_days=settings.storage.trash_days,
         record=deletion_recorder(settings, process_name),
     )
@@ -220,7 +226,7 @@ def corrections_of(settings: Settings, parts: ArchiveParts, process_name: str) -
         parts.archive,
         parts.stores.corrections,
         locked=partial(_locked, Path(settings.storage.data_dir) / _CORRECTIONS_LOCK)
-        if parts.files is not None
+        if parts.trash_files is not None
         else unlocked,
     )
 
@@ -268,6 +274,7 @@ def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextM
     options = StoresOptions(
         completion=events.rules() if events.enabled else None,
         include_patient=events.include_patient,
+        notes_keys=settings.objects.in_bucket is not None,
         follows_steps=settings.worklist.enabled,
         discontinued=settings.worklist.discontinued.state,
         although_promised=settings.forwarding.delete_promised,
@@ -291,18 +298,11 @@ def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextM
     )
 
 
-async def _check_index(settings: Settings, files: FileStore) -> None:
+async def _check_index(settings: Settings, place: Place) -> None:
     """An index that is missing while there are objects was lost."""
     path = Path(settings.storage.data_dir) / INDEX_FILE
-    if not path.exists() and await _holds_objects(files):
+    if not path.exists() and await place.holds_objects():
         raise StorageError(
             f"the index {path} is missing, but there are objects; rebuild it from them with "
             f"isocenter db reindex --data-dir {settings.storage.data_dir}"
         )
-
-
-async def _holds_objects(files: FileStore) -> bool:
-    async with files.keys() as blocks:
-        async for _ in blocks:
-            return True
-    return False

@@ -50,6 +50,8 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                         notices=notices,
                     )
                 )
+            if parts.sweeper is not None:
+                nursery.start_soon(parts.sweeper.run)
             nursery.start_soon(compress, settings, parts, notices)
             nursery.start_soon(corrections_of(settings, parts, "isocenter serve").run)
             if settings.web.enabled:

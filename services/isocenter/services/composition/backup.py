@@ -33,8 +33,9 @@ def backup_source_of(settings: Settings, config_file: Path | None, program: str)
         config_file: where the settings came from, if it was a file.
 
     Raises:
-        BackupError: the file cannot be read any more.
+        BackupError: the file cannot be read any more, or objects are not in the data directory.
     """
+    _check_objects(settings)
     data_dir = Path(settings.storage.data_dir).absolute()
     texts = [("effective.toml", show(settings).encode())]
     if config_file is not None:
@@ -56,7 +57,12 @@ def backup_source_of(settings: Settings, config_file: Path | None, program: str)
 
 
 def restore_place_of(settings: Settings) -> Place:
-    """Where the archive belongs."""
+    """Where the archive belongs.
+
+    Raises:
+        BackupError: its objects are not to be in the data directory.
+    """
+    _check_objects(settings)
     return Place(
         data_dir=Path(settings.storage.data_dir).absolute(),
         audit=audit_folder(settings).absolute(),
@@ -76,6 +82,15 @@ async def locked_for_restore(place: Place) -> AsyncIterator[None]:
         yield
     finally:
         await files.aclose()
+
+
+def _check_objects(settings: Settings) -> None:
+    if settings.objects.url is not None:
+        raise BackupError(
+            f"objects are kept in {settings.objects.url}, and isocenter backup and restore know "
+            "only those in the data directory; stop the server and copy the data directory, and "
+            "back that place up by its own means (versions, replication)"
+        )
 
 
 def _paths(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -30,6 +30,7 @@ from isocenter.services.settings.sections.monitoring import (
     MonitoringSettings,
 )
 from isocenter.services.settings.sections.network import PlainSettings, ServerSettings
+from isocenter.services.settings.sections.objects import ObjectsSettings
 from isocenter.services.settings.sections.pixels import CompressionSettings, TranscodingSettings
 from isocenter.services.settings.sections.storage import (
     QuerySettings,
@@ -61,6 +62,7 @@ class Settings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     rejection: RejectionSettings = field(default_factory=RejectionSettings)
+    objects: ObjectsSettings = field(default_factory=ObjectsSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     worklist: WorklistSettings = field(default_factory=WorklistSettings)
     mpps: MppsSettings = field(default_factory=MppsSettings)

@@ -65,7 +65,7 @@ async def make_form(
         )
         is_other = any(coercer.changed for coercer in chain)
         if is_other:
-            await staged.finish()
+            await staged.finish(record.object_key)
     except BaseException:
         with trio.move_on_after(GOODBYE_SECONDS, shield=True):
             await staged.discard()

@@ -42,7 +42,8 @@ from isocenter.services.diagnostics.doctor.installation import check_installatio
 from isocenter.services.diagnostics.doctor.move_destination import Destination
 from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, check_peer
 from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
-from isocenter.services.diagnostics.findings import Side, error
+from isocenter.services.diagnostics.findings import Finding, Side, error
+from isocenter.services.errors import StorageError
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
@@ -155,9 +156,14 @@ async def _check_here(arguments: argparse.Namespace, terminal: Terminal, output:
     data_dir = Path(settings.storage.data_dir)
     if not (data_dir / "objects").is_dir():
         return
+    if settings.objects.in_bucket is not None:
+        output.write(await _check_bucket(settings))
     found = await trio.to_thread.run_sync(
         lambda: composition.inspect_archive(
-            data_dir, data_dir / composition.INDEX_FILE, seconds=_QUICK_SECONDS, sample=_SAMPLE
+            settings.objects.folder(data_dir),
+            data_dir / composition.INDEX_FILE,
+            seconds=_QUICK_SECONDS,
+            sample=_SAMPLE if settings.objects.in_bucket is None else 0,
         ),
         abandon_on_cancel=True,
     )
@@ -247,6 +253,21 @@ def _destination(arguments: argparse.Namespace) -> Destination | None:
         study_uid=arguments.study_uid,
         tls=receiving_tls_of(arguments) if arguments.move_tls else None,
     )
+
+
+async def _check_bucket(settings: Settings) -> CheckResult:
+    findings: tuple[Finding, ...] = ()
+    try:
+        await composition.try_bucket(settings)
+    except StorageError as fault:
+        findings = (
+            error(
+                str(fault),
+                meaning="isocenter serve does not start, or stores nothing",
+                side=Side.HERE,
+            ),
+        )
+    return CheckResult("object store", str(settings.objects.url), findings)
 
 
 async def _compare_all(settings: Settings, terminal: Terminal) -> CheckResult:

@@ -1,0 +1,220 @@
+"""The place of objects that the settings name: memory, a folder, a bucket."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from isocenter.services.archive.deletion.ports import TrashFiles
+from isocenter.services.archive.object_location import ObjectLocation
+from isocenter.services.archive.ports import ObjectStore
+from isocenter.services.errors import StorageError, text_of
+from isocenter.services.settings.settings import Settings
+from isocenter.services.system.private_files import match_owner
+from isocenter.storage.objects.files.store import FileStore, open_file_store
+from isocenter.storage.objects.files.trash import TrashFolder
+from isocenter.storage.objects.memory import MemoryStore
+from isocenter.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from isocenter.storage.objects.cloud.bucket import Bucket
+
+INSTALL: Final = "pip install 'isocenter[cloud]'"
+#: In the data directory: where its objects are, if not there.
+_MARK: Final = "objects.url"
+
+
+class Place(Protocol):
+    """Where objects are, before there is a database."""
+
+    @property
+    def has_unique_keys(self) -> bool:
+        """Whether each object needs a key that no other has or had, and a note of it."""
+        ...
+
+    def store(self, stores: Stores) -> ObjectStore: ...
+
+    def trash(self, store: ObjectStore) -> TrashFiles | None: ...
+
+    async def holds_objects(self) -> bool:
+        """Whether there is an object.
+
+        Raises:
+            StorageError: nobody can tell.
+        """
+        ...
+
+
+class MemoryPlace:
+    """Objects that are not kept."""
+
+    has_unique_keys = False
+
+    def store(self, stores: Stores) -> ObjectStore:
+        return MemoryStore()
+
+    def trash(self, store: ObjectStore) -> TrashFiles | None:
+        return None
+
+    async def holds_objects(self) -> bool:
+        return False
+
+
+class FolderPlace:
+    """Objects as files."""
+
+    has_unique_keys = False
+
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+
+    def store(self, stores: Stores) -> ObjectStore:
+        return self._files
+
+    def trash(self, store: ObjectStore) -> TrashFiles | None:
+        return TrashFolder(self._files)
+
+    async def holds_objects(self) -> bool:
+        async with self._files.keys() as blocks:
+            async for _ in blocks:
+                return True
+        return False
+
+
+class BucketPlace:
+    """Objects in S3 or Azure."""
+
+    has_unique_keys = True
+
+    def __init__(self, settings: Settings, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._data_dir = Path(settings.storage.data_dir)
+        self._verify = settings.objects.verify
+
+    def store(self, stores: Stores) -> ObjectStore:
+        from isocenter.storage.objects.cloud.store import CloudStore
+
+        folder = self._data_dir / "staging"
+        return CloudStore(self._bucket, stores.staged_keys, str(folder), verify=self._verify)
+
+    def trash(self, store: ObjectStore) -> TrashFiles | None:
+        from isocenter.storage.objects.cloud.store import CloudStore
+        from isocenter.storage.objects.cloud.trash import CloudTrash
+
+        assert isinstance(store, CloudStore)
+        return CloudTrash(store, self._data_dir)
+
+    async def holds_objects(self) -> bool:
+        from isocenter.storage.objects.cloud.store import holds_objects
+
+        return await holds_objects(self._bucket)
+
+
+async def open_place(
+    settings: Settings, stack: AsyncExitStack, *, lock: bool, shared: bool, tries: bool
+) -> Place:
+    """The place of what is kept, and the data directory, owned if *lock* says so.
+
+    Args:
+        stack: closes it.
+        tries: try whether a bucket can be used, as an archive does.
+
+    Raises:
+        StorageError: it cannot be used, or another server uses it.
+    """
+    storage, objects = settings.storage, settings.objects
+    data_dir = Path(storage.data_dir)
+    files = await open_file_store(data_dir, durability=storage.durability)
+    stack.push_async_callback(files.aclose)
+    if lock:
+        files.lock(shared=shared)
+    folder = objects.folder(data_dir)
+    location = objects.url if folder != data_dir else objects.in_bucket
+    here = FolderPlace(files)
+    _check_mark(data_dir, location)
+    if location is None:
+        return here
+    if await here.holds_objects():
+        raise StorageError(
+            f"{data_dir} has objects as files, and objects.url names {location}: an archive has "
+            "all of its objects in one place; take the URL away, or another --data-dir"
+        )
+    place: Place
+    if objects.in_bucket is None:
+        elsewhere = await open_file_store(folder, durability=storage.durability)
+        stack.push_async_callback(elsewhere.aclose)
+        if lock:
+            elsewhere.lock(shared=shared)
+        place = FolderPlace(elsewhere)
+    else:
+        bucket = _connect(settings, objects.in_bucket)
+        if tries:
+            await bucket.try_out()
+        place = BucketPlace(settings, bucket)
+    if lock:
+        _mark(data_dir, location)
+    return place
+
+
+def _connect(settings: Settings, location: ObjectLocation) -> Bucket:
+    try:
+        from isocenter.storage.objects.cloud.connecting import ConnectOptions, connect_bucket
+    except ImportError as error:
+        raise StorageError(f"objects.url names a bucket, which needs obstore: {INSTALL}") from error
+    objects = settings.objects
+    return connect_bucket(
+        location,
+        ConnectOptions(
+            credentials_file=objects.credentials_file,
+            ca_file=objects.ca_file,
+            requests=objects.requests,
+            timeout=objects.timeout,
+            encryption="" if objects.encryption == "bucket" else objects.encryption,
+            kms_key=objects.kms_key,
+        ),
+    )
+
+
+async def try_bucket(settings: Settings) -> None:
+    """Try whether the bucket of the settings can be used as an archive does.
+
+    Raises:
+        StorageError: it cannot; the message says what to do.
+    """
+    if settings.objects.in_bucket is not None:
+        await _connect(settings, settings.objects.in_bucket).try_out()
+
+
+def _check_mark(data_dir: Path, location: ObjectLocation | None) -> None:
+    """Raises:
+    StorageError: the objects of this archive are somewhere else.
+    """
+    try:
+        marked = (data_dir / _MARK).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{data_dir / _MARK} cannot be read: {text_of(error)}") from error
+    if location is None or location.identity != marked:
+        named = "nothing" if location is None else f"{location}"
+        raise StorageError(
+            f"the objects of {data_dir} are in {marked}, and objects.url names {named}; name the "
+            "same (--objects, ISOCENTER__OBJECTS__URL, or [objects] in the file of settings), or "
+            "take another --data-dir"
+        )
+
+
+def _mark(data_dir: Path, location: ObjectLocation) -> None:
+    path = data_dir / _MARK
+    if path.exists():
+        return
+    new = path.with_suffix(".new")
+    try:
+        with suppress(FileNotFoundError):
+            new.unlink()
+        new.write_text(f"{location.identity}\n", "utf-8")
+        match_owner(data_dir, new)
+        new.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {text_of(error)}") from error

@@ -1,0 +1,202 @@
+"""Archives whose objects are in a bucket or in another folder, opened as the settings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isocenter.services.archive.deletion.ports import TrashChoice
+from isocenter.services.archive.deletion.values import Requester
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.object_location import ObjectLocation, StoreKind
+from isocenter.services.archive.ports import DuplicatePolicy
+from isocenter.services.archive.reindexing import reindex
+from isocenter.services.archive.store_answers import StoreOutcome
+from isocenter.services.archive.sweeping.sweeper import Sweeper
+from isocenter.services.archive.verification import verify
+from isocenter.services.backup.manifest import BackupError
+from isocenter.services.composition import open_archive_parts, trash_of
+from isocenter.services.composition.backup import backup_source_of
+from isocenter.services.errors import StorageError
+from isocenter.services.settings.sections.objects import ObjectsSettings
+from isocenter.services.settings.sections.storage import StorageSettings
+from isocenter.services.settings.settings import Settings
+from services.archive_support import data_set, data_set_of, keys_of, receive, store, uid
+from support.buckets import keys_in, new_location
+
+ADMIN = Requester(name="root@here")
+ALL = Query(level=Level.STUDY)
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+def settings_of(folder: Path, location: ObjectLocation | None, **storage: Any) -> Settings:
+    return Settings(
+        storage=StorageSettings(data_dir=folder / "data", **storage),
+        objects=ObjectsSettings(url=location),
+    )
+
+
+async def test_an_object_is_kept_in_the_bucket_and_read_back(tmp_path: Path) -> None:
+    location = new_location("pacs")
+    settings = settings_of(tmp_path, location)
+    async with open_archive_parts(settings) as parts:
+        assert (await store(parts.archive, 1)).outcome is StoreOutcome.STORED
+        (key,) = await keys_of(parts.archive)
+        assert keys_in(location) == [f"pacs/objects/{key}"]
+        assert await parts.stores.staged_keys.count() == 0
+        report = await verify(parts.archive)
+        assert report.is_good
+        assert report.objects == report.instances == 1
+    assert not list((tmp_path / "data" / "objects").rglob("*.dcm"))
+    async with open_archive_parts(settings) as parts:
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+
+
+async def test_what_is_sent_again_leaves_one_object(tmp_path: Path) -> None:
+    location = new_location()
+    async with open_archive_parts(settings_of(tmp_path, location)) as parts:
+        await store(parts.archive, 1)
+        assert (await store(parts.archive, 1)).outcome is StoreOutcome.ALREADY_STORED
+    assert len(keys_in(location)) == 1
+    async with open_archive_parts(settings_of(tmp_path, location)) as parts:
+        assert await parts.stores.staged_keys.count() == 0
+
+
+async def test_what_takes_the_place_of_another_removes_it(tmp_path: Path) -> None:
+    location = new_location()
+    settings = settings_of(tmp_path, location, duplicates=DuplicatePolicy.REPLACE)
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        before = keys_in(location)
+        other = data_set(1, pixels=b"\5\6\7\10")
+        assert (await store(parts.archive, 1, other)).outcome is StoreOutcome.REPLACED
+    assert len(keys_in(location)) == 1
+    assert keys_in(location) != before
+    async with open_archive_parts(settings) as parts:
+        assert await parts.stores.staged_keys.count() == 0
+
+
+async def test_an_object_that_never_came_into_the_index_is_swept(tmp_path: Path) -> None:
+    location = new_location()
+    async with open_archive_parts(settings_of(tmp_path, location)) as parts:
+        await store(parts.archive, 1)
+        staged = await parts.archive.store.stage()
+        await staged.write([b"abandoned by a crash"])
+        await staged.finish("1.2/3~0a0a0a0a.dcm")
+        assert len(keys_in(location)) == 2
+        sweeper = Sweeper(parts.archive, parts.stores.staged_keys)
+        assert await sweeper.sweep() == 0  # it may be on its way still
+        sweeper = Sweeper(parts.archive, parts.stores.staged_keys, age_seconds=-1)
+        assert await sweeper.sweep() == 1
+        assert len(keys_in(location)) == 1
+        assert await parts.stores.staged_keys.count() == 0
+
+
+async def test_what_was_swept_meanwhile_is_not_acknowledged(tmp_path: Path) -> None:
+    async with open_archive_parts(settings_of(tmp_path, new_location())) as parts:
+        archive = parts.archive
+        async with await receive(archive, 1) as ingest:
+            await ingest.write([data_set(1)])
+            claimed: list[str] = []
+            add = archive.index.add
+
+            async def add_late(*args: Any, **options: Any) -> Any:
+                claimed.extend(await parts.stores.staged_keys.claim_overdue(1e12, 10))
+                return await add(*args, **options)
+
+            archive.index.add = add_late  # type: ignore[method-assign]
+            with pytest.raises(Exception, match=r"A700H .*it took too long"):
+                await ingest.commit()
+        assert len(claimed) == 1
+        assert (await archive.index.statistics()).instances == 0
+        assert await keys_of(archive) == set()
+
+
+async def test_deleted_objects_are_restored_and_purged(tmp_path: Path) -> None:
+    location = new_location("pacs")
+    settings = settings_of(tmp_path, location)
+    async with open_archive_parts(settings) as parts:
+        for number in (1, 2, 3):
+            await store(parts.archive, number)
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        deleted = await trash.delete(await trash.plan(ALL), ADMIN, "a test")
+        assert deleted.instances == 3
+        assert await keys_of(parts.archive) == set()
+        assert len(keys_in(location)) == 4  # with what says who deleted them
+        assert not (await trash.verify()).count
+        chosen = TrashChoice(sop_instance_uids=(uid(1),))
+        assert (await trash.restore(chosen, ADMIN)).instances == 1
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+        assert await trash.purge(TrashChoice(), ADMIN) == 2
+        assert len(keys_in(location)) == 1
+        assert (await verify(parts.archive)).is_good
+
+
+async def test_an_index_is_made_again_from_the_bucket(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, new_location())
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        await store(parts.archive, 2)
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        await store(parts.archive, 3, data_set(3, study="1.2.9"), sop_instance_uid=uid(3))
+        await trash.delete(await trash.plan(ALL), ADMIN, "a test")
+        await store(parts.archive, 1)
+    for path in (tmp_path / "data").glob("index.db*"):
+        path.unlink()
+    with pytest.raises(StorageError, match="isocenter db reindex"):
+        async with open_archive_parts(settings):
+            pass
+    async with open_archive_parts(settings, rebuild=True) as parts:
+        report = await reindex(parts.archive)
+        assert report.indexed == 1  # what was deleted does not come back
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        assert (await trash.adopt()).instances == 3
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+
+
+async def test_another_folder_keeps_the_objects(tmp_path: Path) -> None:
+    location = ObjectLocation(kind=StoreKind.FILES, bucket=str(tmp_path / "elsewhere"))
+    settings = settings_of(tmp_path, location)
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+    assert len(list((tmp_path / "elsewhere" / "objects").rglob("*.dcm"))) == 1
+    async with open_archive_parts(settings) as parts:
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+
+
+async def test_an_archive_is_not_opened_without_its_objects(tmp_path: Path) -> None:
+    location = new_location("pacs")
+    async with open_archive_parts(settings_of(tmp_path, location)) as parts:
+        await store(parts.archive, 1)
+    for other in (None, new_location("pacs")):
+        with pytest.raises(StorageError, match=rf"are in s3://{location.bucket}/pacs, and"):
+            async with open_archive_parts(settings_of(tmp_path, other), lock=False, recover=False):
+                pass
+
+
+async def test_files_that_are_there_are_not_forgotten_for_a_bucket(tmp_path: Path) -> None:
+    async with open_archive_parts(settings_of(tmp_path, None)) as parts:
+        await store(parts.archive, 1)
+    with pytest.raises(StorageError, match="has objects as files"):
+        async with open_archive_parts(settings_of(tmp_path, new_location())):
+            pass
+
+
+def test_a_backup_of_objects_in_a_bucket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="objects are kept in s3://"):
+        backup_source_of(settings_of(tmp_path, new_location()), None, "test")
