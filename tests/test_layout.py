@@ -38,6 +38,7 @@ FOR_STORAGE = {
     "isocenter.services.archive.index.shown_values",
     "isocenter.services.archive.metadata.gzip_parts",
     "isocenter.services.archive.rejection.reasons",
+    "isocenter.services.archive.object_location",
     "isocenter.services.archive.retention.rules",
     "isocenter.services.concurrency",
     "isocenter.services.dicom.attribute_list",

@@ -93,9 +93,11 @@ async def test_an_object_that_never_came_into_the_index_is_swept(tmp_path: Path)
         await staged.write([b"abandoned by a crash"])
         await staged.finish("1.2/3~0a0a0a0a.dcm")
         assert len(keys_in(location)) == 2
-        sweeper = Sweeper(parts.archive, parts.stores.staged_keys)
+        sweeper = Sweeper(parts.archive, parts.stores.staged_keys, parts.stores.trash)
         assert await sweeper.sweep() == 0  # it may be on its way still
-        sweeper = Sweeper(parts.archive, parts.stores.staged_keys, age_seconds=-1)
+        sweeper = Sweeper(
+            parts.archive, parts.stores.staged_keys, parts.stores.trash, age_seconds=-1
+        )
         assert await sweeper.sweep() == 1
         assert len(keys_in(location)) == 1
         assert await parts.stores.staged_keys.count() == 0

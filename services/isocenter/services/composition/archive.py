@@ -161,7 +161,9 @@ async def open_archive_parts(
             archive=archive,
             stores=stores,
             trash_files=place.trash(store),
-            sweeper=Sweeper(archive, stores.staged_keys) if place.has_unique_keys else None,
+            sweeper=Sweeper(archive, stores.staged_keys, stores.trash)
+            if place.has_unique_keys
+            else None,
         )
         if recover and rebuild:
             await archive.salvage()

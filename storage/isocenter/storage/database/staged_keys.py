@@ -1,4 +1,4 @@
-"""Staged keys in the database: where a store may have an object that the index does not have."""
+"""Staged keys in the database: where a store may have what the index lacks."""
 
 # ruff: noqa: S608  (statements are made of constants, values are bound)
 

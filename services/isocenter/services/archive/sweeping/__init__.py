@@ -1,1 +1,1 @@
-"""Removal of objects that came to a store and never into the index, or left it."""
+"""Removal of objects that are in a store and not in the index."""

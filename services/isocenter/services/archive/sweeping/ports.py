@@ -1,4 +1,4 @@
-"""Port of staged keys: where a store may have an object that the index does not have.
+"""Port of staged keys: where a store may have what the index lacks.
 
 A key is noted, durably, before an object is written under it.  The transaction that makes the
 object findable takes the note away, and a transaction that takes it out of the index notes it

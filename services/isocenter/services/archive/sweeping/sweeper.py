@@ -1,4 +1,4 @@
-"""Sweeper: removes objects of a store that never came into the index, or left it."""
+"""Sweeper of objects that are in a store and not in the index."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deletion.finishing import on_their_way
+from isocenter.services.archive.deletion.ports import TrashBook
 from isocenter.services.archive.sweeping.ports import StagedKeys
 from isocenter.services.errors import StorageError
 
@@ -32,12 +34,14 @@ class Sweeper:
         self,
         archive: Archive,
         keys: StagedKeys,
+        book: TrashBook,
         *,
         age_seconds: float = AGE_SECONDS,
         now: Callable[[], float] = time,
     ) -> None:
         self._archive = archive
         self._keys = keys
+        self._book = book
         self._age = age_seconds
         self._now = now
 
@@ -54,8 +58,13 @@ class Sweeper:
             if not keys:
                 return removed
             indexed = await self._archive.are_indexed(keys)
-            there = [key for key, is_there in zip(keys, indexed, strict=True) if is_there]
-            gone = [key for key, is_there in zip(keys, indexed, strict=True) if not is_there]
+            moving = await on_their_way(self._book)
+            there = [
+                key
+                for key, is_there in zip(keys, indexed, strict=True)
+                if is_there or key in moving
+            ]
+            gone = sorted(frozenset(keys).difference(there))
             if there:
                 await self._keys.end(there)
             if gone:

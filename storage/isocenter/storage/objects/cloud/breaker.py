@@ -1,4 +1,4 @@
-"""Circuit breaker: a store that is away is not asked by everybody, each until its timeout."""
+"""Circuit breaker of an object store that is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bucket: requests to an S3 or Azure store, in worker threads, with errors that say what to do.
+"""Bucket: requests to an S3 or Azure store, in worker threads.
 
 A request that is safe to repeat is repeated by obstore, a few times.  A PUT is repeated here,
 since only who made the key knows that an object which is there already must be its own.

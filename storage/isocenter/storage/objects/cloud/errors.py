@@ -1,4 +1,4 @@
-"""Errors of a bucket, from what its server or the network says: fault and cure, no secrets.
+"""Errors of a bucket, with fault and cure, and without secrets.
 
 obstore tells the HTTP status in its text only, and that text has whole URLs in it, which may be
 signed.  So nothing of the text goes on but the status and the code of the answer.

@@ -1,4 +1,4 @@
-"""Objects on their way into a bucket: small ones in memory, larger ones in a file without a name.
+"""Objects on their way into a bucket, in memory or in a file.
 
 The key of an object is known when all of it has come, since it is made of what the object says.
 So an object is written to the bucket as a whole, from memory or from a file that a crash leaves
