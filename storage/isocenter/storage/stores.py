@@ -265,7 +265,9 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         forwards=forwards,
         compressions=compressions,
         metadata=metadata,
-        corrections=DatabaseCorrections(database, now=now),
+        corrections=DatabaseCorrections(
+            database, on_exchange=[] if events is None else [events.corrected], now=now
+        ),
         rejections=rejections,
         tokens=DatabaseApiTokens(database),
         sessions=DatabaseSessions(database),

@@ -21,7 +21,7 @@ from isocenter.services.backup.restoration import Restoring
 from isocenter.services.cli import main
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
-from services.archive_support import uid
+from services.archive_support import STUDY, uid
 from services.cli_support import write_object
 from services.security.audit.trails import filled
 from support.processes import isocenter_command
@@ -743,3 +743,24 @@ def test_a_backup_into_the_folder_of_the_trail_is_refused(site: Site) -> None:
     code, _, err = site.call("backup", site.root / "trail" / "backups", "--config", config)
     assert code != 0
     assert "lie within each other" in err
+
+
+def test_what_was_corrected_comes_back_and_can_be_undone(site: Site) -> None:
+    where = ("--data-dir", site.data_dir)
+    correct = ("--set", "PatientName=Right^Name", "--reason", "a test", "--yes")
+    code, out, err = site.call("correct", "--study", STUDY, *correct, *where)
+    assert code == 0, out + err
+    site.back_up()
+    code, out, err = site.restore()
+    assert code == 0, out + err
+    new = ("--data-dir", site.root / "new")
+    code, out, err = site.call("db", "verify", *new)
+    assert code == 0, out + err
+    assert "3 instances, 6 objects" in out
+    code, out, err = site.call("corrections", "undo", "1", "--reason", "a test", *new)
+    assert code == 0, out + err
+    code, out, err = site.call("db", "verify", *new)
+    assert code == 0, out + err
+    assert "3 instances, 3 objects" in out
+    for number in (1, 2, 3):
+        assert site.object(number, "new").read_bytes() == site.object(number).read_bytes()

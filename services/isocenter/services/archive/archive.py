@@ -7,7 +7,7 @@ the index knows it.  How objects get in is in `isocenter.services.archive.ingest
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date
 from types import TracebackType
@@ -53,6 +53,8 @@ PROBE_BYTES: Final = 1 << 20
 #: How long the traces of an object that was not finished may take to remove; what then
 #: is left, the next start removes.
 CLEANUP_GRACE_SECONDS: Final = 5.0
+#: Originals that are asked for together.
+_ORIGINALS_AT_ONCE: Final = 500
 
 
 class Archive:
@@ -218,6 +220,17 @@ class Archive:
     async def kept(self, keys: Sequence[str]) -> Mapping[str, StoredInstance]:
         """By their keys, what is in the store though the index does not name it."""
         return {} if self._kept is None else await self._kept.kept(keys)
+
+    async def originals(self) -> AsyncGenerator[StoredInstance, None]:
+        """What objects were when they came, of those that the index names in another form."""
+        after = ""
+        while self._kept is not None:
+            some = await self._kept.originals(after=after, limit=_ORIGINALS_AT_ONCE)
+            if not some:
+                return
+            for stored in some:
+                yield stored
+            after = some[-1].sop_instance_uid
 
     async def are_indexed(self, keys: Sequence[str]) -> list[bool]:
         """Whether the index has an object under each key, or it is kept there."""

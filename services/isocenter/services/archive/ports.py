@@ -379,6 +379,11 @@ class KeptObjects(Protocol):
         """Those of them, by their keys."""
         ...
 
+    async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:
+        """What objects were when they came, of those that the index names in another form; by SOP
+        Instance UID, behind *after*."""
+        ...
+
 
 class StagedObject(Protocol):
     """An object on its way in: written in pieces, then published or discarded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.verification import verify_instance
+from isocenter.services.archive.verification import verify_instance, verify_original
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import Notices, ObjectDamaged
 from isocenter.services.system.private_files import PRIVATE_FILE, write_file
@@ -128,6 +129,17 @@ async def _one_pass(
                     current.seconds = saved - began
                     await trio.to_thread.run_sync(current.write, state)
             skip = 0
+    async with aclosing(archive.originals()) as originals:
+        async for original in originals:
+            error = await verify_original(archive, original)
+            current.size += original.size
+            if error is not None:
+                current.faults += 1
+                uid = original.sop_instance_uid
+                notices.publish(ObjectDamaged(sop_instance_uid=uid, fault=str(error)))
+                if current.faults <= _MOST_LINES:
+                    log.error("scrubbing: the original of instance %s: %s", uid, error)
+            await trio.sleep(max(0.0, began + current.size * seconds_a_byte - now()))
     if not current.done:
         return False
     level = logging.ERROR if current.faults else logging.INFO

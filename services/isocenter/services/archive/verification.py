@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import field
 
 from isocenter.engine.dataset import DataSetError
@@ -123,6 +124,11 @@ async def verify(
                 records = await archive.index.records([each.sop_instance_uid for each in block])
             await for_each(block, check)
 
+    async with aclosing(archive.originals()) as originals:
+        async for original in originals:
+            if (fault := await verify_original(archive, original, report, checksums)) is not None:
+                _name(report, original, fault)
+
     suspects: list[str] = []
     async with archive.store.keys() as key_blocks:
         async for keys in key_blocks:
@@ -155,6 +161,30 @@ async def verify_instance(archive: Archive, stored: StoredInstance) -> str | Non
     if isinstance(fault, KeyError):
         return "its object is gone"
     return None if fault is None else str(fault)
+
+
+async def verify_original(
+    archive: Archive,
+    original: StoredInstance,
+    report: VerifyReport | None = None,
+    checksums: bool = True,
+) -> Exception | None:
+    """Read what an object was when it came; what is wrong with it, or None."""
+    try:
+        await _verify_object(
+            archive,
+            original,
+            VerifyReport() if report is None else report,
+            checksums=checksums,
+            record=None,
+        )
+    except (KeyError, _Changed) as fault:
+        # It may have gone with its object, or have become that again.
+        is_kept = original.object_key in await archive.kept([original.object_key])
+        return fault if is_kept else None
+    except StorageError as error:
+        return error
+    return None
 
 
 async def _examine(

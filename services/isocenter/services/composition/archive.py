@@ -23,7 +23,7 @@ from isocenter.services.archive.rejection.service import Rejections
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.backup.restore_mark import check_not_restoring
-from isocenter.services.composition.audit import deletion_recorder
+from isocenter.services.composition.audit import correction_recorder, deletion_recorder
 from isocenter.services.composition.objects import MemoryPlace, Place, open_place
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import Settings
@@ -227,6 +227,7 @@ def corrections_of(settings: Settings, parts: ArchiveParts, process_name: str) -
     return Corrections(
         parts.archive,
         parts.stores.corrections,
+        record=correction_recorder(settings, parts.stores.index, process_name),
         locked=partial(_locked, Path(settings.storage.data_dir) / _CORRECTIONS_LOCK)
         if parts.trash_files is not None
         else unlocked,

@@ -13,6 +13,10 @@ import trio
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.corrections.service import (
+    CorrectionHappened,
+    CorrectionRecorder,
+)
 from isocenter.services.archive.deletion.values import Recorder, TrashChanged
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
@@ -22,6 +26,7 @@ from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
 from isocenter.services.security.audit.alert_messages import restricted_function_used
+from isocenter.services.security.audit.correction_messages import objects_corrected
 from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.participants import ActiveProcess, Patient
@@ -251,6 +256,26 @@ def _tls_for(
 
     context()  # a fault in the files is told at the start
     return context
+
+
+def correction_recorder(settings: Settings, index: Index, process_name: str) -> CorrectionRecorder:
+    """Records in the trail of the archive who has what corrected, and why."""
+    here = active_process_of(settings, process_name)
+
+    async def record(happened: CorrectionHappened) -> None:
+        patients = await patients_of(index)(list(happened.studies))
+        messages = objects_corrected(here, happened, patients)
+        try:
+            await trio.to_thread.run_sync(record_now, settings, here, messages)
+        except (OSError, IsocenterError) as error:
+            if settings.audit.on_failure is OnAuditFailure.STOP:
+                raise IsocenterError(
+                    f"the audit trail cannot be written: {error}; correction "
+                    f"{happened.correction.number} stands all the same"
+                ) from error
+            log.error("the audit trail cannot be written: %s", error)
+
+    return record
 
 
 def deletion_recorder(settings: Settings, process_name: str) -> Recorder:

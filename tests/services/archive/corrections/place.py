@@ -18,6 +18,7 @@ from isocenter.services.archive.corrections.values import PatientKey, Scope
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.verification import verify
+from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
 from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
@@ -99,7 +100,10 @@ async def place(
         return f"{len(list(folder.rglob('*'))):04x}{next(tokens):04x}"
 
     async with (
-        open_sqlite_stores(folder / "index.db", StoresOptions(now=lambda: 1_000.0)) as stores,
+        open_sqlite_stores(
+            folder / "index.db",
+            StoresOptions(completion=CompletionRules(), now=lambda: 1_000.0),
+        ) as stores,
         opened(
             object_store, stores.index, kept=stores.corrections, token=token, **options
         ) as archive,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from isocenter.services.archive.deletion.ports import StudyHold, TrashChoice
 from isocenter.services.archive.deletion.values import NotPermittedError, Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue, ValueList
-from isocenter.services.archive.ports import DuplicatePolicy
+from isocenter.services.archive.ports import DuplicatePolicy, Route
 from isocenter.services.archive.reindexing import reindex
+from isocenter.services.archive.rules.evaluation import Rule, Rules
 from isocenter.services.archive.selection import select
 from isocenter.services.archive.store_answers import StoreOutcome
+from isocenter.services.archive.verification import verify
 from services.archive.corrections.place import (
     ADMIN,
     ID,
@@ -29,7 +33,7 @@ from services.archive.corrections.place import (
     fill,
     place,
 )
-from services.archive_support import SERIES, STUDY, data_set, store, uid
+from services.archive_support import CT, SERIES, STUDY, data_set, store, uid
 
 STUDY_UID = 0x0020000D
 OURS = [uid(1), uid(2), uid(3)]
@@ -79,9 +83,9 @@ async def test_all_that_leaves_and_is_searched_shows_a_correction(tmp_path: Path
         await here.check()
         (row,) = await here.corrections.book.rows(limit=10)
         assert (row.correction.number, row.instances, row.done, row.failed) == (number, 3, 3, 0)
-    assert [(each.what, each.actor, each.reason) for each in here.told] == [
-        ("ordered", ADMIN.name, "a test"),
-    ]
+    (told,) = here.told
+    assert (told.is_undone, told.actor, told.reason) == (False, ADMIN.name, "a test")
+    assert told.studies == {STUDY: {CT: 3}}
 
 
 async def test_undone_it_is_what_it_was_byte_for_byte(tmp_path: Path) -> None:
@@ -393,3 +397,53 @@ async def test_a_patient_without_an_id_is_told_apart_by_the_name(tmp_path: Path)
         await here.do(await here.corrections.planner.correct(scope, {ID: "P8"}))
         assert await here.said(ID) == {uid(1): "P8", uid(2): ""}
         await here.check()
+
+
+async def test_a_damaged_original_is_found(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await fill(here.archive)
+        await here.rename()
+        original = (await here.corrections.book.originals(after="", limit=1))[0]
+        path = tmp_path / "objects" / original.object_key
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        report = await verify(here.archive)
+        assert report.wrong_digest.count == 1
+        path.unlink()
+        report = await verify(here.archive)
+        assert report.missing.count == 1
+
+
+async def test_what_is_corrected_is_an_event(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await fill(here.archive)
+        await here.do(await here.corrections.planner.merge_studies(STUDY, OTHER_STUDY))
+    with sqlite3.connect(tmp_path / "index.db") as connection:
+        bodies = connection.execute(
+            "SELECT body FROM event WHERE kind = 'study.corrected'"
+        ).fetchall()
+    assert [json.loads(body) for (body,) in bodies] == [
+        {
+            "study_instance_uid": OTHER_STUDY,
+            "previous_study_instance_uid": STUDY,
+            "instances": 3,
+            "corrections": [1],
+        }
+    ]
+
+
+async def test_what_is_to_be_sent_waits_for_its_corrected_form(tmp_path: Path) -> None:
+    rules = Rules([Rule(name="all", routes=(Route(destination="PACS", rule="all"),))])
+    async with place(tmp_path, rules=rules) as here:
+        queue = here.stores.forwards
+        await fill(here.archive)
+        assert len(await queue.claim("me", "PACS", 60.0, 10)) == 4
+        await here.rename()
+        await store(here.archive, 4)
+        assert await queue.due() == []
+        assert await queue.claim("me", "PACS", 60.0, 10) == []
+        await here.corrections.work()
+        assert await queue.due() == ["PACS"]
+        (claimed,) = await queue.claim("me", "PACS", 60.0, 10)
+        assert claimed.sop_instance_uid == uid(4)

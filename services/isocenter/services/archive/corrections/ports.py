@@ -152,6 +152,11 @@ class CorrectionBook(Protocol):
         """Originals of corrected objects, by SOP Instance UID, behind *after*."""
         ...
 
+    async def touched(self, number: int) -> Mapping[str, Mapping[str, int]]:
+        """For what a correction holds, or did until it was undone just now: by study, how many
+        instances of each SOP class."""
+        ...
+
     # For people.
 
     async def rows(self, *, before: int = 0, limit: int) -> Sequence[CorrectionSummary]:

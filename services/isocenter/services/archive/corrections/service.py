@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import field
 from time import time
 from typing import Final
 
@@ -26,7 +27,6 @@ from isocenter.services.archive.corrections.planning import CorrectionPlan, Plan
 from isocenter.services.archive.corrections.ports import (
     CorrectedStudy,
     CorrectionBook,
-    CorrectionRefusedError,
     CorrectionWork,
 )
 from isocenter.services.archive.corrections.values import Correction
@@ -47,20 +47,19 @@ _OBJECTS_AT_ONCE: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectionHappened:
-    """What is to be said of corrections in the audit trail.
+    """What is to be said of a correction in the audit trail.
 
     Attributes:
-        what: "ordered", "undone", "applied".
-        correction: which; its number is known.
-        study: of what was applied: the study before, with what became of its objects.
-        actor: who did it.
+        is_undone: it holds no more; else it holds from now on.
+        actor: who has it so.
+        studies: by study, how many instances of each SOP class it is about.
     """
 
-    what: str
     correction: Correction
+    is_undone: bool
     actor: str
-    reason: str
-    study: CorrectedStudy | None = None
+    reason: str = field(repr=False)
+    studies: Mapping[str, Mapping[str, int]]
 
 
 #: Has it recorded, before it goes on.
@@ -130,7 +129,7 @@ class Corrections:
         )
         number, instances = await self.book.order(correction)
         log.info("correction %d: %s, %d instances", number, plan.kind.value, instances)
-        await self._tell(number, "ordered", requester.name, reason)
+        await self._tell(number, requester.name, reason, is_undone=False)
         return number
 
     async def undo(self, number: int, requester: Requester, reason: str) -> int:
@@ -149,15 +148,20 @@ class Corrections:
             number, actor=requester.name, reason=reason, at=self._now()
         )
         log.info("correction %d is undone, %d instances", number, instances)
-        await self._tell(number, "undone", requester.name, reason)
+        await self._tell(number, requester.name, reason, is_undone=True)
         return instances
 
-    async def _tell(self, number: int, what: str, actor: str, reason: str) -> None:
+    async def _tell(self, number: int, actor: str, reason: str, *, is_undone: bool) -> None:
         summary = await self.book.get(number)
-        if summary is None:
-            raise CorrectionRefusedError(f"there is no correction {number}")
+        assert summary is not None
         await self._record(
-            CorrectionHappened(what=what, correction=summary.correction, actor=actor, reason=reason)
+            CorrectionHappened(
+                correction=summary.correction,
+                is_undone=is_undone,
+                actor=actor,
+                reason=reason,
+                studies=await self.book.touched(number),
+            )
         )
 
     # -- Working it off ---------------------------------------------------------------

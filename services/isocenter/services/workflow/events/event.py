@@ -29,6 +29,7 @@ class Kind(Enum):
     STUDY_COMPLETE = "study.complete"
     STUDY_REOPENED = "study.reopened"
     STUDY_OTHER_PATIENT = "study.other_patient"
+    STUDY_CORRECTED = "study.corrected"
     WORKLIST_CHANGED = "worklist.changed"
     MPPS_CHANGED = "mpps.changed"
     COMMITMENT_ASKED = "commitment.asked"
@@ -194,6 +195,23 @@ class StudyOtherPatient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyCorrected:
+    """Objects of a study show what was corrected, or show it no more; one event for each study.
+
+    Attributes:
+        previous_study_instance_uid: under which they were found before.
+        instances: how many.
+        corrections: numbers of the corrections that hold for some of them now.
+    """
+
+    kind: ClassVar = Kind.STUDY_CORRECTED
+    study_instance_uid: str
+    previous_study_instance_uid: str
+    instances: int
+    corrections: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorklistChanged:
     """An entry of the worklist came, changed or left.
 
@@ -351,6 +369,7 @@ Event = (
     | StudyReopened
     | StudyComplete
     | StudyOtherPatient
+    | StudyCorrected
     | WorklistChanged
     | MppsChanged
     | CommitmentAsked

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.corrections.ports import CorrectedStudy
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import (
     AddOutcome,
@@ -34,6 +35,7 @@ from isocenter.services.workflow.events.event import (
     MppsChanged,
     Patient,
     SeriesOpened,
+    StudyCorrected,
     StudyOpened,
     StudyOtherPatient,
     StudyReopened,
@@ -223,6 +225,20 @@ def events_of_return(studies: Sequence[str]) -> list[InstancesRestored]:
     return [
         InstancesRestored(study_instance_uid=study, instances=count)
         for study, count in Counter(studies).items()
+    ]
+
+
+def events_of_correction(corrected: CorrectedStudy) -> list[StudyCorrected]:
+    """What happened when objects were exchanged for their corrected forms: one for each study."""
+    counts = Counter(after.study_instance_uid for _, after in corrected.instances)
+    return [
+        StudyCorrected(
+            study_instance_uid=study,
+            previous_study_instance_uid=corrected.study_instance_uid,
+            instances=count,
+            corrections=corrected.numbers,
+        )
+        for study, count in counts.items()
     ]
 
 

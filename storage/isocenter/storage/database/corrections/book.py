@@ -81,6 +81,13 @@ _ROWS: Final = f"""
             WHERE a.correction_pk = correction.correction_pk), 0)
     FROM correction
 """
+_TOUCHED: Final = """
+    SELECT study_instance_uid, sop_class_uid, count(*) FROM applied_correction a
+    JOIN instance ON instance.sop_instance_uid = a.sop_instance_uid
+    JOIN series ON series.series_pk = instance.series_pk
+    JOIN study ON study.study_pk = series.study_pk
+    WHERE a.correction_pk = ? GROUP BY study_instance_uid, sop_class_uid
+"""
 _GONE: Final = f"""
     SELECT sop_instance_uid FROM corrected_instance c
     WHERE NOT EXISTS (SELECT 1 FROM instance i WHERE i.sop_instance_uid = c.sop_instance_uid)
@@ -188,6 +195,13 @@ class DatabaseCorrections:
             (after, limit),
         )
         return [stored(read(row[0])) for row in rows]
+
+    async def touched(self, number: int) -> Mapping[str, Mapping[str, int]]:
+        """See `CorrectionBook.touched`."""
+        found: dict[str, dict[str, int]] = {}
+        for study, sop_class, count in await self._database.read(_fetch, _TOUCHED, (number,)):
+            found.setdefault(study, {})[sop_class] = count
+        return found
 
     async def rows(self, *, before: int = 0, limit: int) -> Sequence[CorrectionSummary]:
         """See `CorrectionBook.rows`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import time
 from typing import Final
 
+from isocenter.services.archive.corrections.ports import CorrectedStudy
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.service_classes.mpps.performed_step import PerformedStep
@@ -14,6 +15,7 @@ from isocenter.services.workflow.events.stored_events import (
     SeriesFacts,
     event_of_commitment,
     event_of_compression,
+    events_of_correction,
     events_of_deletion,
     events_of_step,
     events_of_stored,
@@ -135,6 +137,10 @@ class EventHooks:
     ) -> None:
         """An object is kept in another form (`compression.ExchangeHook`)."""
         insert_event(connection, event_of_compression(before, after), self._now())
+
+    def corrected(self, connection: Connection, corrected: CorrectedStudy) -> None:
+        """Objects show what was corrected (`corrections.exchange.CorrectHook`)."""
+        insert_events(connection, events_of_correction(corrected), self._now())
 
     def entry_changed(
         self, connection: Connection, before: StoredEntry | None, after: StoredEntry | None

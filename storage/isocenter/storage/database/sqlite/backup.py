@@ -28,6 +28,18 @@ _NAMED_FAULTS: Final = 20
 _COLUMNS: Final = "object_key, sop_instance_uid, size, data_set_offset, digest"
 #: Whose file is still wanted; of the others only a name is yet to be removed.
 _IN_TRASH: Final = "FROM trash WHERE state IN ('leaving', 'kept', 'returning')"
+#: What lies beside the objects that the index names: originals of what was corrected, and what is
+#: made of them for an exchange.
+_KEPT: Final = """
+    FROM (SELECT original_key AS object_key, sop_instance_uid,
+            json_extract(original, '$.size') AS size,
+            json_extract(original, '$.data_set_offset') AS data_set_offset,
+            json_extract(original, '$.digest') AS digest, 'original' AS what
+        FROM corrected_instance WHERE is_corrected = 1
+        UNION ALL SELECT made_key, sop_instance_uid, json_extract(made, '$.size'),
+            json_extract(made, '$.data_set_offset'), json_extract(made, '$.digest'), 'made'
+        FROM corrected_instance WHERE made_key NOT IN ('', original_key))
+"""
 
 
 class SqliteIndexFile:
@@ -94,6 +106,9 @@ class SqliteIndexFile:
             if _has_trash(connection):
                 (more,) = connection.execute(f"SELECT count(*) {_IN_TRASH}").fetchone()
                 count += more
+            if _has_kept(connection):
+                (more,) = connection.execute(f"SELECT count(*) {_KEPT}").fetchone()
+                count += more
             return int(count)
 
     def faults(self) -> Sequence[str]:
@@ -113,8 +128,9 @@ class SqliteIndexFile:
         """
         with self._read() as connection:
             # SQLite sorts on disk; its order of text is Python's.
+            kept = f" UNION ALL SELECT {_COLUMNS}, what {_KEPT}" if _has_kept(connection) else ""
             for row in connection.execute(
-                f"SELECT {_COLUMNS}, created_at FROM instance ORDER BY object_key"  # noqa: S608
+                f"SELECT {_COLUMNS}, created_at FROM instance{kept} ORDER BY 1"  # noqa: S608
             ):
                 yield IndexedFile(OBJECTS + row[0], *row)
             if _has_trash(connection):
@@ -160,12 +176,28 @@ def _names(connection: sqlite3.Connection, file: IndexedFile) -> bool:
             "SELECT object_key, digest FROM instance WHERE sop_instance_uid = ?",
             (file.sop_instance_uid,),
         ).fetchone()
-        return bool(row == (file.object_key, file.digest))
+        if row == (file.object_key, file.digest):
+            return True
+        if not _has_kept(connection):
+            return False
+        kept = connection.execute(
+            f"SELECT 1 {_KEPT} WHERE object_key = ? AND digest = ?",
+            (file.object_key, file.digest),
+        )
+        return kept.fetchone() is not None
     row = connection.execute(
         f"SELECT 1 {_IN_TRASH} AND deletion_id = ? AND object_key = ?",
         (file.created_at, file.object_key),
     ).fetchone()
     return row is not None
+
+
+def _has_kept(connection: sqlite3.Connection) -> bool:
+    """Copies of earlier schemas have no corrections."""
+    row = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'corrected_instance'"
+    )
+    return row.fetchone() is not None
 
 
 def _has_trash(connection: sqlite3.Connection) -> bool:
