@@ -74,7 +74,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     isocenter("user", "add", "eve", "--role", "Viewer", "--passcode-file", passcode, *data)
     isocenter("token", "add", "loader", "--user", "eve", *data)
     ports = ["--port", "0", "--no-tls", "--http-port", "0"]
-    command = [*ISOCENTER, "serve", "--data-dir", str(folder / "data"), *ports]
+    config = folder / "settings.toml"
+    config.write_text(
+        '[[rules]]\nname = "no comments"\ncoerce = [{ remove = "PatientComments" }]\n'
+    )
+    command = [
+        *ISOCENTER,
+        "serve",
+        "--config",
+        str(config),
+        "--data-dir",
+        str(folder / "data"),
+        *ports,
+    ]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
@@ -234,6 +246,7 @@ def addresses() -> list[str]:
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/queue",
+        "/rules", f"/rules?study={CT.removeprefix('/studies/')}",
         "/audit", "/status", "/settings", "/settings/log.level", "/settings/web.cors_origins",
         "/settings/storage.data_dir", "/nothing",
     ]  # fmt: skip

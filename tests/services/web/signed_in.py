@@ -17,6 +17,7 @@ from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
 from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
+from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.composition.run_time_settings import RunTimeSettings
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
@@ -38,6 +39,7 @@ from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.access.user_identity import IdentityRules
 from isocenter.services.security.certificates.changes import CertificateChanges
+from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.source import SettingsSource
 from isocenter.services.web.access import WebAccess, failures_of
 from isocenter.services.web.browser_sessions import BrowserSessions
@@ -93,6 +95,7 @@ class Site:
         self.told: list[object] = []
         self.reloads = 0
         self.dicom: Server
+        self.settings: Settings
         self.configuration: Configuration | None = None
         self._tokens = 0
         self.exported: list[ExportedStudy] = []
@@ -219,6 +222,7 @@ async def opened(
             configuration=RunTimeSettings(
                 source, reloader_of(source, access, notices), notices, folder=folder / "data"
             ),
+            rules=RunningRules(parts.archive, lambda: sites[0].settings),
             sign_in=SignIn(access, sessions, notices, now),
             trash=trash_of(settings, parts, "test"),
             changes=PolicyChanges(PolicyFile(folder), notices),
@@ -263,6 +267,7 @@ async def opened(
             site = Site(root, access, folder, parts)
             site.told = told
             site.dicom = dicom
+            site.settings = settings
             site.configuration = shown.configuration
             site.routes = list(routes)
             site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]

@@ -10,6 +10,7 @@ from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled
+from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.listeners import Listening
 from isocenter.services.notices import Notices
@@ -47,6 +48,7 @@ class Running:
         state: how it is.
         expiries: of the certificates that it uses.
         configuration: the settings, shown and changed.
+        settings: those that are in use at the moment.
         reload: has it read certificates, policy and settings again.
     """
 
@@ -55,6 +57,7 @@ class Running:
     state: Callable[[], Awaitable[ServerState]]
     expiries: Callable[[], Sequence[Expiry]]
     configuration: Configuration
+    settings: Callable[[], Settings]
     reload: Callable[[], Awaitable[None]]
 
 
@@ -89,6 +92,7 @@ def web_parts(
         sign_in=sign_in,
         associations=running.associations,
         configuration=running.configuration,
+        rules=RunningRules(parts.archive, running.settings),
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),

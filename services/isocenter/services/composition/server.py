@@ -319,6 +319,7 @@ async def serve_archive(
                     else Path(settings.storage.data_dir),
                     tell_others=tell_others,
                 ),
+                settings=lambda: reloader.settings,
                 reload=reload_all,
             ),
             version=version,

@@ -24,6 +24,7 @@ from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.rest.event_stream import EventStreams
+from isocenter.services.web.rule_book import RuleBook
 from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
@@ -67,6 +68,7 @@ class WebParts:
         associations: those that last; None: nobody can associate.
         workers: processes of the server, each with associations of its own.
         configuration: the settings; None: they are not shown.
+        rules: what is done with what comes; None: they are not shown.
         trash: None: nothing can be deleted.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         certificates: of the private CA; None: there is none.
@@ -94,6 +96,7 @@ class WebParts:
     associations: LiveAssociations | None = None
     workers: int = 1
     configuration: Configuration | None = None
+    rules: RuleBook | None = None
     trash: Trash | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None

@@ -316,8 +316,9 @@ async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, 
     for route in site.routes:
         if without(permissions_for(route), permissions):
             path = re.sub(r"\{(?!study|series|instance).*", "", route.path).format(**PLACES)
-            seen = f'method="post" action="{path}' if route.method == "POST" else f'href="{path}"'
-            assert seen not in shown, f"{role} sees {path}"
+            seen = r'method="post" action="' if route.method == "POST" else 'href="'
+            found = re.search(rf'{seen}{re.escape(path)}["?]', shown)
+            assert found is None, f"{role} sees {path}"
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,23 @@ from typing import Final
 
 import orjson
 
-from isocenter.services.archive.object_scan import ObjectScan
 from isocenter.services.archive.ports import CompressionOrder
-from isocenter.services.archive.rules.arrival_coercion import Coercion
 from isocenter.services.archive.rules.conditions import Sender
-from isocenter.services.archive.rules.evaluation import Decision, Rule, Rules
+from isocenter.services.archive.rules.evaluation import Decision, Rules
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, ae_title
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.composition.rule_trial import (
+    cells_of,
+    decide,
+    in_order,
+    keyword_of,
+    words_of,
+)
 from isocenter.services.dicom.objects import DicomObject, NotDicomFileError
-from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
 from isocenter.services.errors import OperationError, text_of
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
@@ -94,33 +98,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(settings: Settings, arguments: argparse.Namespace) -> int:
-    rules = sorted(settings.rules, key=lambda rule: -rule.priority)
+    rules = in_order(settings.rules)
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:
         out.write(orjson.dumps([rule.name for rule in rules]).decode() + "\n")
     else:
-        print_table(out, _HEAD, [_line(number, rule) for number, rule in enumerate(rules, 1)])
+        rows = [(str(number), *cells_of(rule)) for number, rule in enumerate(rules, 1)]
+        print_table(out, _HEAD, [tuple(map(shown, row)) for row in rows])
     return EXIT_OK
-
-
-def _line(number: int, rule: Rule) -> tuple[str, ...]:
-    texts = (
-        str(number),
-        rule.name,
-        "yes" if rule.enabled else "no",
-        ", ".join(condition.field for condition in rule.conditions) or "everything",
-        ", ".join(route.destination for route in rule.routes),
-        rule.area,
-        str(len(rule.edits) or ""),
-        _keyword(rule.compression),
-        rule.quarantine,
-        "yes" if rule.stop else "",
-    )
-    return tuple(map(shown, texts))
-
-
-def _keyword(order: CompressionOrder | None) -> str:
-    return "" if order is None else PIXEL_SYNTAXES[order.transfer_syntax_uid].keyword
 
 
 async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -134,7 +119,8 @@ async def _test(settings: Settings, arguments: argparse.Namespace, terminal: Ter
     code = EXIT_OK
     for path in _files(arguments.paths):
         try:
-            decision = await _decide(path, rules, sender, settings)
+            item = await DicomObject.from_file(path)
+            decision = await decide(item, rules, sender, settings)
         except (NotDicomFileError, OperationError, OSError) as error:
             terminal.error(_fault(path, error))
             code = EXIT_FAILED
@@ -158,31 +144,6 @@ def _fault(path: Path, error: Exception) -> str:
             return f"{path}: would be refused with {error}"
 
 
-async def _decide(path: Path, rules: Rules, sender: Sender, settings: Settings) -> Decision:
-    """What is done with a file; `OperationError` as its sender would get it."""
-    item = await DicomObject.from_file(path)
-    limits = settings.engine_limits()
-    undeclared = settings.storage.undeclared
-    scan = ObjectScan(item.transfer_syntax_uid, limits, rules.places, undeclared)
-    async for part, _ in item.parts():
-        scan.feed(part)
-    decision = rules.evaluate(sender, scan.finish().places)
-    if decision.edits:
-        # Whether an edit fits an object is seen when it is made.
-        coercion = Coercion(
-            rules,
-            sender,
-            item.transfer_syntax_uid,
-            system=settings.server.ae_title,
-            limits=limits,
-            undeclared=undeclared,
-        )
-        async for part, _ in item.parts():
-            coercion.feed([part])
-        coercion.finish()
-    return decision
-
-
 def _files(paths: list[str]) -> Iterator[Path]:
     for text in paths:
         path = Path(text)
@@ -194,34 +155,14 @@ def _files(paths: list[str]) -> Iterator[Path]:
 
 def _lines(decision: Decision) -> list[str]:
     """What is done, a line each; no values of attributes."""
-    lines = [f"  matches   {', '.join(map(shown, decision.rules)) or 'no rule'}"]
-    if decision.quarantine:
-        lines.append(f"  withheld  in quarantine: {shown(decision.quarantine)}")
-    if decision.area:
-        lines.append(f"  area      {decision.area}")
-    for route in decision.routes:
-        words = [f"  forward   to {route.destination}, priority {route.priority.name.lower()}"]
-        words += [f"after {route.delay / 60:g} minutes"] if route.delay else []
-        words += ["then ask for storage commitment"] if route.commit else []
-        words += ["then delete it here"] if route.delete_after else []
-        lines.append(", ".join([*words, f"by rule {shown(route.rule)}"]))
-    if decision.compression is not None:
-        when = "the study is complete" if decision.compression.when_complete else "it is stored"
-        lines.append(
-            f"  compress  to {_keyword(decision.compression)}, when {when}, "
-            f"by rule {shown(decision.compression.rule)}"
-        )
-    for edit in decision.edits:
-        ((what, tag), *_) = table_of_edit(edit).items()
-        lines.append(f"  {what:<9} ({tag})")
-    return lines
+    return [f"  {what:<9} {shown(text)}" for what, text in words_of(decision)]
 
 
 def _described_compression(order: CompressionOrder | None) -> dict[str, object] | None:
     if order is None:
         return None
     when = "complete" if order.when_complete else "arrival"
-    return {"syntax": _keyword(order), "when": when, "rule": order.rule}
+    return {"syntax": keyword_of(order), "when": when, "rule": order.rule}
 
 
 def _described(decision: Decision) -> dict[str, object]:

@@ -68,7 +68,6 @@ class AssociationsPage:
             workers=self._workers,
             rejected=rejected[:_MOST_REJECTED],
             known=known,
-            with_devices=self._changes is not None,
         )
 
     async def abort(self, request: Request) -> Response:

@@ -60,7 +60,11 @@ class Layout:
             lstrip_blocks=True,
         )
         self._sections = sections
-        self._environment.globals |= {"asset": assets.url, "archive": title}
+        self._environment.globals |= {
+            "asset": assets.url,
+            "archive": title,
+            "places": frozenset(one.path for one in sections),
+        }
         self._environment.filters |= {
             "person": texts.person_name,
             "date": texts.date_text,

@@ -26,6 +26,7 @@ from isocenter.services.web.ui.navigation import Group, Section
 from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
+from isocenter.services.web.ui.rules_page import RulesPage
 from isocenter.services.web.ui.settings_pages import SettingsPages
 from isocenter.services.web.ui.share_pages import PATH as SHARE
 from isocenter.services.web.ui.share_pages import ExternalViewers, SharePages
@@ -68,6 +69,7 @@ class Pages:
             *self._of_queue(),
             *self._of_audit(),
             *self._of_settings(),
+            *self._of_rules(),
             page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
             *self._of_sign_in(),
         ]
@@ -98,6 +100,8 @@ class Pages:
             yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
         if parts.queue is not None:
             yield of(Group.WORKFLOW, "/queue", "Queue", "state")
+        if parts.rules is not None:
+            yield of(Group.WORKFLOW, "/rules", "Rules", "state")
         if parts.associations is not None:
             yield of(Group.NETWORK, "/associations", "Associations", "state")
         if parts.changes is not None:
@@ -234,6 +238,10 @@ class Pages:
             yield from users.routes()
         if parts.users is not None and parts.tokens is not None:
             yield from TokenPages(parts.tokens, parts.users, self.layout).routes()
+
+    def _of_rules(self) -> Iterator[Route[Handler]]:
+        if self._parts.rules is not None:
+            yield from RulesPage(self._parts.rules, self.layout).routes()
 
     def _of_settings(self) -> Iterator[Route[Handler]]:
         if self._parts.configuration is not None:
