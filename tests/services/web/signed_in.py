@@ -19,6 +19,7 @@ from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.composition.run_time_settings import RunTimeSettings
+from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
 from isocenter.services.net.http.routing import Route
@@ -47,8 +48,9 @@ from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.downloads import Downloads, DownloadSlots
-from isocenter.services.web.parts import ServerState, WebParts
+from isocenter.services.web.parts import ServerState, ViewingParts, WebParts
 from isocenter.services.web.principal import caller_of
+from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.service import rest_routes
@@ -158,6 +160,8 @@ async def opened(
     most: int = 10,
     more: Sequence[User] = (),
     roles: Mapping[str, Permissions] = NO_ROLES,
+    pool: CodecPool | None = None,
+    tells_requests: bool = False,
     **options: Any,
 ) -> AsyncIterator[Site]:
     access = control(
@@ -239,6 +243,13 @@ async def opened(
             links=StudyLinks(verifier, notices),
             shared=shared,
             volview="https://volview.example",
+            viewing=ViewingParts(
+                marks=parts.stores.marks,
+                states=parts.stores.viewer_states,
+                recent=parts.stores.recent_studies,
+                pool=pool,
+                book=parts.stores.metadata,
+            ),
             notices=notices,
         )
         pages = Pages(shown)
@@ -255,6 +266,7 @@ async def opened(
             authorize=authorize,
             options=options_route,
             error_page=partial(error_page, pages),
+            **({"on_answered": RequestRecords(notices)} if tells_requests else {}),
         )
 
         async def over_tls(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled
 from isocenter.services.composition.rule_trial import RunningRules
+from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.listeners import Listening
 from isocenter.services.notices import Notices
@@ -27,7 +28,7 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.downloads import Downloads
-from isocenter.services.web.parts import Receiver, ServerState, WebParts
+from isocenter.services.web.parts import Receiver, ServerState, ViewingParts, WebParts
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.problems import problem
@@ -74,12 +75,14 @@ def web_parts(
     links: StudyLinks,
     shared: SharedStudies,
     version: str,
+    pool: CodecPool | None,
 ) -> WebParts:
     """What pages and the API show and change.
 
     Args:
         sessions: of browsers.
         version: of this program.
+        pool: decodes and renders.
     """
     folder = access_folder(settings)
     users = None if folder is None else UserChanges(PolicyFile(folder), sessions, notices)
@@ -112,6 +115,13 @@ def web_parts(
         shared=shared,
         urls=PublicUrls(public_root=settings.web.public_root),
         volview=settings.web.volview,
+        viewing=ViewingParts(
+            marks=parts.stores.marks,
+            states=parts.stores.viewer_states,
+            recent=parts.stores.recent_studies,
+            pool=pool,
+            book=parts.stores.metadata,
+        ),
         notices=notices,
     )
 

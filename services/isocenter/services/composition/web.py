@@ -266,6 +266,7 @@ def web_server(
         links=StudyLinks(link_verifier, notices),
         shared=shared,
         version=version,
+        pool=pool,
     )
     pages = Pages(shown) if web.pages else None
     table, options = described(

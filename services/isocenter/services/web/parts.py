@@ -10,7 +10,9 @@ from typing import Any
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.association.server import LiveAssociations
+from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedFile
@@ -20,6 +22,7 @@ from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.viewing.ports import Marks, RecentStudies, ViewerStates
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.downloads import Downloads
@@ -56,6 +59,23 @@ class ServerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ViewingParts:
+    """What viewers need.
+
+    Attributes:
+        marks, states, recent: what people note and look at.
+        pool: decodes and renders; None: no pictures are made.
+        book: what was made of objects beforehand; None: each is read.
+    """
+
+    marks: Marks
+    states: ViewerStates
+    recent: RecentStudies
+    pool: CodecPool | None = None
+    book: MetadataBook | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebParts:
     """What pages and the API show and change.
 
@@ -84,6 +104,7 @@ class WebParts:
             none.
         urls: as others reach this server.
         volview: the address of a VolView; empty: there is none.
+        viewing: None: viewers get DICOMweb only.
         notices: told that somebody reads it.
     """
 
@@ -115,4 +136,5 @@ class WebParts:
     shared: SharedStudies | None = None
     urls: PublicUrls = PublicUrls()
     volview: str = ""
+    viewing: ViewingParts | None = None
     notices: Notices = field(default_factory=Notices)

@@ -41,6 +41,12 @@ REST_PLACES: Final[Mapping[str, str]] = {
     "token": "ID of an API token",
     "ae_title": "AE title, as the policy has it",
     "association": "ID of an association",
+    "patient": "Patient ID, or the pk of a patient",
+    "study": "Study Instance UID",
+    "series": "Series Instance UID",
+    "instance": "SOP Instance UID",
+    "mark": "ID of an annotation, a measurement or a key image",
+    "state": "ID of a state of a viewer",
 }
 REST: Final = About(
     title="Administration API of Isocenter",

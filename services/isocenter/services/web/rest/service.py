@@ -8,18 +8,21 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.rest.associations import AssociationApi
+from isocenter.services.web.rest.browse import BrowseApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
 from isocenter.services.web.rest.devices import DeviceApi
+from isocenter.services.web.rest.image_values import ImageValuesApi
 from isocenter.services.web.rest.roles import RoleApi
 from isocenter.services.web.rest.sign_in import SignInApi
 from isocenter.services.web.rest.system import SystemApi
+from isocenter.services.web.rest.thumbnails import ThumbnailsApi
 from isocenter.services.web.rest.tokens import TokenApi
 from isocenter.services.web.rest.users import UserApi
 
 
 def rest_routes(parts: WebParts) -> Sequence[Route[Handler]]:
     """All of the API that these parts make possible, subject by subject."""
-    return [*_of_system(parts), *_of_security(parts)]
+    return [*_of_system(parts), *_of_security(parts), *_of_studies(parts)]
 
 
 def _of_system(parts: WebParts) -> Iterator[Route[Handler]]:
@@ -42,3 +45,11 @@ def _of_security(parts: WebParts) -> Iterator[Route[Handler]]:
     if parts.changes is not None and parts.rejected is not None:
         yield from RoleApi(parts.changes).routes()
         yield from DeviceApi(parts.changes, parts.rejected).routes()
+
+
+def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
+    yield from BrowseApi(parts.archive.index, parts.trash).routes()
+    viewing = parts.viewing
+    if viewing is not None:
+        yield from ImageValuesApi(parts.archive, viewing.book).routes()
+        yield from ThumbnailsApi(parts.archive, viewing.pool).routes()

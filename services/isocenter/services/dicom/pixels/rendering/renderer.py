@@ -339,23 +339,27 @@ async def thumbnail(
     size: int = 256,
     frame: int | None = None,
     media_type: str = "image/jpeg",
+    quality: int = _THUMBNAIL_QUALITY,
 ) -> RenderedImage:
     """A small picture of an object, without overlays.
 
     Args:
         size: of the longer side, in pixels, at most.
         frame: from 1 on; None: the one in the middle.
+        quality: of a JPEG, 1 to 100.
 
     Raises:
         RenderOptionError, PixelError, DataSetError, OSError …: see `render`.
     """
     if pool is None:
         async with CodecPool(PoolLimits(workers=1)) as own:
-            return await thumbnail(source, own, size=size, frame=frame, media_type=media_type)
+            return await thumbnail(
+                source, own, size=size, frame=frame, media_type=media_type, quality=quality
+            )
     async with open_renderer(source, pool) as renderer:
         options = RenderOptions(
             media_type=media_type,
-            quality=_THUMBNAIL_QUALITY,
+            quality=quality,
             viewport=Viewport(size, size),
             has_overlays=False,
             is_quick=True,
