@@ -131,18 +131,25 @@ def read_all(folder: Path) -> Iterator[Record]:
             yield from records
 
 
-def latest(folder: Path, selection: Selection, limit: int) -> list[Record]:
+def latest(
+    folder: Path, selection: Selection, limit: int, *, before: int | None = None
+) -> list[Record]:
     """The latest records that are wanted, the last one first; at most *limit*.
 
     Files are read from the last one back, as far as it takes.
+
+    Args:
+        before: number of the first record that is not wanted any more; None: all are.
 
     Raises:
         OSError: a file cannot be read.
     """
     found: list[Record] = []
-    end: int | None = None
+    end = None if before is None else before - 1
     with closing(TrailReader(folder)) as reader:
         for segment in reversed(segments_of(folder)):
+            if end is not None and segment.first > end:
+                continue
             wanted: deque[Record] = deque(maxlen=limit - len(found))
             cursor = Cursor(segment.first)
             first: Record | None = None
@@ -174,6 +181,9 @@ class Selection:
 
     Attributes:
         event: a code, or a part of a Code Meaning, of event or type.
+        outcome: an Event Outcome Indicator: ``0``, ``4`` …
+        user: a User ID, or AE title, of a participant.
+        study_uid: of a study whose objects came, were sent or deleted.
         patient_id: whose objects came, were sent or deleted; or that a query asked for.
     """
 
@@ -181,11 +191,20 @@ class Selection:
     until: datetime | None = None
     event: str = ""
     ae_title: str = ""
+    outcome: str = ""
+    user: str = ""
+    study_uid: str = ""
     patient_id: str = field(default="", repr=False)
 
     def admits(self, record: Record) -> bool:
-        return self._admits(record) and (
-            not self.patient_id or _is_about(record.entry.message, self.patient_id)
+        """Whether a record is wanted; its message is looked into last, which takes longest."""
+        message = record.entry.message
+        return (
+            self._admits(record)
+            and (not self.outcome or record.entry.outcome == self.outcome)
+            and (not self.user or _names_user(message, self.user))
+            and (not self.study_uid or _names_object(message, self.study_uid))
+            and (not self.patient_id or _is_about(message, self.patient_id))
         )
 
     def begins_after(self, record: Record) -> bool:
@@ -214,6 +233,26 @@ class Selection:
             (self.since is not None and time < self.since)
             or (self.until is not None and time >= self.until)
         )
+
+
+def _names_user(message: str, user: str) -> bool:
+    """Whether somebody of that name took part."""
+    root = _parsed(message)
+    return root is not None and any(
+        user in (each.get("UserID"), each.get("AlternativeUserID", "").removeprefix("AETITLES="))
+        for each in root.iter("ActiveParticipant")
+    )
+
+
+def _names_object(message: str, uid: str) -> bool:
+    """Whether it happened to what has that ID."""
+    if uid not in message:
+        return False
+    root = _parsed(message)
+    return root is not None and any(
+        each.get("ParticipantObjectID") == uid
+        for each in root.iter("ParticipantObjectIdentification")
+    )
 
 
 def _is_about(message: str, patient_id: str) -> bool:

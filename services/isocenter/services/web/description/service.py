@@ -47,6 +47,7 @@ REST_PLACES: Final[Mapping[str, str]] = {
     "instance": "SOP Instance UID",
     "mark": "ID of an annotation, a measurement or a key image",
     "state": "ID of a state of a viewer",
+    "record": "number of a record of the audit trail",
 }
 REST: Final = About(
     title="Administration API of Isocenter",

@@ -36,6 +36,7 @@ def endpoint(
     parameters: tuple[Parameter, ...] = (),
     answers: tuple[Answer, ...] = (),
     produces: str = JSON,
+    also: tuple[str, ...] = (),
     has_tag: bool = False,
 ) -> Route[Handler]:
     """An operation of the API.
@@ -47,6 +48,7 @@ def endpoint(
         needs: as of `Route`.
         takes: the type of its body, a `Body`; None: it has none.
         gives: that of its answer; None: it has no body (204).
+        produces, also: media types of its answer; only JSON has a schema.
         answers: beside the success, 200 or 204, if there is none among them.
         has_tag: what it shows or changes has an entity tag.
     """
@@ -67,7 +69,7 @@ def endpoint(
         text=text,
         needs=needs,
         parameters=parameters,
-        produces=() if gives is None and produces == JSON else (produces,),
+        produces=(() if gives is None and produces == JSON else (produces,)) + also,
         consumes=() if takes is None else (JSON,),
         name=name,
         service=service,

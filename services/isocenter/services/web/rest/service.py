@@ -8,6 +8,7 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.rest.associations import AssociationApi
+from isocenter.services.web.rest.audit import AuditApi
 from isocenter.services.web.rest.browse import BrowseApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
 from isocenter.services.web.rest.devices import DeviceApi
@@ -45,6 +46,8 @@ def _of_security(parts: WebParts) -> Iterator[Route[Handler]]:
     if parts.changes is not None and parts.rejected is not None:
         yield from RoleApi(parts.changes).routes()
         yield from DeviceApi(parts.changes, parts.rejected).routes()
+    if parts.trail is not None:
+        yield from AuditApi(parts.trail, parts.notices).routes()
 
 
 def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import datetime
 from typing import Final
 
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.web.comma_separated import MARK, csv_headers, csv_lines
 from isocenter.services.web.parts import Receiver
 from isocenter.services.web.ui.catalogue import Catalogue, Row
 from isocenter.services.web.ui.layout import Layout
@@ -17,8 +16,6 @@ from isocenter.services.web.ui.texts import date_text, list_text, person_name, t
 _ROWS: Final = 50
 #: Rows of a table that a program takes away.
 MOST_CSV_ROWS: Final = 10_000
-#: What a spreadsheet would take for the beginning of a formula.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS: Final = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
@@ -88,18 +85,10 @@ class StudyList:
         except ValueError as error:
             raise HttpError(400, "BAD_QUERY", str(error)) from None
         found = await self._catalogue.studies(parameters, limit=MOST_CSV_ROWS)
-        sheet = io.StringIO()
-        writer = csv.writer(sheet)
-        writer.writerow(_COLUMNS)
-        for row in found:
-            writer.writerow([_cell(_shown(row, name)) for name in _COLUMNS])
-        headers = [
-            ("content-type", "text/csv; charset=utf-8; header=present"),
-            ("content-disposition", 'attachment; filename="studies.csv"'),
-            ("cache-control", "private, no-store"),
-        ]
-        # The mark makes spreadsheets read it as UTF-8.
-        return Response(headers=headers, body=("\ufeff" + sheet.getvalue()).encode())
+        rows = ([_shown(row, name) for name in _COLUMNS] for row in found)
+        return Response(
+            headers=csv_headers("studies.csv"), body=MARK + csv_lines([_COLUMNS, *rows])
+        )
 
 
 def _shown(row: Row, keyword: str) -> str:
@@ -111,8 +100,3 @@ def _shown(row: Row, keyword: str) -> str:
     if keyword.endswith("Time"):
         return time_text(text)
     return list_text(text)
-
-
-def _cell(text: str) -> str:
-    """A cell that no spreadsheet computes."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
