@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from isocenter.services.archive.deletion.ports import TrashChoice
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.object_location import ObjectLocation, StoreKind
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.store_answers import StoreOutcome
@@ -24,8 +26,10 @@ from isocenter.services.errors import StorageError
 from isocenter.services.settings.sections.objects import ObjectsSettings
 from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
+from isocenter.storage.objects.cloud.store import CloudStore
 from services.archive_support import data_set, data_set_of, keys_of, receive, store, uid
 from support.buckets import keys_in, new_location
+from support.faulty_buckets import faulty_bucket
 
 ADMIN = Requester(name="root@here")
 ALL = Query(level=Level.STUDY)
@@ -202,3 +206,43 @@ async def test_files_that_are_there_are_not_forgotten_for_a_bucket(tmp_path: Pat
 def test_a_backup_of_objects_in_a_bucket_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="objects are kept in s3://"):
         backup_source_of(settings_of(tmp_path, new_location()), None, "test")
+
+
+async def test_what_the_archive_has_is_not_written_again(tmp_path: Path) -> None:
+    with faulty_bucket(new_location()) as bucket:
+        async with open_archive_parts(settings_of(tmp_path, bucket.location)) as parts:
+            await store(parts.archive, 1)
+            bucket.requests.clear()
+            assert (await store(parts.archive, 1)).outcome is StoreOutcome.ALREADY_STORED
+            assert [method for method, _ in bucket.requests] == ["HEAD"]
+
+
+async def test_a_store_that_is_away_is_told_to_the_peer_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty_bucket(new_location()) as bucket:
+        async with open_archive_parts(settings_of(tmp_path, bucket.location)) as parts:
+            bucket.fail((503, "SlowDown"), "PUT")
+            for _ in range(2):
+                with pytest.raises(StoreError, match=r"A700H .*the object store is not available"):
+                    await store(parts.archive, 1)
+            assert parts.archive.alert.is_failing
+            with pytest.raises(StorageError, match="is tried again in"):
+                await parts.archive.probe()
+            bucket.decide = lambda method, path: None
+            assert isinstance(parts.archive.store, CloudStore)
+            breaker = parts.archive.store.bucket.breaker
+            monkeypatch.setattr(breaker, "_now", lambda: trio.current_time() + 60)
+            await parts.archive.probe()
+            assert (await store(parts.archive, 1)).outcome is StoreOutcome.STORED
+
+
+@pytest.mark.parametrize("fault", [(403, "AccessDenied"), (404, "NoSuchBucket"), (503, "SlowDown")])
+async def test_a_server_does_not_start_on_a_bucket_that_it_cannot_use(
+    tmp_path: Path, fault: tuple[int, str]
+) -> None:
+    with faulty_bucket(new_location()) as bucket:
+        bucket.decide = lambda method, path: fault
+        with pytest.raises(StorageError, match=r"allow these|create it|answered 503"):
+            async with open_archive_parts(settings_of(tmp_path, bucket.location)):
+                pass

@@ -158,6 +158,25 @@ class Committer:
             case _:
                 assert_never(pending.answer)
 
+    async def answer_of_known(self, record: InstanceRecord) -> StoreResult | None:
+        """What is answered when the archive has this very object, whole; None: it has it not.
+
+        For stores in which it takes long to find out by writing.
+
+        Raises:
+            StoreError: it is refused.
+        """
+        uid = record.sop_instance_uid
+        previous = (await self._index.get([uid])).get(uid)
+        if previous is None or record.digest not in (previous.digest, previous.received_digest):
+            return None
+        if await self._store.missing([previous.object_key]):
+            return None
+        answer = self._answers.of_duplicate(record, previous)
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
     def close(self) -> None:
         """Take no more; `run` ends when what was taken is committed."""
         self._send.close()

@@ -355,6 +355,11 @@ class Ingest:
             if breaks_the_rules(record):
                 log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
             try:
+                if self._intake.key_token is not None:
+                    known = await self._intake.committer.answer_of_known(record)
+                    if known is not None:
+                        await self.discard()
+                        return self._with_changes(known, scanned)
                 if not self._room_at:  # it is not on the disk yet, or little of it is
                     await self._intake.room.check(record.size)
                 await self._staged.finish(record.object_key)
@@ -376,6 +381,11 @@ class Ingest:
         on_note = self._intake.on_note
         if on_note is not None and record.sop_class_uid == KEY_OBJECT_SELECTION:
             await on_note()
+        return self._with_changes(result, scanned)
+
+    def _with_changes(self, result: StoreResult, scanned: ScannedObject) -> StoreResult:
+        """*result* with what was changed or forgiven."""
+        coercion = self._coercion
         changes = []
         if coercion is not None and coercion.has_changed:
             changes.append("attributes were changed by rule")

@@ -400,7 +400,8 @@ class StagedObject(Protocol):
         """All is written: do now what would keep other objects of a batch waiting (optional).
 
         Args:
-            key: under which it is to be published; empty: it is not.
+            key: under which it is to be published; empty: it is not, and may only be tried out
+                whether it could be.
         """
         ...
 

@@ -17,12 +17,6 @@ from storage.store_contract import KEY, StoreContract, all_keys, content, put
 from support.buckets import connect, new_location
 
 
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-
-
 @asynccontextmanager
 async def opened(
     bucket: Bucket, folder: Path, *, verify: Verify = "none"

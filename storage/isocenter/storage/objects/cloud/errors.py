@@ -72,11 +72,12 @@ def bucket_error(error: Exception, place: str) -> BucketError:
             f"the bucket or container of {place} does not exist ({answer}); create it, or correct "
             "objects.url"
         )
-    if code in _OTHER_REGION or status == "301":
+    if code in _OTHER_REGION or status == "301" or "incorrectly configured region" in text:
         region = _REGION.search(text)
         say = f"region={region[1]}" if region else "region=… with the region of the bucket"
         return BucketError(
-            f"the bucket of {place} is in another region ({answer}); put {say} into objects.url"
+            f"the bucket of {place} is in another region ({answer or 'redirect'}); put {say} into "
+            "objects.url"
         )
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return BucketError(

@@ -84,8 +84,7 @@ class StagedUpload:
 
     async def finish(self, key: str = "") -> None:
         self.check_open()
-        if key:
-            await self._upload(self, key)
+        await self._upload(self, key)
 
     async def discard(self) -> None:
         is_uploaded = self.stage is Stage.UPLOADED

@@ -80,11 +80,15 @@ class CloudStore:
         return StagedUpload(self._folder, self._spoolers, self._upload, self._withdraw)
 
     async def _upload(self, staged: StagedUpload, key: str) -> None:
-        """Bring it into the bucket; `is_taken`: there is something under *key*.
+        """Bring it into the bucket; `is_taken`: there is something under *key*.  Without a key only
+        try whether something could be brought there.
 
         Raises:
             StorageError: it is not there, or nobody knows.
         """
+        if not key:
+            await self.bucket.try_out()
+            return
         check_object_key(key)
         staged.key, staged.is_taken = key, False
         if not await self._intents.begin(key):
@@ -92,6 +96,8 @@ class CloudStore:
             return
         try:
             await self._put(staged, path_of(key))
+            if self._verify != "none":
+                await self._check(staged)
         except FileExistsError:
             # The index has it, or its sweep is near: the note was not there, the object is.
             staged.is_taken = True
@@ -103,8 +109,6 @@ class CloudStore:
                 await self._forget([key])
             raise
         staged.stage = Stage.UPLOADED
-        if self._verify != "none":
-            await self._check(staged)
         staged.release()
 
     async def _put(self, staged: StagedUpload, path: str) -> None:
