@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -15,6 +16,9 @@ import pytest
 from support.paths import SEARCH_PATH
 from support.patients import Watch
 from support.turns import turn
+
+if TYPE_CHECKING:
+    from support.postgresql import Server
 
 #: What an `interop` marker without arguments needs.
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
@@ -68,6 +72,21 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"must not be skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    """A PostgreSQL server of the tests' own, with a template of our tables."""
+    from support.postgresql import binaries, running_server
+
+    if binaries() is None:
+        message = "needs PostgreSQL (Debian: apt-get install postgresql)"
+        if interop_is_required():
+            pytest.fail(f"must not be skipped in CI: {message}")
+        pytest.skip(message)
+    with running_server() as server:
+        server.make_template()
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,18 @@ FOLDER = Path(dialect_module.__file__).parent
 #: Each in upper or lower case, in text or code.
 OF_SQLITE_ALONE = re.compile(
     r"json_each|\?[0-9]|lastrowid|ON CONFLICT DO UPDATE|INSERT OR |\biif\(|\bifnull\("
-    r"|\binstr\(|INDEXED BY|sqlite_|group_concat|\browid\b|PRAGMA|import sqlite3|WITHOUT ROWID",
+    r"|\binstr\(|INDEXED BY|sqlite_|group_concat|\browid\b|PRAGMA|import sqlite3|WITHOUT ROWID"
+    r"|CROSS JOIN|LIMIT -1|\bGLOB [?'\":]|\bREPLACE INTO|\btotal\(|\bjulianday\("
+    r"|\bunixepoch\(|\bprintf\(|\btypeof\(|\bchanges\(\)|AUTOINCREMENT|\bX'[0-9A-F]*'"
+    r"|\bIS NOT [?:]|\bIS [?:]|\bMATCH [?:]|\bREGEXP\b",
     re.IGNORECASE,
 )
-#: The names of the indexes that only plans of SQLite have, and what the driver itself is.
+#: All but the drivers themselves.
 MODULES = [
     path
     for path in sorted(FOLDER.rglob("*.py"))
-    if path.name != "dialect.py" and "sqlite" not in path.relative_to(FOLDER).parts
+    if path.name != "dialect.py"
+    and not {"sqlite", "postgresql"}.intersection(path.relative_to(FOLDER).parts)
 ]
 
 

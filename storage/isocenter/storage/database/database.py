@@ -23,16 +23,35 @@ Matcher = Callable[..., bool]
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows whose values a matcher may be asked about; for a database that cannot call it.
+
+    Attributes:
+        columns: the values that it compares.
+        source: FROM.
+        condition: WHERE; empty: all rows.
+        parameters: what is bound to the question marks of the condition.
+    """
+
+    columns: tuple[str, ...]
+    source: str
+    condition: str = ""
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A statement, what is bound to its question marks, and what ``dicom_matches`` calls.
 
     Attributes:
         matchers: ``dicom_matches(number, column, …)`` in the text calls the one with the number.
+        candidates: of each matcher.
     """
 
     text: str
     parameters: tuple[str, ...]
     matchers: tuple[Matcher, ...] = ()
+    candidates: tuple[Candidates, ...] = ()
 
 
 class Cursor(Protocol):

@@ -7,9 +7,11 @@ each by its text and puts its own in the place (a statement is a constant: once 
 
 | here | SQLite | PostgreSQL |
 |---|---|---|
-| `TEXTS`, `texts` | ``(SELECT value FROM json_each(?))`` | ``… json_array_elements_text(?)`` |
-| `NUMBERS`, `numbers` | the same | the same, cast to ``bigint`` |
-| `IN_ORDER` | ``json_each(?) AS wanted`` | ``… WITH ORDINALITY AS wanted (value, key)`` |
+| ``IN`` `TEXTS`, `texts` | ``(SELECT value FROM json_each(?) AS texts)`` | ``= ANY(?::text[])`` |
+| ``IN`` `NUMBERS`, `numbers` | the same, ``AS numbers`` | ``= ANY(?::bigint[])`` |
+| `IN_ORDER` | ``json_each(?) AS wanted`` | ``unnest(?::bigint[]) WITH ORDINALITY …`` |
+| `LOOKED_UP` | ``CROSS JOIN``, which keeps the order of tables | ``JOIN`` |
+| `matches_pattern` | ``GLOB ?`` | ``LIKE ?``, with the wild cards of that |
 | `smaller`, `larger` | ``min(a, b)``, ``max(a, b)`` | ``least``, ``greatest`` |
 | `joined` | ``group_concat(a, char(92))`` | ``string_agg(a, chr(92))`` |
 | `index_hint` | ``INDEXED BY name`` | nothing |
@@ -25,11 +27,16 @@ from typing import Final
 import orjson
 
 #: A list of texts as one parameter (`json_list`), for ``IN``.
-TEXTS: Final = "(SELECT value FROM json_each(?))"
+TEXTS: Final = "(SELECT value FROM json_each(?) AS texts)"
 #: A list of numbers as one parameter.
-NUMBERS: Final = TEXTS
+NUMBERS: Final = "(SELECT value FROM json_each(?) AS numbers)"
 #: FROM: a list of row numbers as one parameter, with their places in it (``wanted.key``).
 IN_ORDER: Final = "json_each(?) AS wanted"
+#: After `IN_ORDER`: JOIN of the table in which each of them is looked up.
+LOOKED_UP: Final = "CROSS JOIN"
+
+#: After LIMIT: all rows.
+NO_LIMIT: Final = 2**63 - 1
 
 
 def texts(name: str) -> str:
@@ -39,12 +46,17 @@ def texts(name: str) -> str:
 
 def numbers(name: str) -> str:
     """`NUMBERS` with a parameter that has a name."""
-    return TEXTS.replace("?", f":{name}")
+    return NUMBERS.replace("?", f":{name}")
 
 
 def json_list(values: Iterable[str] | Iterable[int]) -> str:
     """What is bound to a list."""
     return orjson.dumps(list(values)).decode()
+
+
+def matches_pattern(value: str) -> str:
+    """Whether *value* matches the pattern that is bound: ``*``, ``?``, and ``[[]`` for itself."""
+    return f"{value} GLOB ?"
 
 
 def smaller(one: str, other: str) -> str:

@@ -251,7 +251,7 @@ def _rows(
         "performed_step_id, start_date, start_time, changed_at, "
         f"(SELECT {joined('study_instance_uid')} FROM "
         "(SELECT DISTINCT study_instance_uid FROM performed_step_scheduled "
-        "WHERE step_pk = s.step_pk)) AS studies, "
+        "WHERE step_pk = s.step_pk) AS scheduled) AS studies, "
         "(SELECT count(*) FROM performed_step_series WHERE step_pk = s.step_pk) AS series, "
         "(SELECT count(*) FROM performed_step_instance WHERE step_pk = s.step_pk) AS instances, "
         "(SELECT count(*) FROM performed_step_instance JOIN instance USING (sop_instance_uid) "

@@ -47,7 +47,7 @@ from isocenter.services.service_classes.worklist.query_keys import (
     Keys,
 )
 from isocenter.storage.database.database import Connection, Database
-from isocenter.storage.database.dialect import IN_ORDER, json_list
+from isocenter.storage.database.dialect import IN_ORDER, LOOKED_UP, NO_LIMIT, json_list
 
 #: What is done in the transaction of a change: the entry before (None: it is new) and after
 #: (None: it is gone).
@@ -233,7 +233,7 @@ def _stored(row: Sequence[object]) -> StoredEntry:
 
 
 def _select(
-    connection: Connection, where: str, values: Sequence[object], limit: int = -1
+    connection: Connection, where: str, values: Sequence[object], limit: int = NO_LIMIT
 ) -> list[StoredEntry]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM worklist WHERE {where} ORDER BY step_id LIMIT ?", (*values, limit)
@@ -259,7 +259,7 @@ def _find_by_accession_number(connection: Connection, accession_number: str) -> 
 def _rows(connection: Connection, numbers: Sequence[int]) -> list[StoredEntry]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM {IN_ORDER} "
-        "CROSS JOIN worklist ON entry_pk = wanted.value ORDER BY wanted.key",
+        f"{LOOKED_UP} worklist ON entry_pk = wanted.value ORDER BY wanted.key",
         (json_list(numbers),),
     )
     return [_stored(row) for row in rows.fetchall()]

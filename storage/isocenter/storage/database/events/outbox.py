@@ -301,7 +301,7 @@ def _waiting(connection: Connection, values: dict[str, object]) -> list[StoredEv
 _EXPECTED: Final = "consumer = :consumer AND study_instance_uid = :study AND from_event = :expected"
 _COUNT_DELIVERED: Final = (
     "UPDATE event_consumer SET delivered = delivered + :delivered, "
-    "delivered_at = CASE WHEN :delivered THEN :now ELSE delivered_at END WHERE name = :consumer"
+    "delivered_at = CASE WHEN :delivered > 0 THEN :now ELSE delivered_at END WHERE name = :consumer"
 )
 
 
@@ -324,7 +324,7 @@ def _failed(connection: Connection, values: dict[str, object]) -> None:
     connection.execute(_COUNT_DELIVERED, values)
     connection.execute(
         "UPDATE event_lane SET from_event = :event, attempts = :attempts, "
-        "failing_since = CASE WHEN :delivered OR failing_since IS NULL THEN :now "
+        "failing_since = CASE WHEN :delivered > 0 OR failing_since IS NULL THEN :now "
         "ELSE failing_since END, "
         f"due_at = :due_at, last_fault = :fault WHERE {_EXPECTED}",
         values,
@@ -375,13 +375,14 @@ def count_backlog(connection: Connection, values: dict[str, object]) -> int:
     """`Outbox.backlog`."""
     (behind,) = connection.execute(
         f"SELECT count(*) FROM (SELECT 1 FROM event WHERE event_pk > {_POSITION} AND {OF_KINDS} "
-        "LIMIT :limit)",
+        "LIMIT :limit) AS behind",
         values,
     ).fetchone()
     (in_lanes,) = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM event_lane l JOIN event e "
         "ON e.study_instance_uid = l.study_instance_uid AND event_pk >= from_event "
-        f"WHERE consumer = :consumer AND event_pk <= {_POSITION} AND {OF_KINDS} LIMIT :limit)",
+        f"WHERE consumer = :consumer AND event_pk <= {_POSITION} AND {OF_KINDS} LIMIT :limit) "
+        "AS waiting",
         values,
     ).fetchone()
     return int(behind + in_lanes)

@@ -27,7 +27,7 @@ _TO_BE_COMMITTED: Final = f"""
         UNION ALL
         SELECT * FROM forward {index_hint("forward_asked")}
         WHERE state = 'committing' AND destination = :destination AND due_at <= :now
-    ) ORDER BY forward_pk LIMIT :limit
+    ) AS asked ORDER BY forward_pk LIMIT :limit
 """
 GIVE_UP_ASKING: Final = """
     UPDATE forward SET state = 'failed', ended_at = :now, transaction_uid = '',

@@ -16,7 +16,7 @@ from isocenter.services.archive.index.attributes import BY_TAG, UNIQUE_KEY, Leve
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
 from isocenter.services.archive.index.shown_values import Said, Statements
 from isocenter.storage.database.database import Connection
-from isocenter.storage.database.dialect import IN_ORDER
+from isocenter.storage.database.dialect import IN_ORDER, LOOKED_UP
 from isocenter.storage.database.index.columns import TABLE
 from isocenter.storage.database.index.joins import answer
 
@@ -164,7 +164,7 @@ class Answers:
         columns += [column for group in self._groups for column in group.columns]
         self.select: Final = (
             f"SELECT {', '.join(columns)} FROM {IN_ORDER} "
-            f"CROSS JOIN {base} ON {base}.{base}_pk = wanted.value {_JOINS[level]} "
+            f"{LOOKED_UP} {base} ON {base}.{base}_pk = wanted.value {_JOINS[level]} "
             "ORDER BY wanted.key"
         )
 

@@ -17,7 +17,8 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.storage.database.dialect import TEXTS, json_list
+from isocenter.storage.database.database import Candidates
+from isocenter.storage.database.dialect import TEXTS, json_list, matches_pattern
 from isocenter.storage.database.index.columns import (
     EARLIEST_TIME,
     MULTIPLE_GROUPS_PREFIX,
@@ -47,9 +48,15 @@ def compared(table: str, attribute: Attribute) -> str:
     return column
 
 
-def slow(attribute: Attribute, match: Match, column: str) -> Sql:
-    """What the reference matcher says of *column*."""
-    return reference(partial(matching.matches_text, attribute.vr, match), column)
+def slow(attribute: Attribute, match: Match, column: str, table: str, condition: str = "") -> Sql:
+    """What the reference matcher says of *column*.
+
+    Args:
+        table: where it is.
+        condition: of the rows that it is asked about.
+    """
+    matcher = partial(matching.matches_text, attribute.vr, match)
+    return reference(matcher, Candidates((column,), table, condition))
 
 
 def fast(table: str, attribute: Attribute, match: Match) -> Sql | None:
@@ -97,8 +104,10 @@ def _glob(attribute: Attribute, column: str, pattern: str) -> Sql | None:
         # No value matches nothing, not even `**`.
         bounds = Sql(f"{column} <> ''")
         if attribute.vr == "PN":
-            bounds += f" AND {column} NOT GLOB '{MULTIPLE_GROUPS_PREFIX}*'"
-    return "(" + bounds + " AND " + bound(f"{column} GLOB ?", pattern.replace("[", "[[]")) + ")"
+            bounds += f" AND substr({column}, 1, 1) <> '{MULTIPLE_GROUPS_PREFIX}'"
+    return (
+        "(" + bounds + " AND " + bound(matches_pattern(column), pattern.replace("[", "[[]")) + ")"
+    )
 
 
 def between(column: str, low: str | None, high: str | None) -> Sql:

@@ -38,7 +38,7 @@ _COUNTS: Final = (
             "SELECT study_statement_pk, study_pk, num_instances AS n FROM study_statement "
             "UNION ALL SELECT study_statement_pk, study_pk, -1 "
             "FROM instance JOIN series USING (series_pk)) AS counted "
-            "GROUP BY 1, 2 HAVING sum(n) <> 0)"
+            "GROUP BY 1, 2 HAVING sum(n) <> 0) AS wrong"
         ),
     ),
     (
@@ -49,7 +49,7 @@ _COUNTS: Final = (
             "SELECT series_statement_pk, series_pk, study_pk, num_instances AS n "
             "FROM series_statement UNION ALL SELECT series_statement_pk, series_pk, study_pk, -1 "
             "FROM instance JOIN series USING (series_pk)) AS counted "
-            "GROUP BY 1, 2, 3 HAVING sum(n) <> 0)"
+            "GROUP BY 1, 2, 3 HAVING sum(n) <> 0) AS wrong"
         ),
     ),
     (
@@ -59,7 +59,7 @@ _COUNTS: Final = (
             "SELECT study_pk, sop_class_uid, sum(n) FROM ("
             "SELECT study_pk, sop_class_uid, num_instances AS n FROM study_sop_class UNION ALL "
             "SELECT study_pk, sop_class_uid, -1 FROM instance JOIN series USING (series_pk)) "
-            "GROUP BY 1, 2 HAVING sum(n) <> 0)"
+            "AS counted GROUP BY 1, 2 HAVING sum(n) <> 0) AS wrong"
         ),
     ),
     (

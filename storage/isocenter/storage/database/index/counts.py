@@ -208,8 +208,8 @@ def _write_statement(
         return None
     is_of_study = table == "study_statement"
     row = connection.execute(
-        f"DELETE FROM {table} WHERE {table}_pk = ?"
-        + (" RETURNING patient_statement_pk" if is_of_study else ""),
+        f"DELETE FROM {table} WHERE {table}_pk = ? RETURNING "
+        + ("patient_statement_pk" if is_of_study else "0"),
         (pk,),
     ).fetchone()
     return int(row[0]) if is_of_study else None

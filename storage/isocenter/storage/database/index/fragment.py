@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from isocenter.storage.database.database import Matcher, Question
+from isocenter.storage.database.database import Candidates, Matcher, Question
 from isocenter.storage.database.text import replace_surrogates
 
 #: Stands for the number of a matcher until all fragments are in their places.
@@ -18,36 +18,39 @@ class Sql:
     No dataclass: a question is made of some twenty of them, and a frozen one costs 1 µs each.
     """
 
-    __slots__ = ("matchers", "parameters", "text")
+    __slots__ = ("candidates", "matchers", "parameters", "text")
 
     def __init__(
         self,
         text: str,
         parameters: tuple[str, ...] = (),
         matchers: tuple[Matcher, ...] = (),
+        candidates: tuple[Candidates, ...] = (),
     ) -> None:
         self.text = text
         self.parameters = parameters
         self.matchers = matchers
+        self.candidates = candidates
 
     def __add__(self, other: Sql | str) -> Sql:
         if isinstance(other, str):
-            return Sql(self.text + other, self.parameters, self.matchers)
+            return Sql(self.text + other, self.parameters, self.matchers, self.candidates)
         return Sql(
             self.text + other.text,
             self.parameters + other.parameters,
             self.matchers + other.matchers,
+            self.candidates + other.candidates,
         )
 
     def __radd__(self, other: str) -> Sql:
-        return Sql(other + self.text, self.parameters, self.matchers)
+        return Sql(other + self.text, self.parameters, self.matchers, self.candidates)
 
     def question(self) -> Question:
         """The whole as it is asked."""
         text, *rest = self.text.split(_NUMBER)
         for number, piece in enumerate(rest):
             text += f"{number}{piece}"
-        return Question(text, self.parameters, self.matchers)
+        return Question(text, self.parameters, self.matchers, self.candidates)
 
 
 def bound(text: str, *values: str) -> Sql:
@@ -55,9 +58,10 @@ def bound(text: str, *values: str) -> Sql:
     return Sql(text, tuple(map(replace_surrogates, values)))
 
 
-def reference(matcher: Matcher, *columns: str) -> Sql:
-    """What *matcher* says of the values of *columns*."""
-    return Sql(f"dicom_matches({_NUMBER}, {', '.join(columns)})", (), (matcher,))
+def reference(matcher: Matcher, candidates: Candidates) -> Sql:
+    """What *matcher* says of the values of the row at hand, which is one of *candidates*."""
+    columns = ", ".join(candidates.columns)
+    return Sql(f"dicom_matches({_NUMBER}, {columns})", (), (matcher,), (candidates,))
 
 
 def join(separator: str, fragments: Iterable[Sql]) -> Sql:
@@ -67,7 +71,10 @@ def join(separator: str, fragments: Iterable[Sql]) -> Sql:
         return fragments[0]
     parameters: tuple[str, ...] = ()
     matchers: tuple[Matcher, ...] = ()
+    candidates: tuple[Candidates, ...] = ()
     for fragment in fragments:
         parameters += fragment.parameters
         matchers += fragment.matchers
-    return Sql(separator.join([fragment.text for fragment in fragments]), parameters, matchers)
+        candidates += fragment.candidates
+    text = separator.join([fragment.text for fragment in fragments])
+    return Sql(text, parameters, matchers, candidates)

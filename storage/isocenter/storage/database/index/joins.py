@@ -89,7 +89,7 @@ def answer(attribute: Attribute) -> str:
             f"WHERE {table}.study_pk = study.study_pk "
             f"AND {told_by.column} <> '' ORDER BY {told_by.column}"
         )
-        return f"coalesce((SELECT {joined(told_by.column)} FROM ({values})), '')"
+        return f"coalesce((SELECT {joined(told_by.column)} FROM ({values}) AS told), '')"
     count = _COUNTS_OF_PATIENT.get(attribute.tag)
     column = count or f'{table_of(attribute)}."{attribute.column}"'
     return f"CAST({column} AS TEXT)" if attribute.computed else column

@@ -15,7 +15,7 @@ from isocenter.services.archive.ports import (
 )
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection
-from isocenter.storage.database.dialect import IN_ORDER, TEXTS, json_list
+from isocenter.storage.database.dialect import IN_ORDER, LOOKED_UP, TEXTS, json_list
 from isocenter.storage.database.index.columns import (
     STATED,
     STORED_IN,
@@ -45,7 +45,7 @@ STORED_INSTANCE_COLUMNS: Final = (
 #: One parameter, a JSON list of row numbers; rows come in that order.
 SELECT_STORED_INSTANCES: Final = (
     f"SELECT {STORED_INSTANCE_COLUMNS} FROM {IN_ORDER} "
-    "CROSS JOIN instance ON instance_pk = wanted.value "
+    f"{LOOKED_UP} instance ON instance_pk = wanted.value "
     "JOIN series USING (series_pk) JOIN study USING (study_pk) ORDER BY wanted.key"
 )
 

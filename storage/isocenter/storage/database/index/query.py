@@ -24,6 +24,7 @@ they came here and have only the first half.  Values are bound, never part of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -41,7 +42,7 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.storage.database.database import Question
+from isocenter.storage.database.database import Candidates, Question
 from isocenter.storage.database.dialect import index_hint, unique_index
 from isocenter.storage.database.index.columns import (
     AFTER_MULTIPLE_GROUPS,
@@ -195,9 +196,7 @@ def compile_edge(query: Query, studies: int) -> Question:
                 combined=tuple(filter(_is_of_order, query.combined)),
             )
         )
-    return Question(
-        f"{question.text} LIMIT 1 OFFSET {studies}", question.parameters, question.matchers
-    )
+    return replace(question, text=f"{question.text} LIMIT 1 OFFSET {studies}")
 
 
 def is_found_in_order(query: Query) -> bool:
@@ -468,7 +467,7 @@ class _Compiler:
             return self._value(table_of(attribute), attribute, criterion.match)
         table, source = computed
         if isinstance(criterion.match, EmptyValue):
-            return slow(attribute, criterion.match, answer(attribute))
+            return slow(attribute, criterion.match, answer(attribute), "study")
         condition = self._value(table, source, criterion.match)
         if table == self._joined:
             return condition
@@ -481,16 +480,17 @@ class _Compiler:
         quick = fast(table, attribute, match)
         if quick is not None and attribute.vr == "UI":
             return quick
-        exact = slow(attribute, match, column)
         if quick is None:
-            return exact
+            return slow(attribute, match, column, table)
         if attribute.vr == "PN":
             key = compared(table, attribute)
             marked = f"{key} >= '{MULTIPLE_GROUPS_PREFIX}' AND {key} < '{AFTER_MULTIPLE_GROUPS}'"
+            exact = slow(attribute, match, column, table, marked)
             return "(" + quick + f" OR ({marked} AND " + exact + "))"
+        regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
+        exact = slow(attribute, match, column, table, irregular)
         if self._only is not None and table == "study_statement":
             return exact if self._only else quick
-        regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
         return f"(({regular} AND " + quick + f") OR ({irregular} AND " + exact + "))"
 
     def _combined(self, combined: CombinedRange) -> Sql:
@@ -503,8 +503,17 @@ class _Compiler:
             combined.low and combined.low[:_DATE_LENGTH],
             combined.high and combined.high[:_DATE_LENGTH],
         )
-        exact = reference(partial(matching.matches_combined, combined), date_column, time_column)
+        regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
+        among = f"(({regular} AND " + bounds + f") OR {irregular})"
+        exact = reference(
+            partial(matching.matches_combined, combined),
+            Candidates(
+                (date_column, time_column),
+                from_clause({table, table_of(time)}),
+                among.text,
+                among.parameters,
+            ),
+        )
         if self._only is not None and table == "study_statement":
             return exact if self._only else bounds + " AND " + exact
-        regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
-        return f"(({regular} AND " + bounds + f") OR {irregular}) AND " + exact
+        return among + " AND " + exact

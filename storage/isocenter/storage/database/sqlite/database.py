@@ -15,8 +15,8 @@ from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 import trio
 import trio_asyncio
 
-from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.pool import Pool
 from isocenter.storage.database.sqlite.connection import (
     Durability,
     SqliteConnection,
@@ -38,39 +38,6 @@ READERS: Final = 3
 _ROWS_AT_ONCE: Final = 1_000
 
 
-class _Pool:
-    """Connections that one task at a time may use; who waits longest is next."""
-
-    def __init__(self, connections: Sequence[SqliteConnection]) -> None:
-        self._connections = connections
-        self._give, self._take = trio.open_memory_channel[SqliteConnection](len(connections))
-        for connection in connections:
-            self._give.send_nowait(connection)
-
-    @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[SqliteConnection]:
-        try:
-            try:
-                connection = self._take.receive_nowait()  # a turn of the scheduler less
-            except trio.WouldBlock:
-                connection = await self._take.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise StorageError("the index is closed") from None
-        try:
-            yield connection
-        finally:
-            self._give.send_nowait(connection)
-
-    async def aclose(self) -> None:
-        """Wait until all connections are back, and close them; whoever waits for one is told."""
-        connections, self._connections = self._connections, ()
-        with trio.CancelScope(shield=True):
-            for _ in connections:
-                connection = await self._take.receive()
-                await connection.aclose()
-        self._take.close()
-
-
 class SqliteDatabase:
     """See `isocenter.storage.database.database.Database`; made by `open_sqlite_database`."""
 
@@ -83,8 +50,8 @@ class SqliteDatabase:
         """*readers*: none for a database in memory (*path* None), where the one connection does
         all."""
         self._path = path
-        self._writers = _Pool([writer])
-        self._readers = _Pool(readers) if readers else self._writers
+        self._writers = Pool([writer])
+        self._readers = Pool(readers) if readers else self._writers
 
     async def read(
         self,

@@ -1,0 +1,1 @@
+"""PostgreSQL driver of the database layer; needs the extra ``postgres``."""
