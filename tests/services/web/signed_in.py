@@ -14,7 +14,12 @@ import httpx
 from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy
 from isocenter.services.association.server import Server
-from isocenter.services.composition.archive import ArchiveParts, open_archive_parts, trash_of
+from isocenter.services.composition.archive import (
+    ArchiveParts,
+    corrections_of,
+    open_archive_parts,
+    trash_of,
+)
 from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.rule_trial import RunningRules
@@ -229,6 +234,7 @@ async def opened(
             rules=RunningRules(parts.archive, lambda: sites[0].settings),
             sign_in=SignIn(access, sessions, notices, now),
             trash=trash_of(settings, parts, "test"),
+            corrections=corrections_of(settings, parts, "test"),
             changes=PolicyChanges(PolicyFile(folder), notices),
             rejected=RejectedFile(folder),
             certificates=CertificateChanges(folder / "certs", notices, reloaded),

@@ -8,7 +8,7 @@ from pathlib import Path
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
-from isocenter.services.composition.archive import ArchiveParts, trash_of
+from isocenter.services.composition.archive import ArchiveParts, corrections_of, trash_of
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -98,6 +98,7 @@ def web_parts(
         rules=RunningRules(parts.archive, running.settings),
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),
+        corrections=corrections_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
         rejected=None if folder is None else RejectedFile(folder),
         certificates=_certificates(settings, notices, running),

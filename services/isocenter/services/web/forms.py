@@ -23,8 +23,13 @@ async def read_fields(request: Request) -> Mapping[str, str]:
     return {name: values[-1] for name, values in (await read_lists(request, _MOST_FIELDS)).items()}
 
 
-async def read_lists(request: Request, most: int = _MOST_CHOICES) -> Mapping[str, Sequence[str]]:
+async def read_lists(
+    request: Request, most: int = _MOST_CHOICES, *, with_empty: bool = False
+) -> Mapping[str, Sequence[str]]:
     """The same with all values of each name, in their order.
+
+    Args:
+        with_empty: also those that are empty, which says something else than none.
 
     Raises:
         HttpError: as of `read_fields`.
@@ -34,6 +39,8 @@ async def read_lists(request: Request, most: int = _MOST_CHOICES) -> Mapping[str
         raise HttpError(400, "BAD_FORM", "send the fields of the form")
     body = await request.body(_MOST_BYTES)
     try:
-        return parse_qs(body.decode("ascii"), max_num_fields=most, errors="strict")
+        return parse_qs(
+            body.decode("ascii"), max_num_fields=most, errors="strict", keep_blank_values=with_empty
+        )
     except ValueError as error:
         raise HttpError(400, "BAD_FORM", "the form cannot be read") from error

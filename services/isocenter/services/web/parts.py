@@ -9,6 +9,7 @@ from typing import Any
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.corrections.service import Corrections
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.association.server import LiveAssociations
@@ -90,6 +91,7 @@ class WebParts:
         configuration: the settings; None: they are not shown.
         rules: what is done with what comes; None: they are not shown.
         trash: None: nothing can be deleted.
+        corrections: None: nothing can be corrected.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         certificates: of the private CA; None: there is none.
         expiries: of the certificates that the server uses.
@@ -119,6 +121,7 @@ class WebParts:
     configuration: Configuration | None = None
     rules: RuleBook | None = None
     trash: Trash | None = None
+    corrections: Corrections | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None
     certificates: CertificateChanges | None = None

@@ -51,13 +51,17 @@ class Catalogue:
         """
         return await self._find(Level.STUDY, {}, parameters, limit, offset)
 
-    async def study(self, uid: str) -> Row:
+    async def study(self, uid: str, *, is_whole: bool = False) -> Row:
         """One study.
+
+        Args:
+            is_whole: with all that the index keeps of it.
 
         Raises:
             HttpError: it is not there (404).
         """
-        found = await self._find(Level.STUDY, {Level.STUDY: uid}, [], 1)
+        fields = [("includefield", "all")] if is_whole else []
+        found = await self._find(Level.STUDY, {Level.STUDY: uid}, fields, 1)
         if not found:
             raise HttpError(404, "NOT_FOUND", "the archive has no such study")
         return found[0]

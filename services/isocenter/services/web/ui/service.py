@@ -20,6 +20,7 @@ from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.certificate_pages import CertificatePages
+from isocenter.services.web.ui.correction_pages import CorrectionPages
 from isocenter.services.web.ui.device_pages import DevicePages
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.navigation import Group, Section
@@ -62,6 +63,7 @@ class Pages:
             *(viewer_routes(self._parts.viewer) if self._parts.viewer else ()),
             *self._of_studies(),
             *self._of_trash(),
+            *self._of_corrections(),
             *self._of_associations(),
             *self._of_devices(),
             *self._of_access(),
@@ -96,6 +98,8 @@ class Pages:
         if parts.trash is not None:
             yield of(Group.STUDIES, "/trash", "Trash", "delete")
             yield of(Group.STUDIES, "/quarantine", "Quarantine", "delete")
+        if parts.corrections is not None:
+            yield of(Group.STUDIES, "/corrections", "Corrections", "correct")
         if parts.worklist is not None:
             yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
         if parts.queue is not None:
@@ -133,6 +137,7 @@ class Pages:
             catalogue,
             layout,
             can_delete=parts.trash is not None,
+            can_correct=parts.corrections is not None,
             can_download=downloads is not None,
             viewer="" if parts.viewer is None else PATH,
             can_share=parts.links is not None,
@@ -201,6 +206,16 @@ class Pages:
         yield action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
         yield from QuarantinePages(
             trash,
+            Catalogue(self._parts.archive.index),
+            self.layout,
+            name_of=lambda request: caller_name(caller_of(request)),
+        ).routes()
+
+    def _of_corrections(self) -> Iterator[Route[Handler]]:
+        if self._parts.corrections is None:
+            return
+        yield from CorrectionPages(
+            self._parts.corrections,
             Catalogue(self._parts.archive.index),
             self.layout,
             name_of=lambda request: caller_name(caller_of(request)),

@@ -34,6 +34,7 @@ class StudyPages:
         layout: Layout,
         *,
         can_delete: bool,
+        can_correct: bool = False,
         can_download: bool = False,
         viewer: str,
         can_share: bool = False,
@@ -43,6 +44,7 @@ class StudyPages:
         self._volview = volview
         self._viewer = viewer
         self._can_delete = can_delete
+        self._can_correct = can_correct
         self._can_download = can_download
         self._archive = archive
         self._catalogue = catalogue
@@ -62,6 +64,7 @@ class StudyPages:
             web=instance_url(ROOT, study_uid),
             without_picture=_WITHOUT_PICTURE,
             can_delete=self._can_delete,
+            can_correct=self._can_correct,
             can_download=self._can_download,
             viewer=self._viewer,
             can_share=self._can_share,
