@@ -57,6 +57,7 @@ FOR_STORAGE = {
     "isocenter.services.workflow.jobs.job",
     "isocenter.services.workflow.nodes.node",
     "isocenter.services.workflow.events.worklist_events",
+    "isocenter.services.workflow.reconciliation.values",
 }
 
 

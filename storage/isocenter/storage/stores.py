@@ -34,6 +34,7 @@ from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import Clock, ForwardQueue
 from isocenter.services.workflow.jobs.ports import JobQueue
 from isocenter.services.workflow.nodes.ports import NodeBook
+from isocenter.services.workflow.reconciliation.ports import ReconciliationBook
 from isocenter.storage.database.api_tokens import DatabaseApiTokens
 from isocenter.storage.database.arrivals import ArrivalGate
 from isocenter.storage.database.commitments import DatabaseCommitments
@@ -54,6 +55,7 @@ from isocenter.storage.database.metadata import DatabaseMetadata
 from isocenter.storage.database.nodes import DatabaseNodes
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.reconciliation import DatabaseReconciliation
 from isocenter.storage.database.rejections import DatabaseRejections
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
 from isocenter.storage.database.sessions import DatabaseSessions
@@ -106,6 +108,7 @@ class Stores:
     metadata: MetadataBook
     corrections: CorrectionBook
     rejections: RejectionBook
+    reconciliation: ReconciliationBook
     tokens: ApiTokens
     sessions: Sessions
     share_links: ShareLinks
@@ -269,6 +272,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
             database, on_exchange=[] if events is None else [events.corrected], now=now
         ),
         rejections=rejections,
+        reconciliation=DatabaseReconciliation(database),
         tokens=DatabaseApiTokens(database),
         sessions=DatabaseSessions(database),
         share_links=DatabaseShareLinks(database),

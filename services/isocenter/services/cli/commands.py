@@ -47,6 +47,11 @@ COMMANDS: Final = (
     Command("corrections", "archive.corrections", "corrections: list, undo, retry, resume"),
     Command("hold", "archive.hold", "protect studies from deletion: add, remove, list"),
     Command("retention", "archive.retention", "show what rules of retention would delete"),
+    Command(
+        "reconciliation",
+        "archive.reconciliation",
+        "what other systems said of patients (HL7 ADT), and what came of it",
+    ),
     Command("trash", "archive.trash", "deleted objects: list, restore, purge"),
     Command(
         "reject",

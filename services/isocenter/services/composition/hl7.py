@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from isocenter.services.composition.archive import ArchiveParts, corrections_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.settings.settings import Settings
+from isocenter.services.workflow.reconciliation.service import Reconciliation
 
 if TYPE_CHECKING:
     from isocenter.services.integration.hl7.listener import OrderListener
@@ -38,8 +40,10 @@ def order_address(settings: Settings, tls: TlsContexts | None) -> ListenAddress 
     return ListenAddress(host=hl7.host, port=hl7.port, tls=context)
 
 
-def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> OrderListener:
-    """What takes orders from the sockets that it is given."""
+def order_listener(
+    settings: Settings, worklist: Worklist, notices: Notices, parts: ArchiveParts
+) -> OrderListener:
+    """What takes orders, and what is said of patients, from the sockets that it is given."""
     from isocenter.services.integration.hl7.listener import ListenerLimits, OrderListener
     from isocenter.services.integration.hl7.order_service import OrderService
     from isocenter.services.integration.hl7.step_fields import OrderRules
@@ -59,8 +63,30 @@ def order_listener(settings: Settings, worklist: Worklist, notices: Notices) -> 
         handshake=settings.deadlines.association_request,
         senders=hl7.senders,
     )
-    intake = OrderService(worklist, rules, rejected=_reject_folder(settings), notices=notices)
+    patients = None
+    if hl7.patients:
+        from isocenter.services.integration.hl7.patient_messages import PatientMessages
+
+        patients = PatientMessages(reconciliation_of(settings, parts, notices))
+    intake = OrderService(
+        worklist,
+        rules,
+        rejected=_reject_folder(settings),
+        notices=notices,
+        patients=patients,
+    )
     return OrderListener(intake.handle, limits, notices)
+
+
+def reconciliation_of(settings: Settings, parts: ArchiveParts, notices: Notices) -> Reconciliation:
+    """What does to the archive what other systems say of patients."""
+    return Reconciliation(
+        parts.archive.index,
+        corrections_of(settings, parts, "isocenter serve"),
+        parts.stores.reconciliation,
+        notices,
+        accepts_unknown=settings.hl7.unknown_patients == "accept",
+    )
 
 
 def _reject_folder(settings: Settings) -> RejectedMessages | None:

@@ -262,7 +262,9 @@ async def serve_archive(
             notices=notices,
         )
         server: Server = await nursery.start(partial(serve_on, registry, listeners.dicom, options))
-        taking = order_listener(settings, stores.worklist, notices) if listeners.orders else None
+        taking = (
+            order_listener(settings, stores.worklist, notices, opened) if listeners.orders else None
+        )
 
         def take_revocations(revocations: Revocations) -> None:
             nursery.start_soon(server.end_revoked, revocations.revoked_in)

@@ -1,4 +1,4 @@
-"""Reasons of rejection, and the rules of an archive for each (IHE RAD TF-3 4.66)."""
+"""Reasons of rejection, and rules for each (IHE RAD TF-2 4.66)."""
 
 from __future__ import annotations
 

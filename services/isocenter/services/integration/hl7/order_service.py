@@ -15,6 +15,7 @@ import trio
 
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.integration.hl7.acknowledgement import Outcome, acknowledgement
+from isocenter.services.integration.hl7.adt import EVENTS
 from isocenter.services.integration.hl7.errors import (
     APPLICATION_INTERNAL_ERROR,
     DUPLICATE_KEY_IDENTIFIER,
@@ -26,12 +27,14 @@ from isocenter.services.integration.hl7.errors import (
 from isocenter.services.integration.hl7.message import Message, header_of, read_message
 from isocenter.services.integration.hl7.mllp import MessageTooLong, MllpMessage
 from isocenter.services.integration.hl7.orders import (
+    ADT,
     MESSAGE_TYPES,
     Control,
     Order,
     check_header,
     read_orders,
 )
+from isocenter.services.integration.hl7.patient_messages import PatientMessages
 from isocenter.services.integration.hl7.rejected_messages import RejectedMessages, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
@@ -60,6 +63,7 @@ class OrderService:
 
     Args:
         rejected: None: refused messages are not kept.
+        patients: does what ADT messages say; None: they are not taken.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class OrderService:
         *,
         rejected: RejectedMessages | None = None,
         notices: Notices | None = None,
+        patients: PatientMessages | None = None,
     ) -> None:
+        self._patients = patients
         self._worklist = worklist
         self._rules = rules
         self._rejected = rejected
@@ -96,8 +102,12 @@ class OrderService:
                     APPLICATION_INTERNAL_ERROR,
                     is_reject=True,
                 )
-            orders = await self._read(data)
-            done = await self._do(orders)
+            read = await self._read(data)
+            if isinstance(read, Message):
+                assert self._patients is not None
+                done = await self._patients.do(read, peer_log.peer_address)
+            else:
+                done = await self._do(read)
             peer_log.reset()
             log.info("%s: %s is done: %s", peer_log.peer_address, _kind(header), done)
         except Hl7Error as error:
@@ -127,14 +137,17 @@ class OrderService:
         )
         return acknowledgement(header, outcome, fault)
 
-    async def _read(self, data: bytes) -> list[Order]:
+    async def _read(self, data: bytes) -> list[Order] | Message:
         if len(data) <= _SHORT_BYTES:
             return self._orders(data)
         return await trio.to_thread.run_sync(self._orders, data, limiter=self._splitting)
 
-    def _orders(self, data: bytes) -> list[Order]:
+    def _orders(self, data: bytes) -> list[Order] | Message:
+        """The orders of a message; of one about patients, the message."""
         message = read_message(data, self._rules.character_set)
-        check_header(message, self._rules)
+        check_header(message, self._rules, takes_adt=self._patients is not None)
+        if message.header.text(9) == ADT:
+            return message
         return read_orders(message, self._rules)
 
     async def _keep(self, data: bytes, fault: str) -> None:
@@ -242,5 +255,7 @@ def _kind(header: Message | None) -> str:
     """``ORM^O01`` …; never what a stranger wrote."""
     if header is None:
         return _OTHER
-    kind = header.header.text(9)
+    kind, event = header.header.text(9), header.header.text(9, 2)
+    if kind == ADT:
+        return f"{kind}^{event}" if event in EVENTS else kind
     return f"{kind}^{MESSAGE_TYPES[kind]}" if kind in MESSAGE_TYPES else _OTHER

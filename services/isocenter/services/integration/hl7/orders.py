@@ -34,6 +34,8 @@ from isocenter.services.service_classes.worklist.order_fields import (
 
 #: Type → trigger event.
 MESSAGE_TYPES: Final = {"ORM": "O01", "OMI": "O23", "OMG": "O19"}
+#: Type of messages about patients.
+ADT: Final = "ADT"
 _VERSION: Final = re.compile(r"2\.[1-9](?:\.[0-9]{1,2})?", re.ASCII)
 
 
@@ -87,18 +89,23 @@ class Order:
     state: EntryState | None = None
 
 
-def check_header(message: Message, rules: OrderRules) -> None:
-    """Raises `Hl7Error` (AR) for a message that is nothing for us."""
+def check_header(message: Message, rules: OrderRules, *, takes_adt: bool = False) -> None:
+    """Raises `Hl7Error` (AR) for a message that is nothing for us.
+
+    Args:
+        takes_adt: also ADT messages are; their events are looked at where they are read.
+    """
     msh = message.header
     kind, event = msh.text(9), msh.text(9, 2)
-    if kind not in MESSAGE_TYPES:
+    if kind not in MESSAGE_TYPES and not (takes_adt and kind == ADT):
+        taken = [*map("^".join, MESSAGE_TYPES.items()), *([ADT] if takes_adt else ())]
         raise Hl7Error(
-            f"only {', '.join(map('^'.join, MESSAGE_TYPES.items()))} are taken",
+            f"only {', '.join(taken)} are taken",
             Location("MSH", 9),
             UNSUPPORTED_MESSAGE_TYPE,
             is_reject=True,
         )
-    if event and event != MESSAGE_TYPES[kind]:
+    if event and event != MESSAGE_TYPES.get(kind, event):
         raise Hl7Error(
             f"of {kind} only the event {MESSAGE_TYPES[kind]} is taken",
             Location("MSH", 9),

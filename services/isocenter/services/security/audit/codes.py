@@ -32,6 +32,7 @@ class EventId(Enum):
     STUDY_DELETED = _dcm("110105", "DICOM Study Deleted")
     EXPORT = _dcm("110106", "Export")
     IMPORT = _dcm("110107", "Import")
+    PATIENT_RECORD = _dcm("110110", "Patient Record")
     QUERY = _dcm("110112", "Query")
     SECURITY_ALERT = _dcm("110113", "Security Alert")
     USER_AUTHENTICATION = _dcm("110114", "User Authentication")

@@ -15,6 +15,7 @@ from typing import Final
 from isocenter.engine.dimse.status import Status
 from isocenter.services.archive.deletion.records import InstancesDeleted
 from isocenter.services.archive.export.values import ExportedStudy
+from isocenter.services.archive.reconciled import PatientReconciled
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import has_failed
 from isocenter.services.notices import (
@@ -285,6 +286,24 @@ def instances_deleted(here: ActiveProcess, deleted: InstancesDeleted) -> AuditMe
             study_object(study.study_instance_uid, study.sop_classes),
             patient_object(Patient(study.patient_id, study.patient_name)),
         ),
+    )
+
+
+def patient_reconciled(here: ActiveProcess, notice: PatientReconciled) -> AuditMessage:
+    """Patient Record (IHE ITI TF-2 3.30.5.1): another system has changed a patient, or tried to."""
+    failed = notice.outcome == "failed"
+    ids = dict.fromkeys(filter(None, (notice.patient_id, notice.other_patient_id)))
+    text = f"{notice.kind}: {notice.outcome}, {notice.instances} instances, {notice.message}"
+    return AuditMessage(
+        event=EventId.PATIENT_RECORD,
+        action=Action.UPDATE,
+        outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
+        description=f"{text}: {notice.fault}" if notice.fault else text,
+        participants=(
+            Participant(user_id=notice.actor, is_requestor=True),
+            here.participant(None, is_requestor=False),
+        ),
+        objects=tuple(patient_object(Patient(each)) for each in ids),
     )
 
 

@@ -25,6 +25,7 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.archive.reconciled import PatientReconciled
 from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import text_of
@@ -206,6 +207,7 @@ class AuditRecorder:
             ServerStopped: lambda _: self._activity(started=False),
             AssociationEnded: self._association_ended,
             InstancesDeleted: self._deleted,
+            PatientReconciled: self._reconciled,
             InstancesCompressed: self._compressed,
             PluginStarted: lambda notice: self.record(alerts.plugin_started(self._here, notice)),
             PluginOperationEnded: self._look_up,
@@ -336,6 +338,9 @@ class AuditRecorder:
 
     def _deleted(self, notice: InstancesDeleted) -> None:
         self.record(builders.instances_deleted(self._here, notice))
+
+    def _reconciled(self, notice: PatientReconciled) -> None:
+        self.record(builders.patient_reconciled(self._here, notice))
 
     def _compressed(self, notice: InstancesCompressed) -> None:
         if notice.outcome == "compressed":

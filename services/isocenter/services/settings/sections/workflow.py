@@ -113,6 +113,18 @@ class Hl7Settings:
         kinds.ListOf(kinds.one_of("P", "T", "D")),
         "processing IDs (MSH-11) that are accepted",
     )
+    patients: bool = setting(
+        False,
+        kinds.Boolean(),
+        "also take messages about patients (ADT): they correct, merge and link the patients of "
+        "the archive; whoever can connect can do that",
+    )
+    unknown_patients: Literal["accept", "refuse"] = setting(
+        "accept",
+        kinds.one_of("accept", "refuse"),
+        "an ADT message about a patient of whom the archive has nothing: accept it (AA), or "
+        "refuse it (AE)",
+    )
     stations: tuple[str, ...] = setting(
         (),
         kinds.ListOf(kinds.Text("NAME=AET", _is_row_of_stations)),

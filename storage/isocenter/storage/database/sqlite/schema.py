@@ -50,6 +50,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v18_rejection_notes,
     v19_share_links,
     v20_staged_objects,
+    v21_reconciliation,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -77,6 +78,7 @@ MIGRATIONS: Final = (
     v18_rejection_notes.MIGRATION,
     v19_share_links.MIGRATION,
     v20_staged_objects.MIGRATION,
+    v21_reconciliation.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version

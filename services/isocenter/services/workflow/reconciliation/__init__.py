@@ -1,0 +1,1 @@
+"""Patient reconciliation: what other systems say of patients, done to the archive (IHE RAD PIR)."""
