@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,9 +182,11 @@ def verify(archive: ServedArchive) -> None:
 
 
 @contextmanager
-def started(folder: Path, *options: object) -> Iterator[ServedArchive]:
+def started(
+    folder: Path, *options: object, run_by: Sequence[object] = ()
+) -> Iterator[ServedArchive]:
     began = time.monotonic()
-    with served_archive(folder, *options) as archive:
+    with served_archive(folder, *options, run_by=run_by) as archive:
         assert time.monotonic() - began < START_LIMIT
         yield archive
 
