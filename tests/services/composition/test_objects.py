@@ -41,10 +41,12 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
-def settings_of(folder: Path, location: ObjectLocation | None, **storage: Any) -> Settings:
+def settings_of(
+    folder: Path, location: ObjectLocation | None, *, cache_bytes: int = 0, **storage: Any
+) -> Settings:
     return Settings(
         storage=StorageSettings(data_dir=folder / "data", **storage),
-        objects=ObjectsSettings(url=location),
+        objects=ObjectsSettings(url=location, cache_bytes=cache_bytes),
     )
 
 
@@ -246,3 +248,15 @@ async def test_a_server_does_not_start_on_a_bucket_that_it_cannot_use(
         with pytest.raises(StorageError, match=r"allow these|create it|answered 503"):
             async with open_archive_parts(settings_of(tmp_path, bucket.location)):
                 pass
+
+
+async def test_what_was_read_is_kept_near(tmp_path: Path) -> None:
+    with faulty_bucket(new_location()) as bucket:
+        settings = settings_of(tmp_path, bucket.location, cache_bytes=8 << 20)
+        async with open_archive_parts(settings) as parts:
+            await store(parts.archive, 1)
+            stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+            bucket.requests.clear()
+            for _ in range(3):
+                assert await data_set_of(parts.archive, stored) == data_set(1)
+            assert [method for method, _ in bucket.requests] == ["GET"]

@@ -136,6 +136,8 @@ async def open_archive_parts(
                 await _check_index(settings, place)
         stores = await stack.enter_async_context(_open_stores(settings, is_owner=recover and lock))
         store = place.store(stores)
+        if place.has_unique_keys:
+            stack.push_async_callback(store.aclose)
         archive = await stack.enter_async_context(
             Archive(
                 store,

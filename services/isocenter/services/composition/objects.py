@@ -87,16 +87,24 @@ class BucketPlace:
 
     has_unique_keys = True
 
-    def __init__(self, settings: Settings, bucket: Bucket) -> None:
+    def __init__(self, settings: Settings, bucket: Bucket, cache_bytes: int) -> None:
         self._bucket = bucket
+        self._cache_bytes = cache_bytes
         self._data_dir = Path(settings.storage.data_dir)
         self._verify = settings.objects.verify
 
     def store(self, stores: Stores) -> ObjectStore:
         from isocenter.storage.objects.cloud.store import CloudStore
 
-        folder = self._data_dir / "staging"
-        return CloudStore(self._bucket, stores.staged_keys, str(folder), verify=self._verify)
+        folder = str(self._data_dir / "staging")
+        cache = None
+        if self._cache_bytes:
+            from isocenter.storage.objects.cloud.range_cache import RangeCache
+
+            cache = RangeCache(self._bucket, folder, most_bytes=self._cache_bytes)
+        return CloudStore(
+            self._bucket, stores.staged_keys, folder, cache=cache, verify=self._verify
+        )
 
     def trash(self, store: ObjectStore) -> TrashFiles | None:
         from isocenter.storage.objects.cloud.store import CloudStore
@@ -151,7 +159,8 @@ async def open_place(
         bucket = _connect(settings, objects.in_bucket)
         if tries:
             await bucket.try_out()
-        place = BucketPlace(settings, bucket)
+        share = objects.cache_bytes // settings.server.workers
+        place = BucketPlace(settings, bucket, share if lock else 0)
     if lock:
         _mark(data_dir, location)
     return place

@@ -13,7 +13,7 @@ from isocenter.services.archive.object_location import (
     parse_object_location,
 )
 from isocenter.services.settings import value_types as kinds
-from isocenter.services.settings.field import seconds, setting
+from isocenter.services.settings.field import MIB, seconds, setting
 
 #: What is done after an object was written to a bucket, before it is acknowledged.
 Verify = Literal["none", "head", "read"]
@@ -83,6 +83,12 @@ class ObjectsSettings:
         32,
         kinds.Integer(1, 1_000),
         "requests to S3 or Azure at once for storing, and as many for reading (of one worker)",
+    )
+    cache_bytes: int = setting(
+        0,
+        kinds.Integer(MIB, 1 << 50, "bytes", zero="none"),
+        "disk space in the data directory for parts of objects that were read from S3 or Azure (of "
+        "all workers together)",
     )
     timeout: float = seconds(30.0, "one request to S3 or Azure; after it the object gets A700H")
     encryption: Encryption = setting(

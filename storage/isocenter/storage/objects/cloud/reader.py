@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.errors import StorageError
-from isocenter.storage.objects.cloud.bucket import Bucket
+from isocenter.storage.objects.cloud.range_cache import Ranges
 
 #: The first request: the whole of most objects.
 FIRST_BYTES: Final = 1 << 20
@@ -20,10 +20,10 @@ class CloudReader:
     Made by `open_reader`.
     """
 
-    __slots__ = ("_bucket", "_path", "_start", "_window", "size")
+    __slots__ = ("_path", "_ranges", "_start", "_window", "size")
 
-    def __init__(self, bucket: Bucket, path: str, size: int, window: Buffer) -> None:
-        self._bucket = bucket
+    def __init__(self, ranges: Ranges, path: str, size: int, window: Buffer) -> None:
+        self._ranges = ranges
         self._path = path
         self._window: memoryview = memoryview(window)
         self._start = 0
@@ -58,7 +58,7 @@ class CloudReader:
 
     async def _fetch(self, start: int, length: int) -> memoryview:
         try:
-            _, data = await self._bucket.get(self._path, start, min(length, self.size - start))
+            _, data = await self._ranges.get(self._path, start, min(length, self.size - start))
         except KeyError as error:
             raise StorageError("an object was removed while it was read") from error
         return memoryview(data)
@@ -71,10 +71,10 @@ class CloudReader:
         self._start = self.size
 
 
-async def open_reader(bucket: Bucket, path: str) -> CloudReader:
+async def open_reader(ranges: Ranges, path: str) -> CloudReader:
     """Raises:
     KeyError: there is no such object.
     BucketError: it cannot be read.
     """
-    size, window = await bucket.get(path, 0, FIRST_BYTES)
-    return CloudReader(bucket, path, size, window)
+    size, window = await ranges.get(path, 0, FIRST_BYTES)
+    return CloudReader(ranges, path, size, window)

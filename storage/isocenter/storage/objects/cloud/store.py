@@ -27,6 +27,7 @@ from isocenter.services.errors import StorageError
 from isocenter.storage.objects.cloud.bucket import Bucket
 from isocenter.storage.objects.cloud.errors import BucketError
 from isocenter.storage.objects.cloud.intents import Intents
+from isocenter.storage.objects.cloud.range_cache import RangeCache
 from isocenter.storage.objects.cloud.reader import CloudReader, open_reader
 from isocenter.storage.objects.cloud.staging import SMALL_OBJECT, Stage, StagedUpload
 from isocenter.storage.objects.keys import check_object_key, is_object_key
@@ -57,13 +58,21 @@ class CloudStore:
     Args:
         keys: where keys are noted.
         folder: on a local disk, for large objects until they are uploaded.
+        cache: what is asked for objects that are read; None: the bucket.
         verify: after writing: look whether it is there, or read it back.
     """
 
     def __init__(
-        self, bucket: Bucket, keys: StagedKeys, folder: str, *, verify: Verify = "none"
+        self,
+        bucket: Bucket,
+        keys: StagedKeys,
+        folder: str,
+        *,
+        cache: RangeCache | None = None,
+        verify: Verify = "none",
     ) -> None:
         self.bucket = bucket
+        self._cache = cache
         self._intents = Intents(keys)
         self._folder = folder
         self._verify = verify
@@ -217,7 +226,7 @@ class CloudStore:
 
     async def open(self, key: str) -> CloudReader:
         check_object_key(key)
-        return await open_reader(self.bucket, path_of(key))
+        return await open_reader(self._cache or self.bucket, path_of(key))
 
     async def open_ahead(
         self, keys: Sequence[str], *, reads: bool = True
@@ -278,7 +287,8 @@ class CloudStore:
                     yield ours
 
     async def aclose(self) -> None:
-        pass  # connections go with their clients
+        if self._cache is not None:
+            self._cache.close()
 
 
 async def holds_objects(bucket: Bucket) -> bool:
