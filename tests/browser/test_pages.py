@@ -247,7 +247,8 @@ def addresses() -> list[str]:
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/queue",
         "/rules", f"/rules?study={CT.removeprefix('/studies/')}",
-        "/audit", "/status", "/settings", "/settings/log.level", "/settings/web.cors_origins",
+        "/audit", "/status", "/storage", "/checks", "/log", "/about",
+        "/settings", "/settings/log.level", "/settings/web.cors_origins",
         "/settings/storage.data_dir", "/nothing",
     ]  # fmt: skip
 

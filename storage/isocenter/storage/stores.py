@@ -20,6 +20,7 @@ from isocenter.services.archive.rejection.ports import RejectionBook
 from isocenter.services.archive.rejection.reasons import RejectionRules
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.archive.sweeping.ports import StagedKeys
+from isocenter.services.archive.usage import UsageBook
 from isocenter.services.errors import StorageError
 from isocenter.services.security.access.ports import ApiTokens, Sessions, ShareLinks
 from isocenter.services.service_classes.commitment.ports import Commitments
@@ -71,6 +72,7 @@ from isocenter.storage.database.sqlite.index_copies import (
 from isocenter.storage.database.sqlite.schema import NewerIndexError
 from isocenter.storage.database.staged_keys import DatabaseStagedKeys
 from isocenter.storage.database.trash import DatabaseTrash
+from isocenter.storage.database.usage import DatabaseUsage
 from isocenter.storage.database.viewing.marks import DatabaseMarks, forget_marks
 from isocenter.storage.database.viewing.viewer_states import (
     DatabaseRecentStudies,
@@ -109,6 +111,7 @@ class Stores:
     corrections: CorrectionBook
     rejections: RejectionBook
     reconciliation: ReconciliationBook
+    usage: UsageBook
     tokens: ApiTokens
     sessions: Sessions
     share_links: ShareLinks
@@ -268,6 +271,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         forwards=forwards,
         compressions=compressions,
         metadata=metadata,
+        usage=DatabaseUsage(database),
         corrections=DatabaseCorrections(
             database, on_exchange=[] if events is None else [events.corrected], now=now
         ),

@@ -13,6 +13,7 @@ import httpx
 
 from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy
+from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import (
     ArchiveParts,
@@ -20,6 +21,7 @@ from isocenter.services.composition.archive import (
     open_archive_parts,
     trash_of,
 )
+from isocenter.services.composition.examination import Checks
 from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.rule_trial import RunningRules
@@ -47,6 +49,7 @@ from isocenter.services.security.access.user_identity import IdentityRules
 from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.source import SettingsSource
+from isocenter.services.system.recent_log import RecentLog
 from isocenter.services.web.access import WebAccess, failures_of
 from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.configuration import Configuration
@@ -103,6 +106,8 @@ class Site:
         self.reloads = 0
         self.dicom: Server
         self.settings: Settings
+        self.usage: UsageFigures
+        self.recent: RecentLog
         self.configuration: Configuration | None = None
         self._tokens = 0
         self.exported: list[ExportedStudy] = []
@@ -193,6 +198,8 @@ async def opened(
         sessions = BrowserSessions(keeper, **options)
         changes = UserChanges(PolicyFile(folder), keeper, notices)
 
+        usage, recent = UsageFigures(parts.stores.usage, now), RecentLog()
+
         async def reloaded() -> None:
             sites[0].reloads += 1
 
@@ -231,6 +238,9 @@ async def opened(
             configuration=RunTimeSettings(
                 source, reloader_of(source, access, notices), notices, folder=folder / "data"
             ),
+            checks=Checks(lambda: sites[0].settings).look,
+            log=recent.lines,
+            usage=usage,
             rules=RunningRules(parts.archive, lambda: sites[0].settings),
             sign_in=SignIn(access, sessions, notices, now),
             trash=trash_of(settings, parts, "test"),
@@ -286,6 +296,8 @@ async def opened(
             site.told = told
             site.dicom = dicom
             site.settings = settings
+            site.usage = usage
+            site.recent = recent
             site.configuration = shown.configuration
             site.routes = list(routes)
             site.rest = [one for one in table.routes if one.path.startswith(REST_ROOT)]

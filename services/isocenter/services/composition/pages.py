@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import ArchiveParts, corrections_of, trash_of
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled
+from isocenter.services.composition.examination import Checks
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.net.http.messages import HttpError, Request, Response
@@ -25,6 +27,7 @@ from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.settings import Settings
+from isocenter.services.system.recent_log import LogLine
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.downloads import Downloads
@@ -50,6 +53,8 @@ class Running:
         expiries: of the certificates that it uses.
         configuration: the settings, shown and changed.
         settings: those that are in use at the moment.
+        log: the latest lines of the log.
+        usage: of the room.
         reload: has it read certificates, policy and settings again.
     """
 
@@ -59,6 +64,8 @@ class Running:
     expiries: Callable[[], Sequence[Expiry]]
     configuration: Configuration
     settings: Callable[[], Settings]
+    log: Callable[[], Sequence[LogLine]]
+    usage: UsageFigures
     reload: Callable[[], Awaitable[None]]
 
 
@@ -95,6 +102,9 @@ def web_parts(
         sign_in=sign_in,
         associations=running.associations,
         configuration=running.configuration,
+        checks=Checks(running.settings).look,
+        log=running.log,
+        usage=running.usage,
         rules=RunningRules(parts.archive, running.settings),
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),

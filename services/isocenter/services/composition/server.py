@@ -16,6 +16,7 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.rules.evaluation import Rules
+from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import Server, ServerOptions, WrapTransport, serve_on
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.access import access_control_of, rejected_callers_of
@@ -64,6 +65,7 @@ from isocenter.services.system import systemd
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import PidFile
 from isocenter.services.system.private_files import make_private_directory
+from isocenter.services.system.recent_log import RecentLog
 from isocenter.services.web.description.document import html
 from isocenter.services.web.parts import ServerState
 from isocenter.services.workflow.events.targets import check_target
@@ -225,6 +227,7 @@ async def serve_archive(
     peers = {peer.ae_title: peer for peer in settings.peers}
     rejected = rejected_callers_of(settings)
     notices.subscribe(rejected.on_notice, rejected.hears)
+    recent = RecentLog()
     monitoring = Monitoring(
         settings,
         notices,
@@ -245,6 +248,7 @@ async def serve_archive(
         open_transcoder(settings, notices) as transcoder,
         trio.open_nursery() as nursery,
     ):
+        nursery.start_soon(_keep_log, recent)
         archive, stores = opened.archive, opened.stores
         events = await build_events(settings, opened, tls, notices, peers)
         registry, workflow = build_services_and_workflow(
@@ -287,6 +291,8 @@ async def serve_archive(
             take_revocations=take_revocations,
         )
         tell_others = other_processes(settings)
+        usage = UsageFigures(stores.usage)
+        nursery.start_soon(usage.run)
 
         async def reload_all() -> None:
             await reloader.reload()
@@ -322,6 +328,8 @@ async def serve_archive(
                     tell_others=tell_others,
                 ),
                 settings=lambda: reloader.settings,
+                log=recent.lines,
+                usage=usage,
                 reload=reload_all,
             ),
             version=version,
@@ -347,6 +355,16 @@ async def serve_archive(
         await server.stopped.wait()
         web.stop()
         nursery.cancel_scope.cancel()
+
+
+async def _keep_log(recent: RecentLog) -> None:
+    """Have the latest lines kept until cancelled."""
+    root = logging.getLogger("isocenter")
+    root.addHandler(recent)
+    try:
+        await trio.sleep_forever()
+    finally:
+        root.removeHandler(recent)
 
 
 async def _state(health: Health) -> ServerState:

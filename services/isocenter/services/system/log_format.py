@@ -12,6 +12,7 @@ import orjson
 
 from isocenter.services.notices import association_name
 from isocenter.services.system.log_file import LogFile
+from isocenter.services.system.recent_log import RecentLog
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: No message of ours needs more; a traceback keeps its lines.
@@ -67,7 +68,8 @@ def configure(level: str, *, as_json: bool, file: LogFile | None = None) -> None
     logging._srcfile = None
     handler.setFormatter(_Json() if as_json else _Text())
     root = logging.getLogger("isocenter")
-    before, root.handlers[:] = root.handlers[:], [handler]
+    before = root.handlers[:]
+    root.handlers[:] = [handler, *(each for each in before if isinstance(each, RecentLog))]
     for each in before:
         if isinstance(each, LogFile):
             each.close()

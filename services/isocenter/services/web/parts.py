@@ -12,6 +12,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.corrections.service import Corrections
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.metadata.ports import MetadataBook
+from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.notices import Notices
@@ -23,6 +24,7 @@ from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.service_classes.worklist.ports import Worklist
+from isocenter.services.system.recent_log import LogLine
 from isocenter.services.viewing.ports import Marks, RecentStudies, ViewerStates
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import PublicUrls
@@ -77,6 +79,21 @@ class ViewingParts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Something that was looked at, as ``isocenter doctor`` does.
+
+    Attributes:
+        severity: ``error``, ``warning``, ``note``; empty: all is well.
+        findings: what is not as it should be: text, what follows from it, and the cure.
+    """
+
+    what: str
+    seen: str
+    severity: str
+    findings: Sequence[tuple[str, str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebParts:
     """What pages and the API show and change.
 
@@ -90,6 +107,9 @@ class WebParts:
         workers: processes of the server, each with associations of its own.
         configuration: the settings; None: they are not shown.
         rules: what is done with what comes; None: they are not shown.
+        checks: looks at the installation, as ``isocenter doctor`` does; None: nobody can.
+        log: the latest lines of this process; None: they are not kept.
+        usage: of the room, counted now and then; None: it is not.
         trash: None: nothing can be deleted.
         corrections: None: nothing can be corrected.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
@@ -120,6 +140,9 @@ class WebParts:
     workers: int = 1
     configuration: Configuration | None = None
     rules: RuleBook | None = None
+    checks: Callable[[], Awaitable[Sequence[Check]]] | None = None
+    log: Callable[[], Sequence[LogLine]] | None = None
+    usage: UsageFigures | None = None
     trash: Trash | None = None
     corrections: Corrections | None = None
     changes: PolicyChanges | None = None

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import replace
-from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
-from time import time
 from typing import Final
 
 import trio
@@ -32,18 +29,14 @@ from isocenter.services.cli.support.options import (
     tls_of,
 )
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import audit_folder, is_trail_enabled, keeping_of
-from isocenter.services.diagnostics.doctor.archive import assess_inspection, assess_verification
-from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
-from isocenter.services.diagnostics.doctor.capacity import assess_room
+from isocenter.services.composition.examination import examine
+from isocenter.services.diagnostics.doctor.archive import assess_verification
 from isocenter.services.diagnostics.doctor.check import CheckResult
 from isocenter.services.diagnostics.doctor.connectivity import PeerTarget
-from isocenter.services.diagnostics.doctor.installation import check_installation
 from isocenter.services.diagnostics.doctor.move_destination import Destination
 from isocenter.services.diagnostics.doctor.peer import PeerCheckOptions, check_peer
 from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
-from isocenter.services.diagnostics.findings import Finding, Side, error
-from isocenter.services.errors import StorageError
+from isocenter.services.diagnostics.findings import Side, error
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
@@ -69,10 +62,6 @@ exit codes: 0 all is well, 1 there are problems, 2 arguments"""
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --move-to wants others to connect
 #: For a DIMSE response where ``-td`` sets no other limit: nobody examines for ever.
 _RESPONSE_SECONDS: Final = 30.0
-#: For SQLite's check of the index; a few million instances fit.
-_QUICK_SECONDS: Final = 5.0
-#: Objects that are compared with the index.
-_SAMPLE: Final = 50
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -146,43 +135,8 @@ async def _check_here(arguments: argparse.Namespace, terminal: Terminal, output:
         finding = error(str(fault), meaning="isocenter serve does not start", side=Side.HERE)
         output.write(CheckResult("settings", fault.source, (finding,)))
         return
-    await check_installation(settings, output.write)
-    if settings.storage.is_in_memory:
-        return
-    trail = audit_folder(settings) if is_trail_enabled(settings) else None
-    output.write(
-        await trio.to_thread.run_sync(check_audit_trail, trail, partial(keeping_of, settings))
-    )
-    data_dir = Path(settings.storage.data_dir)
-    if not (data_dir / "objects").is_dir():
-        return
-    if settings.objects.in_bucket is not None:
-        output.write(await _check_bucket(settings))
-    found = await trio.to_thread.run_sync(
-        lambda: composition.inspect_archive(
-            settings.objects.folder(data_dir),
-            data_dir / composition.INDEX_FILE,
-            seconds=_QUICK_SECONDS,
-            sample=_SAMPLE if settings.objects.in_bucket is None else 0,
-        ),
-        abandon_on_cancel=True,
-    )
-    for examined in assess_inspection(found, settings):
-        output.write(examined)
-    is_usable = not found.fault and not found.damage
-    if is_usable and found.schema_version == found.latest_version:
-        room = await trio.to_thread.run_sync(
-            lambda: composition.inspect_room(
-                data_dir / composition.INDEX_FILE,
-                settings.retention,
-                seconds=_QUICK_SECONDS,
-                now=time(),
-            ),
-            abandon_on_cancel=True,
-        )
-        if room is not None:
-            output.write(assess_room(room, settings))
-    if arguments.thorough and is_usable and found.schema_version == found.latest_version:
+    can_compare = await examine(settings, output.write)
+    if arguments.thorough and can_compare:
         output.write(await _compare_all(settings, terminal))
 
 
@@ -253,21 +207,6 @@ def _destination(arguments: argparse.Namespace) -> Destination | None:
         study_uid=arguments.study_uid,
         tls=receiving_tls_of(arguments) if arguments.move_tls else None,
     )
-
-
-async def _check_bucket(settings: Settings) -> CheckResult:
-    findings: tuple[Finding, ...] = ()
-    try:
-        await composition.try_bucket(settings)
-    except StorageError as fault:
-        findings = (
-            error(
-                str(fault),
-                meaning="isocenter serve does not start, or stores nothing",
-                side=Side.HERE,
-            ),
-        )
-    return CheckResult("object store", str(settings.objects.url), findings)
 
 
 async def _compare_all(settings: Settings, terminal: Terminal) -> CheckResult:

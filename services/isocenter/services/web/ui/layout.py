@@ -72,6 +72,7 @@ class Layout:
             "values": texts.list_text,
             "size": texts.size_text,
             "moment": texts.moment_text,
+            "second": texts.second_text,
             "segment": partial(quote, safe=""),
         }
 

@@ -35,6 +35,7 @@ from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
 from isocenter.services.web.ui.study_list import StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
+from isocenter.services.web.ui.system_pages import AboutPage, ChecksPage, LogPage, StoragePage
 from isocenter.services.web.ui.token_pages import TokenPages
 from isocenter.services.web.ui.trash_pages import TrashPages
 from isocenter.services.web.ui.user_pages import UserPages
@@ -70,6 +71,7 @@ class Pages:
             *self._of_worklist(),
             *self._of_queue(),
             *self._of_audit(),
+            *self._of_system(),
             *self._of_settings(),
             *self._of_rules(),
             page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
@@ -118,8 +120,15 @@ class Pages:
         if parts.trail is not None:
             yield of(Group.ACCESS, "/audit", "Audit", "audit")
         yield of(Group.SYSTEM, "/status", "Status", "state")
+        if parts.usage is not None:
+            yield of(Group.SYSTEM, "/storage", "Storage", "state")
+        if parts.checks is not None:
+            yield of(Group.SYSTEM, "/checks", "Checks", "state")
+        if parts.log is not None:
+            yield of(Group.SYSTEM, "/log", "Log", "state")
         if parts.configuration is not None:
             yield of(Group.SYSTEM, "/settings", "Settings", "state")
+        yield of(Group.SYSTEM, "/about", "About", "state")
 
     def _of_studies(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
@@ -253,6 +262,16 @@ class Pages:
             yield from users.routes()
         if parts.users is not None and parts.tokens is not None:
             yield from TokenPages(parts.tokens, parts.users, self.layout).routes()
+
+    def _of_system(self) -> Iterator[Route[Handler]]:
+        parts, layout = self._parts, self.layout
+        if parts.usage is not None:
+            yield from StoragePage(parts.usage, parts.state, layout).routes()
+        if parts.checks is not None:
+            yield from ChecksPage(parts.checks, layout).routes()
+        if parts.log is not None:
+            yield from LogPage(parts.log, layout, workers=parts.workers).routes()
+        yield from AboutPage(parts.version, layout).routes()
 
     def _of_rules(self) -> Iterator[Route[Handler]]:
         if self._parts.rules is not None:

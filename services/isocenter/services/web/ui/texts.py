@@ -73,3 +73,8 @@ def date_of_form(text: str) -> str:
 def moment_text(seconds: float) -> str:
     """A moment, in seconds since 1970, as 2026-11-29 17:05 UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def second_text(seconds: float) -> str:
+    """The same to the second, without its zone: 2026-11-29 17:05:09."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

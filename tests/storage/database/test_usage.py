@@ -1,0 +1,24 @@
+"""Usage of the room, counted in the database."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from isocenter.services.composition.archive import open_archive_parts
+from isocenter.services.settings.sections.storage import StorageSettings
+from isocenter.services.settings.settings import Settings
+from services.archive_support import store
+
+
+async def test_objects_are_counted_by_modality_and_day(tmp_path: Path) -> None:
+    settings = Settings(storage=StorageSettings(data_dir=tmp_path, durability="relaxed"))
+    async with open_archive_parts(settings) as parts:
+        assert await parts.stores.usage.usage() == []
+        for number in (1, 2, 3):
+            await store(parts.archive, number)
+        found = await parts.stores.usage.usage()
+        counts = await parts.archive.index.statistics()
+    assert sum(one.instances for one in found) == counts.instances == 3
+    assert sum(one.size for one in found) == counts.size
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", one.day) for one in found)
