@@ -1,1 +1,1 @@
-"""Patient reconciliation: what other systems say of patients, done to the archive (IHE RAD PIR)."""
+"""Patient reconciliation: demands of other systems, done to the archive (IHE RAD PIR)."""
