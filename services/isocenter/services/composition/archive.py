@@ -229,6 +229,7 @@ def corrections_of(settings: Settings, parts: ArchiveParts, process_name: str) -
     return Corrections(
         parts.archive,
         parts.stores.corrections,
+        breaks_signatures=settings.storage.correct_signed,
         record=correction_recorder(settings, parts.stores.index, process_name),
         locked=partial(_locked, Path(settings.storage.data_dir) / _CORRECTIONS_LOCK)
         if parts.trash_files is not None

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
 from isocenter.services.archive.corrections.planning import CorrectionError
 from isocenter.services.archive.corrections.ports import CorrectionRefusedError
+from isocenter.services.archive.corrections.service import Corrections
 from isocenter.services.archive.corrections.values import PatientKey, Scope
 from isocenter.services.archive.deletion.ports import StudyHold, TrashChoice
 from isocenter.services.archive.deletion.values import NotPermittedError, Requester
@@ -447,3 +449,73 @@ async def test_what_is_to_be_sent_waits_for_its_corrected_form(tmp_path: Path) -
         assert await queue.due() == ["PACS"]
         (claimed,) = await queue.claim("me", "PACS", 60.0, 10)
         assert claimed.sop_instance_uid == uid(4)
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "says"),
+    [
+        (b"", "Right^Name", None),
+        (b"", "Müller^Äöü", "ISO_IR 100"),
+        (b"", "Łukasz^Ż", "ISO_IR 192"),
+        (b"ISO_IR 192", "Łukasz^Ż", "ISO_IR 192"),
+        (b"ISO_IR 100", "Müller^Äöü", "ISO_IR 100"),
+    ],
+)
+async def test_a_name_is_written_so_that_everybody_reads_it(
+    tmp_path: Path, declared: bytes, name: str, says: str | None
+) -> None:
+    elements = [(0x00080005, "CS", declared)] if declared else []
+    elements += [
+        (0x00080016, "UI", CT.encode()),
+        (0x00080018, "UI", uid(1).encode()),
+        (NAME, "PN", b"Old^Name"),
+        (ID, "LO", b"P1"),
+        (STUDY_UID, "UI", STUDY.encode()),
+        (0x0020000E, "UI", SERIES.encode()),
+    ]
+    async with place(tmp_path) as here:
+        await store(here.archive, 1, write_data_set(elements, EXPLICIT_LITTLE))
+        await here.rename(name)
+        assert await here.said() == {uid(1): name}
+        content = await here.content(uid(1))
+        assert content.PatientName == name
+        assert content.get("SpecificCharacterSet") == says
+        await here.check()
+
+
+async def test_what_cannot_be_written_in_its_character_set_stays_and_is_told(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        data = data_set(1).replace(b"ISO_IR 192", b"ISO_IR 100")
+        await store(here.archive, 1, data)
+        await store(here.archive, 2)
+        await here.rename("Łukasz^Ż")
+        (row,) = await here.corrections.book.rows(limit=1)
+        assert (row.done, row.failed) == (1, 1)
+        assert "0010,0010" in row.fault
+        assert "ukasz" not in row.fault
+        assert (await here.said())[uid(2)] == "Łukasz^Ż"
+        await here.check()
+
+
+async def test_what_is_signed_stays_unless_that_is_set(tmp_path: Path) -> None:
+    mac = write_data_set([(0x04000020, "AT", b"\x10\x00\x10\x00")], EXPLICIT_LITTLE)
+    item = b"\xfe\xff\x00\xe0" + len(mac).to_bytes(4, "little") + mac
+    signed = data_set(1) + write_data_set([], EXPLICIT_LITTLE)
+    at = signed.index(b"\xe0\x7f\x10\x00")
+    sequence = write_data_set([(0x4FFE0001, "SQ", item)], EXPLICIT_LITTLE)
+    signed = signed[:at] + sequence + signed[at:]
+    async with place(tmp_path) as here:
+        await store(here.archive, 1, signed)
+        number = await here.rename()
+        (row,) = await here.corrections.book.rows(limit=1)
+        assert (row.done, row.failed) == (0, 1)
+        assert "a digital signature covers (0010,0010)" in row.fault
+        assert (await here.content(uid(1))).PatientName == "Bäcker^Anna"
+        await here.check()
+        bold = Corrections(here.archive, here.stores.corrections, breaks_signatures=True)
+        assert await bold.book.retry(number) == 1
+        await bold.work()
+        assert (await here.content(uid(1))).PatientName == "Right^Name"
+        await here.check()

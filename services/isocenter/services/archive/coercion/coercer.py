@@ -269,7 +269,7 @@ class Coercer:
         edits = self._decide(head.texts(self._wanted))
         if not edits:
             return [whole]
-        anew = head.edited(edits, self._limits)
+        anew = head.edited(edits, self._limits, declares=self._reason is ModificationReason.CORRECT)
         self.changed = tuple(sorted(anew))
         # The order of tags is not enforced: an edited one may be yet to come.
         watched = {edit.tag for edit in edits}

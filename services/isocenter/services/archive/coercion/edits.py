@@ -31,6 +31,7 @@ from isocenter.services.archive.index.extraction import (
 from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice as vr_with_creator
 from isocenter.services.dicom.element_values import (
+    CHARACTER_SET_VRS,
     NUMBER_VRS,
     UTF_8,
     character_set_of,
@@ -69,6 +70,8 @@ _FIRST_GROUP: Final = 0x0008
 _TEXT_VRS: Final = SPACE_PADDED_VRS | {"UI"}
 #: A backslash is a character there.
 _ONE_VALUE_VRS: Final = frozenset(["LT", "ST", "UT", "UR"])
+#: What text means for which nothing is declared (`element_values`).
+_LATIN_1: Final = ("ISO_IR 100",)
 #: Control characters, and those that may be in text of these (PS3.5 6.1.3).
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LINE_CONTROLS: Final = dict.fromkeys(map(ord, "\t\n\f\r"))
@@ -256,8 +259,14 @@ class HeadAttributes:
         # A UN is little endian everywhere (PS3.5 6.2.2).
         return self._encoding.big_endian and vr != "UN"
 
-    def edited(self, edits: Sequence[AnyEdit], limits: Limits) -> dict[int, bytes]:
+    def edited(
+        self, edits: Sequence[AnyEdit], limits: Limits, *, declares: bool = False
+    ) -> dict[int, bytes]:
         """Tag → whole element of what really changes, nothing for what is removed.
+
+        Args:
+            declares: where no character set is declared and a new value needs one, declare one
+                in which what is there means what it did.
 
         Raises:
             CoercionError: a value that cannot be written into this data set.
@@ -293,7 +302,12 @@ class HeadAttributes:
                             values[tag] = mapped
                 case _:
                     assert_never(edit)
-        anew = {}
+        anew: dict[int, bytes] = {}
+        if declares and not self._character_set:
+            texts = [value for value in values.values() if value]
+            anew |= self._declared(
+                [*texts, *(t for e in other_ids for t in (e.patient_id, e.issuer))]
+            )
         for tag, value in values.items():
             if value is not None:
                 element = self._element(tag, value)
@@ -307,6 +321,33 @@ class HeadAttributes:
                 OTHER_PATIENT_IDS_SEQUENCE, items, limits
             )
         return anew
+
+    def _declared(self, texts: Sequence[str]) -> dict[int, bytes]:
+        """A Specific Character Set for *texts*, where they need one; from here on it is that of the
+        data set."""
+        if all(text.isascii() for text in texts):
+            return {}
+        candidates = [self._readable or _LATIN_1]
+        if all(
+            self.head.raw(element).isascii()
+            for element in self.head.last.values()
+            if _vr_of_value(element.tag, element.vr) in CHARACTER_SET_VRS
+        ):
+            candidates.append(UTF_8)
+        for character_set in candidates:
+            try:
+                for text in texts:
+                    encode_text(text, "PN", character_set)
+            except ValueError:
+                continue
+            self._character_set = character_set
+            value = "\\".join(character_set).encode("ascii")
+            return {
+                SPECIFIC_CHARACTER_SET: write_data_set(
+                    [(SPECIFIC_CHARACTER_SET, "CS", value)], self._encoding
+                )
+            }
+        return {}
 
     def _other_id_item(self, edit: AddOtherPatientId) -> bytes:
         """The elements of an item; none when the sequence has such an item."""

@@ -124,6 +124,12 @@ class StorageSettings:
         kinds.Integer(1, 3_650, "days", zero="what is deleted is gone at once"),
         "how long deleted objects can be restored before they are removed for good",
     )
+    correct_signed: bool = setting(
+        False,
+        kinds.Boolean(),
+        "corrections change also what a digital signature covers, which then holds no more; "
+        "otherwise such an object stays as it is, and the correction says so",
+    )
     retention_rate: int = setting(
         60,
         kinds.Integer(1, 100_000, "studies"),
