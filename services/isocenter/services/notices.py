@@ -98,6 +98,14 @@ class SettingsChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodesChanged:
+    """Somebody has changed which remote nodes there are; *what*: in words."""
+
+    caller: Caller
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRefused:
     """A connection that never became an association request."""
 
@@ -544,6 +552,7 @@ Notice = (
     | ServerStopped
     | ConfigurationReloaded
     | SettingsChanged
+    | NodesChanged
     | ConnectionRefused
     | AssociationRejected
     | AssociationEstablished

@@ -15,10 +15,11 @@ from isocenter.services.dicom.attribute_path import KeyName
 from isocenter.services.net.http.client_errors import HttpStatusError
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.client.client import DicomWebClient
-from isocenter.services.web.client.models import value_of
+from isocenter.services.web.client.models import dataset_of, value_of
 from isocenter.services.web.client.resources import WebResource
 from isocenter.services.web.dicomweb.store.incoming import Incoming
 from isocenter.services.workflow.nodes.ports import Arrived, NodeError, RemoteInstance, Told
+from isocenter.services.workflow.nodes.remote_study import RemoteStudy, question, remote_study
 
 _STUDY: Final = "0020000D"
 _SERIES: Final = "0020000E"
@@ -44,6 +45,28 @@ class WebNode:
         """See `RemoteArchive.verify`."""
         async for _ in self._client.search(Level.STUDY, limit=1):
             pass
+
+    async def search(
+        self, keys: Sequence[tuple[KeyName, str]], limit: int
+    ) -> Sequence[RemoteStudy]:
+        """See `RemoteArchive.search`."""
+        tags = {name: f"{BY_KEYWORD_TAG[keyword]:08X}" for name, keyword in STUDY_FIELDS.items()}
+        asked = [(keyword, "") for keyword in STUDY_FIELDS.values()] + [*keys]
+        found = []
+        async for model in self._client.search(Level.STUDY, asked, limit=limit):
+            texts = {name: text_value(model, tag) for name, tag in tags.items()}
+            if texts["study_instance_uid"]:
+                found.append(RemoteStudy(**texts))
+        return found
+
+    async def search(self, keys: Sequence[tuple[str, str]], limit: int) -> Sequence[RemoteStudy]:
+        """See `RemoteArchive.search`."""
+        found = []
+        async for model in self._client.search(Level.STUDY, question(keys), limit=limit):
+            study = remote_study(dataset_of(model))
+            if study is not None:
+                found.append(study)
+        return found
 
     @asynccontextmanager
     async def instances(

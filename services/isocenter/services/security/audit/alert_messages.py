@@ -16,6 +16,7 @@ from isocenter.services.notices import (
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
+    NodesChanged,
     PluginStarted,
     SettingsChanged,
 )
@@ -51,6 +52,7 @@ _CONFIGURATIONS: Final = {
     "certificates": EventType.SECURITY_CONFIGURATION,
     "policy": EventType.SECURITY_CONFIGURATION,
     "peers": EventType.NETWORK_CONFIGURATION,
+    "nodes": EventType.NETWORK_CONFIGURATION,
 }
 
 
@@ -185,6 +187,11 @@ def settings_changed(here: ActiveProcess, changed: SettingsChanged) -> AuditMess
     """A.5.3.11: somebody has changed settings while the server ran."""
     text = f"settings changed: {', '.join(changed.keys)}"
     return _configuration_changed(here, "settings", text, changed.caller)
+
+
+def nodes_changed(here: ActiveProcess, changed: NodesChanged) -> AuditMessage:
+    """A.5.3.11: somebody has changed whom this archive speaks to."""
+    return _configuration_changed(here, "nodes", changed.what, changed.caller)
 
 
 def _configuration_changed(

@@ -41,6 +41,7 @@ from isocenter.services.notices import (
     InstancesRead,
     InstancesSent,
     InstanceStored,
+    NodesChanged,
     Notice,
     PluginOperationEnded,
     PluginStarted,
@@ -245,6 +246,7 @@ class AuditRecorder:
                 TrailRead: self._trail_read,
                 ConfigurationReloaded: self._reloaded,
                 SettingsChanged: self._settings_changed,
+                NodesChanged: lambda notice: self.record(alerts.nodes_changed(self._here, notice)),
             }
         return handlers
 

@@ -40,11 +40,18 @@ from isocenter.services.errors import (
 )
 from isocenter.services.notices import Caller, InstancesSent, Notices, TransferStarted
 from isocenter.services.service_classes.client import ClientAssociation, RetrieveError
+from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
-from isocenter.services.workflow.nodes.ports import Arrived, NodeError, RemoteInstance, Told
+from isocenter.services.workflow.nodes.ports import (
+    Arrived,
+    NodeError,
+    RemoteInstance,
+    Told,
+)
+from isocenter.services.workflow.nodes.remote_study import RemoteStudy, question, remote_study
 
 if TYPE_CHECKING:
     import pydicom
@@ -100,6 +107,21 @@ class DimseNode:
         """See `RemoteArchive.verify`."""
         async with self._connect(self._peer, [(VERIFICATION, BASIC_SYNTAXES)]) as association:
             await association.echo()
+
+    async def search(self, keys: Sequence[tuple[str, str]], limit: int) -> Sequence[RemoteStudy]:
+        """See `RemoteArchive.search`."""
+        found: list[RemoteStudy] = []
+        async with (
+            self._connect(self._peer, [(STUDY_ROOT_FIND, BASIC_SYNTAXES)]) as association,
+            _find(association, Level.STUDY, question(keys)) as matches,
+        ):
+            async for match in matches:
+                study = remote_study(match)
+                if study is not None:
+                    found.append(study)
+                if len(found) >= limit:
+                    break
+        return found
 
     @asynccontextmanager
     async def instances(
@@ -354,7 +376,7 @@ class _SentAccount:
 
 def _find(
     association: ClientAssociation, level: Level, keys: Sequence[tuple[KeyName, str]]
-) -> AsyncIterator[pydicom.Dataset]:
+) -> FindResults:
     encode = partial(build_identifier, keys, level)
     return association.find(encode, sop_class_uid=STUDY_ROOT_FIND)
 

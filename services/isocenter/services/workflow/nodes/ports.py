@@ -11,6 +11,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.dicom.attribute_path import KeyName
 from isocenter.services.workflow.nodes.node import Node, NodeState
+from isocenter.services.workflow.nodes.remote_study import RemoteStudy
 
 
 class NodeBook(Protocol):
@@ -83,6 +84,10 @@ class RemoteArchive(Protocol):
 
     async def verify(self) -> None:
         """C-ECHO, or a search for nothing."""
+        ...
+
+    async def search(self, keys: Sequence[tuple[str, str]], limit: int) -> Sequence[RemoteStudy]:
+        """Studies that match *keys*, at most so many."""
         ...
 
     def instances(
