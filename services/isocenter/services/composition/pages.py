@@ -14,6 +14,7 @@ from isocenter.services.composition.audit import audit_folder, is_trail_enabled
 from isocenter.services.composition.examination import Checks
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.composition.workflow import Workflow
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.listeners import Listening
 from isocenter.services.notices import Notices
@@ -81,6 +82,7 @@ def web_parts(
     streams: EventStreams,
     links: StudyLinks,
     shared: SharedStudies,
+    workflow: Workflow,
     version: str,
     pool: CodecPool | None,
 ) -> WebParts:
@@ -133,6 +135,8 @@ def web_parts(
             pool=pool,
             book=parts.stores.metadata,
         ),
+        nodes=workflow.nodes,
+        jobs=workflow.jobs,
         notices=notices,
     )
 

@@ -265,6 +265,7 @@ def web_server(
         streams=streams,
         links=StudyLinks(link_verifier, notices),
         shared=shared,
+        workflow=workflow,
         version=version,
         pool=pool,
     )

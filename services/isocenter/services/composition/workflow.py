@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
 from functools import partial
+from time import time
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
@@ -34,7 +35,8 @@ from isocenter.services.service_classes.worklist.scp import WorklistScp
 from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.forwarding.commitment import CommitmentReports
-from isocenter.services.workflow.jobs.runner import JobRunner
+from isocenter.services.workflow.jobs.desk import JobDesk
+from isocenter.services.workflow.nodes.changes import NodeChanges
 from isocenter.storage.stores import Stores
 
 
@@ -44,14 +46,15 @@ class Workflow:
 
     Attributes:
         commitment, steps: what the web offers, too; None: it is switched off.
-        jobs: works jobs off; None: it is switched off.
+        nodes, jobs: remote nodes, and work with them; None: it is switched off.
     """
 
     services: list[Service] = field(default_factory=list)
     background_tasks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     commitment: StorageCommitmentScp | None = None
     steps: PerformedStepManager | None = None
-    jobs: JobRunner | None = None
+    nodes: NodeChanges | None = None
+    jobs: JobDesk | None = None
 
 
 def build_workflow(
@@ -110,8 +113,10 @@ def build_workflow(
             is_serving=settings.storage.accept,
         )
         find = node_finder(stores.nodes, peers)
-        workflow.jobs = job_runner(settings, stores.jobs, archive, find, open_node)
-        workflow.background_tasks.append(workflow.jobs.run)
+        runner = job_runner(settings, stores.jobs, archive, find, open_node)
+        workflow.jobs = JobDesk(stores.jobs, runner.wake)
+        workflow.nodes = NodeChanges(stores.nodes, find, open_node, notices or Notices(), now=time)
+        workflow.background_tasks.append(runner.run)
         if settings.jobs.verify_nodes_every:
             workflow.background_tasks.append(
                 partial(verify_nodes, settings, stores.nodes, open_node)

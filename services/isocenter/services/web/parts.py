@@ -35,6 +35,8 @@ from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
+from isocenter.services.workflow.jobs.desk import JobDesk
+from isocenter.services.workflow.nodes.changes import NodeChanges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class WebParts:
         trail: the folder of the audit trail; None: there is none.
         downloads: give ZIP files; None: there are none.
         streams: of events; None: there are none.
+        nodes, jobs: remote nodes, and work with them; None: there is none.
         links, shared: links to studies, as they are made and as they are shown; None: there are
             none.
         urls: as others reach this server.
@@ -163,4 +166,6 @@ class WebParts:
     urls: PublicUrls = PublicUrls()
     volview: str = ""
     viewing: ViewingParts | None = None
+    nodes: NodeChanges | None = None
+    jobs: JobDesk | None = None
     notices: Notices = field(default_factory=Notices)

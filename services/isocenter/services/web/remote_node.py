@@ -46,19 +46,6 @@ class WebNode:
         async for _ in self._client.search(Level.STUDY, limit=1):
             pass
 
-    async def search(
-        self, keys: Sequence[tuple[KeyName, str]], limit: int
-    ) -> Sequence[RemoteStudy]:
-        """See `RemoteArchive.search`."""
-        tags = {name: f"{BY_KEYWORD_TAG[keyword]:08X}" for name, keyword in STUDY_FIELDS.items()}
-        asked = [(keyword, "") for keyword in STUDY_FIELDS.values()] + [*keys]
-        found = []
-        async for model in self._client.search(Level.STUDY, asked, limit=limit):
-            texts = {name: text_value(model, tag) for name, tag in tags.items()}
-            if texts["study_instance_uid"]:
-                found.append(RemoteStudy(**texts))
-        return found
-
     async def search(self, keys: Sequence[tuple[str, str]], limit: int) -> Sequence[RemoteStudy]:
         """See `RemoteArchive.search`."""
         found = []

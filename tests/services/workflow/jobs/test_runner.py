@@ -32,6 +32,7 @@ from isocenter.services.notices import InstancesSent, InstanceStored, Notice, No
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.job import (
     ItemState,
     Job,
@@ -40,7 +41,6 @@ from isocenter.services.workflow.jobs.job import (
     JobState,
 )
 from isocenter.services.workflow.jobs.ports import Wish
-from isocenter.services.workflow.jobs.runner import JobRunner
 from isocenter.services.workflow.nodes.node import new_node
 from services.archive_support import CT, SERIES, STUDY, data_set, store, uid
 from support.ports import free_port
@@ -55,7 +55,7 @@ class World:
     """An archive that works jobs off, and what is told meanwhile."""
 
     parts: ArchiveParts
-    runner: JobRunner
+    desk: JobDesk
     heard: list[Notice]
 
     @property
@@ -66,9 +66,13 @@ class World:
         assert await self.parts.stores.nodes.add(new_node(address, name))
 
     async def submit(self, request: JobRequest) -> str:
-        job_id, _ = await self.parts.stores.jobs.submit(request)
-        self.runner.wake()
+        job_id, _ = await self.desk.submit(request)
         return job_id
+
+    async def steer(self, job_id: str, wish: Wish) -> bool:
+        job = await self.desk.get(job_id)
+        assert job is not None
+        return await self.desk.steer(job, wish)
 
     async def until(self, job_id: str, is_so: Callable[[Job], bool]) -> Job:
         """The job, as soon as it is so."""
@@ -111,11 +115,12 @@ async def world(**options: object) -> AsyncIterator[World]:
         composition.open_archive_parts(settings) as parts,
         trio.open_nursery() as nursery,
     ):
-        _, workflow = composition.build_services_and_workflow(
+        registry, workflow = composition.build_services_and_workflow(
             settings, parts.archive, parts.stores, None, notices
         )
         assert workflow.jobs is not None
-        nursery.start_soon(workflow.jobs.run)
+        for work in registry.background_tasks:
+            nursery.start_soon(work)
         yield World(parts, workflow.jobs, heard)
         nursery.cancel_scope.cancel()
 
@@ -344,24 +349,22 @@ async def test_a_running_job_is_paused_goes_on_and_is_cancelled() -> None:
             await go_on.wait()
 
         liar.before_sending = wait
-        queue = here.parts.stores.jobs
         job_id = await here.submit(ALL)
         with trio.fail_after(PATIENCE):
             await begun.wait()
-        assert await queue.wish(job_id, Wish.PAUSE)
+        assert await here.steer(job_id, Wish.PAUSE)
         paused = await here.until(job_id, lambda job: job.state is JobState.PAUSED)
         assert (paused.progress.total, paused.progress.ended) == (2, 0)
         go_on.set()
         liar.sends_by_name = True
-        assert await queue.wish(job_id, Wish.RESUME)
-        here.runner.wake()
+        assert await here.steer(job_id, Wish.RESUME)
         job = await here.until(job_id, lambda job: job.state.is_final)
         assert (job.state, job.progress.done) == (JobState.COMPLETED, 2)
         begun, go_on = trio.Event(), trio.Event()
         again = await here.submit(JobRequest(kind=JobKind.RETRIEVE, node="OTHER", again=True))
         with trio.fail_after(PATIENCE):
             await begun.wait()
-        assert await queue.wish(again, Wish.CANCEL)
+        assert await here.steer(again, Wish.CANCEL)
         await here.until(again, lambda job: job.state is JobState.CANCELLED)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
@@ -14,15 +14,15 @@ from isocenter.services.net.http.routing import Answer, Parameter, Route, ok
 from isocenter.services.web.principal import caller_name, caller_of
 from isocenter.services.web.rest.bodies import Body, answer, read_body
 from isocenter.services.web.rest.endpoints import endpoint
+from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.job import (
-    ItemState,
     Job,
     JobKind,
     JobPriority,
     JobRequest,
     JobState,
 )
-from isocenter.services.workflow.jobs.ports import JobQueue, Wish
+from isocenter.services.workflow.jobs.ports import Wish
 
 _SERVICE: Final = "Jobs"
 _ONE: Final = "/jobs/{job}"
@@ -119,16 +119,11 @@ class FailedItems(Body):
     items: list[FailedItem]
 
 
-class JobsApi:
-    """Answers with jobs, takes new ones, and steers them.
+class JobApi:
+    """Answers with jobs, takes new ones, and steers them."""
 
-    Args:
-        wake: says that there is a new one.
-    """
-
-    def __init__(self, queue: JobQueue, wake: Callable[[], None]) -> None:
-        self._queue = queue
-        self._wake = wake
+    def __init__(self, desk: JobDesk) -> None:
+        self._desk = desk
 
     def routes(self) -> Iterator[Route[Handler]]:
         """Where they are."""
@@ -185,7 +180,7 @@ class JobsApi:
         limit = request.parameter("limit") or str(_MOST_JOBS)
         if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:4]) <= _MOST_JOBS):
             raise HttpError(400, "INVALID_REQUEST", f"limit is a number from 1 to {_MOST_JOBS}")
-        found = await self._queue.jobs(
+        found = await self._desk.jobs(
             states=states, node=request.parameter("node") or "", limit=int(limit)
         )
         return answer(JobList(jobs=[_shown(job) for job in found]))
@@ -221,10 +216,10 @@ class JobsApi:
 
     async def _submit(self, request: Request, wanted: JobRequest) -> Response:
         try:
-            job_id, is_new = await submit(self._queue, wanted, request)
+            by = caller_name(caller_of(request))
+            job_id, is_new = await self._desk.submit(replace(wanted, requested_by=by))
         except KeySyntaxError as error:
             raise HttpError(400, "INVALID_REQUEST", str(error)) from error
-        self._wake()
         return answer(Submitted(job_id=job_id, is_new=is_new), 202)
 
     async def show(self, request: Request) -> Response:
@@ -238,7 +233,7 @@ class JobsApi:
     async def failures(self, request: Request) -> Response:
         """The handler."""
         job = await self._named(request)
-        items = await self._queue.items(job.job_id, (ItemState.FAILED,), _MOST_ITEMS)
+        items = await self._desk.failures(job, _MOST_ITEMS)
         return answer(
             FailedItems(
                 items=[
@@ -255,28 +250,16 @@ class JobsApi:
 
     async def _steer(self, wish: Wish, request: Request) -> Response:
         job = await self._named(request)
-        if not await self._queue.wish(job.job_id, wish):
+        if not await self._desk.steer(job, wish):
             what = f"the job is {job.state.value}: it cannot {wish.value}"
             raise HttpError(409, "INVALID_STATE_TRANSITION", what)
-        self._wake()
         return Response(status=204)
 
     async def _named(self, request: Request) -> Job:
-        job = await self._queue.get(request.arguments["job"])
+        job = await self._desk.get(request.arguments["job"])
         if job is None:
             raise HttpError(404, "NOT_FOUND", "there is no such job; see /api/v1/jobs")
         return job
-
-
-async def submit(queue: JobQueue, wanted: JobRequest, request: Request) -> tuple[str, bool]:
-    """Write a job down for whoever asks; its ID, and whether it is a new one.
-
-    Raises:
-        KeySyntaxError: a key is none.
-    """
-    wanted.check()
-    by = caller_name(caller_of(request))
-    return await queue.submit(replace(wanted, requested_by=by))
 
 
 def _shown(job: Job) -> JobShown:

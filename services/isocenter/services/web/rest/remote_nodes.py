@@ -110,7 +110,7 @@ class FoundStudies(Body):
     is_cut: bool
 
 
-class RemoteNodesApi:
+class NodeApi:
     """Answers with nodes, and changes and asks them."""
 
     def __init__(self, nodes: NodeChanges) -> None:
@@ -212,9 +212,8 @@ class RemoteNodesApi:
         except KeySyntaxError as error:
             raise HttpError(400, "INVALID_REQUEST", str(error)) from error
         except (IsocenterError, OSError) as error:
-            raise HttpError(
-                502, "NODE_FAILED", f"the node did not answer: {text_of(error)}"
-            ) from error
+            fault = f"the node did not answer: {text_of(error)}"
+            raise HttpError(502, "NODE_FAILED", fault) from error
         studies = [
             FoundStudy(
                 study_instance_uid=one.study_instance_uid,

@@ -13,6 +13,8 @@ from isocenter.services.web.rest.browse import BrowseApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
 from isocenter.services.web.rest.devices import DeviceApi
 from isocenter.services.web.rest.image_values import ImageValuesApi
+from isocenter.services.web.rest.jobs import JobApi
+from isocenter.services.web.rest.remote_nodes import NodeApi
 from isocenter.services.web.rest.roles import RoleApi
 from isocenter.services.web.rest.sign_in import SignInApi
 from isocenter.services.web.rest.system import SystemApi
@@ -23,7 +25,12 @@ from isocenter.services.web.rest.users import UserApi
 
 def rest_routes(parts: WebParts) -> Sequence[Route[Handler]]:
     """All of the API that these parts make possible, subject by subject."""
-    return [*_of_system(parts), *_of_security(parts), *_of_studies(parts)]
+    return [
+        *_of_system(parts),
+        *_of_security(parts),
+        *_of_studies(parts),
+        *_of_workflow(parts),
+    ]
 
 
 def _of_system(parts: WebParts) -> Iterator[Route[Handler]]:
@@ -56,3 +63,10 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
     if viewing is not None:
         yield from ImageValuesApi(parts.archive, viewing.book).routes()
         yield from ThumbnailsApi(parts.archive, viewing.pool).routes()
+
+
+def _of_workflow(parts: WebParts) -> Iterator[Route[Handler]]:
+    if parts.nodes is not None:
+        yield from NodeApi(parts.nodes).routes()
+    if parts.jobs is not None:
+        yield from JobApi(parts.jobs).routes()
