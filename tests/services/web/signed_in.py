@@ -22,6 +22,8 @@ from isocenter.services.composition.archive import (
     trash_of,
 )
 from isocenter.services.composition.examination import Checks
+from isocenter.services.composition.jobs import node_finder, node_opener
+from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.rule_trial import RunningRules
@@ -66,6 +68,8 @@ from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
+from isocenter.services.workflow.jobs.desk import JobDesk
+from isocenter.services.workflow.nodes.changes import NodeChanges
 from services.security.access.policy_support import control, heard, users
 from support.serving import serving
 from support.web_archive import http_serving
@@ -266,6 +270,20 @@ async def opened(
                 pool=pool,
                 book=parts.stores.metadata,
             ),
+            nodes=NodeChanges(
+                parts.stores.nodes,
+                node_finder(parts.stores.nodes, {}),
+                node_opener(
+                    settings,
+                    OutgoingAssociations(settings, None),
+                    parts.archive,
+                    notices,
+                    is_serving=False,
+                ),
+                notices,
+                now=now,
+            ),
+            jobs=JobDesk(parts.stores.jobs, lambda: None),
             notices=notices,
         )
         pages = Pages(shown)

@@ -13,8 +13,8 @@ from isocenter.services.composition.archive import ArchiveParts, corrections_of,
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled
 from isocenter.services.composition.examination import Checks
 from isocenter.services.composition.rule_trial import RunningRules
-from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.composition.workflow import Workflow
+from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.listeners import Listening
 from isocenter.services.notices import Notices
