@@ -30,6 +30,7 @@ _OTHER_REGION: Final = frozenset(
 _WRONG_KEY: Final = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed", "InvalidClientTokenId"}
 )
+_NOT_ALLOWED: Final = frozenset({"AccessDenied", "AuthorizationPermissionMismatch"})
 _ANSWER: Final = "the object store is not available; send it again later"
 
 
@@ -86,10 +87,12 @@ def bucket_error(error: Exception, place: str) -> BucketError:
         )
     is_denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
     if is_denied or status in ("401", "403"):
-        if code in _WRONG_KEY:
-            cure = "correct the credentials in the environment or in objects.credentials_file"
-        else:
-            cure = "allow these credentials to list, read, write and delete below the prefix"
+        cures = []
+        if code not in _NOT_ALLOWED:
+            cures.append("correct the credentials in the environment or objects.credentials_file")
+        if code not in _WRONG_KEY:
+            cures.append("allow these credentials to list, read, write and delete below the prefix")
+        cure = ", or ".join(cures)
         return BucketError(f"{place} denies access ({answer or 'denied'}); {cure}")
     if status == "507" or code in _FULL:
         return BucketError(f"there is no room in {place} ({answer}); make room, or raise its quota")
