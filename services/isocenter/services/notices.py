@@ -541,6 +541,30 @@ class OrderMessageAnswered:
     acknowledgement: str
 
 
+class OrderAction(Enum):
+    """What somebody has done with an entry of the worklist."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderChanged:
+    """Somebody has added, changed or removed an entry of the worklist, on a page or by the API.
+
+    Attributes:
+        patient_id, patient_name: whose it is.
+    """
+
+    caller: Caller
+    action: OrderAction
+    study_instance_uid: str
+    accession_number: str
+    patient_id: str = field(repr=False)
+    patient_name: str = field(repr=False)
+
+
 class WingNotice:
     """Base of the notices that a wing declares beside what they tell of."""
 
@@ -553,6 +577,7 @@ Notice = (
     | ConfigurationReloaded
     | SettingsChanged
     | NodesChanged
+    | OrderChanged
     | ConnectionRefused
     | AssociationRejected
     | AssociationEstablished

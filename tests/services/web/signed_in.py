@@ -70,6 +70,7 @@ from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.nodes.changes import NodeChanges
+from isocenter.services.web.worklist_entries import WorklistEntries
 from services.security.access.policy_support import control, heard, users
 from support.serving import serving
 from support.web_archive import http_serving
@@ -256,7 +257,7 @@ async def opened(
             tokens=TokenChanges(parts.stores.tokens, changes.policy, notices, now),
             sessions=keeper,
             queue=parts.stores.forwards,
-            worklist=parts.stores.worklist,
+            worklist=WorklistEntries(parts.stores.worklist, notices),
             trail=folder / "audit",
             downloads=downloads,
             streams=streams,

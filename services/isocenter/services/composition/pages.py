@@ -41,6 +41,7 @@ from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
 from isocenter.services.web.viewer.package import VIEWER_FOLDER, is_installed
+from isocenter.services.web.worklist_entries import WorklistEntries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,9 @@ def web_parts(
         tokens=None if users is None else TokenChanges(parts.stores.tokens, users.policy, notices),
         sessions=sessions,
         queue=parts.stores.forwards,
-        worklist=parts.stores.worklist if settings.worklist.enabled else None,
+        worklist=(
+            WorklistEntries(parts.stores.worklist, notices) if settings.worklist.enabled else None
+        ),
         viewer=_viewer(settings),
         trail=audit_folder(settings) if is_trail_enabled(settings) else None,
         downloads=downloads,

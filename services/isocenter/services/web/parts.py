@@ -23,7 +23,6 @@ from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.security.certificates.expiry import Expiry
-from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.system.recent_log import LogLine
 from isocenter.services.viewing.ports import Marks, RecentStudies, ViewerStates
 from isocenter.services.web.configuration import Configuration
@@ -34,6 +33,7 @@ from isocenter.services.web.rule_book import RuleBook
 from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
+from isocenter.services.web.worklist_entries import WorklistEntries
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.nodes.changes import NodeChanges
@@ -156,7 +156,7 @@ class WebParts:
     tokens: TokenChanges | None = None
     sessions: SessionKeeper | None = None
     queue: ForwardQueue | None = None
-    worklist: Worklist | None = None
+    worklist: WorklistEntries | None = None
     viewer: Path | None = None
     trail: Path | None = None
     downloads: Downloads | None = None

@@ -130,6 +130,10 @@ class DatabaseWorklist:
         """See `Worklist.get`."""
         return await self._database.read(_get, key)
 
+    async def numbered(self, number: int) -> StoredEntry | None:
+        """See `Worklist.numbered`."""
+        return await self._database.read(_numbered, number)
+
     async def find_by_accession_number(self, accession_number: str) -> Sequence[StoredEntry]:
         """See `Worklist.find_by_accession_number`."""
         return await self._database.read(_find_by_accession_number, accession_number)
@@ -249,6 +253,11 @@ def _get(connection: Connection, key: EntryKey) -> StoredEntry | None:
     found = _select(
         connection, "step_id = ? AND accession_number = ?", (key.step_id, key.accession_number)
     )
+    return found[0] if found else None
+
+
+def _numbered(connection: Connection, number: int) -> StoredEntry | None:
+    found = _select(connection, "entry_pk = ?", (number,))
     return found[0] if found else None
 
 

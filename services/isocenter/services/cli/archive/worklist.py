@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from isocenter.engine.dataset import Element
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
@@ -21,11 +20,8 @@ from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options, whole_number
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attribute_path, parse_key
-from isocenter.services.dicom.element_values import UTF_8
+from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
-    SPECIFIC_CHARACTER_SET,
     build_identifier,
 )
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
@@ -34,9 +30,9 @@ from isocenter.services.service_classes.worklist.entry import (
     EntryKey,
     EntryState,
     InvalidEntryError,
-    parse_entry,
 )
 from isocenter.services.service_classes.worklist.entry_files import read_entries
+from isocenter.services.service_classes.worklist.order_changes import changed_entry
 from isocenter.services.service_classes.worklist.order_fields import (
     ATTRIBUTES,
     CODES,
@@ -49,9 +45,6 @@ from isocenter.services.service_classes.worklist.order_fields import (
 )
 from isocenter.services.service_classes.worklist.ports import StoredEntry
 from isocenter.services.service_classes.worklist.query_keys import (
-    SCHEDULED_STEPS,
-    START_DATE,
-    START_TIME,
     parse_keys,
 )
 from isocenter.services.settings.settings import Settings
@@ -208,41 +201,10 @@ async def _act_on(
                 state = (
                     state_of(str(order[STEP_STATUS]), "the entry") if STEP_STATUS in order else None
                 )
-                await worklist.change(key, partial(_updated, order), state)
+                await worklist.change(key, partial(changed_entry, order), state)
             case _:
                 await worklist.remove([key])
     return EXIT_OK
-
-
-def _updated(order: dict[str, object], entry: Entry) -> Entry:
-    """The entry with some fields changed; attributes that have no field stay as they are."""
-    # Codes that are not named need not fit into a field.
-    fields = {name: text for name, text in entry_fields(entry).items() if name not in CODES}
-    changed, _ = entry_of_fields(fields | order, "the entry")
-    # In one character set what is changed can be laid over what was there.
-    old, new = (Entry(each.attributes.in_character_set(UTF_8)) for each in (entry, changed))
-    of_step, others = _tags_of(order)
-    step = old.step | {tag: each for tag, each in new.step.items() if tag in of_step}
-    elements = dict(old.attributes.elements)
-    elements |= {tag: each for tag, each in new.attributes.elements.items() if tag in others}
-    elements[SCHEDULED_STEPS] = Element(SCHEDULED_STEPS, "SQ", (dict(sorted(step.items())),))
-    return parse_entry(AttributeList(dict(sorted(elements.items()))), "the entry")
-
-
-def _tags_of(order: Mapping[str, object]) -> tuple[set[int], set[int]]:
-    """Of the attributes that *order* names: in the scheduled procedure step, and outside of it."""
-    more = order.get(ATTRIBUTES, {})
-    assert isinstance(more, dict)
-    names = {**FIELDS, **CODES}
-    of_step, others = set(), {SPECIFIC_CHARACTER_SET}
-    for path in [*(names[name] for name in order if name in names), *more]:
-        sequences, last = parse_attribute_path(path)
-        first, *rest = [*(tag for tag, _ in sequences), last]
-        if first == SCHEDULED_STEPS and rest:
-            of_step.add(rest[0])
-        else:
-            others.add(first)
-    return of_step | ({START_DATE, START_TIME} if DATE_TIME in order else set()), others
 
 
 async def _put(

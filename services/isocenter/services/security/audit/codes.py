@@ -33,6 +33,7 @@ class EventId(Enum):
     EXPORT = _dcm("110106", "Export")
     IMPORT = _dcm("110107", "Import")
     PATIENT_RECORD = _dcm("110110", "Patient Record")
+    ORDER_RECORD = _dcm("110109", "Order Record")
     QUERY = _dcm("110112", "Query")
     SECURITY_ALERT = _dcm("110113", "Security Alert")
     USER_AUTHENTICATION = _dcm("110114", "User Authentication")

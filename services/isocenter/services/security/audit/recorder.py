@@ -43,6 +43,7 @@ from isocenter.services.notices import (
     InstanceStored,
     NodesChanged,
     Notice,
+    OrderChanged,
     PluginOperationEnded,
     PluginStarted,
     QueryAnswered,
@@ -68,6 +69,7 @@ from isocenter.services.security.audit.aggregation import (
 )
 from isocenter.services.security.audit.hash_chain import Entry
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
+from isocenter.services.security.audit.order_messages import order_changed
 from isocenter.services.security.audit.participants import ActiveProcess, Patient, host_of
 from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
 from isocenter.services.security.audit.trail import Trail
@@ -247,6 +249,7 @@ class AuditRecorder:
                 ConfigurationReloaded: self._reloaded,
                 SettingsChanged: self._settings_changed,
                 NodesChanged: lambda notice: self.record(alerts.nodes_changed(self._here, notice)),
+                OrderChanged: self._order_changed,
             }
         return handlers
 
@@ -331,6 +334,9 @@ class AuditRecorder:
 
     def _policy_changed(self, notice: PolicyChanged | CertificateChanged) -> None:
         self.record(alerts.policy_changed(self._here, notice))
+
+    def _order_changed(self, notice: OrderChanged) -> None:
+        self.record(order_changed(self._here, notice))
 
     def _settings_changed(self, notice: SettingsChanged) -> None:
         self.record(alerts.settings_changed(self._here, notice))

@@ -127,6 +127,10 @@ class Worklist(Protocol):
 
     async def get(self, key: EntryKey) -> StoredEntry | None: ...
 
+    async def numbered(self, number: int) -> StoredEntry | None:
+        """The entry of that number."""
+        ...
+
     async def find_by_accession_number(self, accession_number: str) -> Sequence[StoredEntry]:
         """The entries of an order, by step ID."""
         ...

@@ -48,6 +48,7 @@ REST_PLACES: Final[Mapping[str, str]] = {
     "mark": "ID of an annotation, a measurement or a key image",
     "state": "ID of a state of a viewer",
     "record": "number of a record of the audit trail",
+    "entry": "number of an entry of the worklist, its pk",
 }
 REST: Final = About(
     title="Administration API of Isocenter",

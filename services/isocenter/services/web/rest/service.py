@@ -21,6 +21,7 @@ from isocenter.services.web.rest.system import SystemApi
 from isocenter.services.web.rest.thumbnails import ThumbnailsApi
 from isocenter.services.web.rest.tokens import TokenApi
 from isocenter.services.web.rest.users import UserApi
+from isocenter.services.web.rest.worklist import WorklistApi
 
 
 def rest_routes(parts: WebParts) -> Sequence[Route[Handler]]:
@@ -66,6 +67,8 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
 
 
 def _of_workflow(parts: WebParts) -> Iterator[Route[Handler]]:
+    if parts.worklist is not None:
+        yield from WorklistApi(parts.worklist).routes()
     if parts.nodes is not None:
         yield from NodeApi(parts.nodes).routes()
     if parts.jobs is not None:

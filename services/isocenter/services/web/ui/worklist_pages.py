@@ -6,22 +6,19 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
-from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
 from isocenter.services.errors import StorageError
 from isocenter.services.net.http.messages import HttpError, Request, Response
-from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
-from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.service_classes.worklist.entry import EntryKey, EntryState
 from isocenter.services.service_classes.worklist.order_fields import DATE_TIME, entry_fields
-from isocenter.services.service_classes.worklist.ports import StoredEntry, Worklist
-from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
+from isocenter.services.service_classes.worklist.ports import StoredEntry
+from isocenter.services.service_classes.worklist.query_keys import Keys
 from isocenter.services.web.forms import read_fields
+from isocenter.services.web.principal import caller_of
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.texts import date_of_form, date_text, person_name, time_text
+from isocenter.services.web.worklist_entries import WorklistEntries, worklist_keys
 
 _MOST_ROWS: Final = 200
-_STEP: Final = "ScheduledProcedureStepSequence[0]."
 _STATES: Final = {state.value: state for state in EntryState}
 _FIELDS: Final = ("name", "patient", "accession", "modality", "station", "day", "state")
 _DATE_LENGTH: Final = 8
@@ -30,8 +27,8 @@ _DATE_LENGTH: Final = 8
 class WorklistPages:
     """Answers with entries, and changes their states."""
 
-    def __init__(self, worklist: Worklist, layout: Layout) -> None:
-        self._worklist = worklist
+    def __init__(self, entries: WorklistEntries, layout: Layout) -> None:
+        self._entries = entries
         self._layout = layout
 
     async def show(self, request: Request) -> Response:
@@ -40,10 +37,8 @@ class WorklistPages:
         fault, found = "", list[StoredEntry]()
         try:
             keys = _keys(said)
-        except (ValueError, KeySyntaxError) as error:
+        except ValueError as error:
             fault = str(error)
-        except IdentifierError as error:
-            fault = error.comment or str(error)
         else:
             found = await self._found(keys, said["state"])
         return self._layout.page(
@@ -66,9 +61,9 @@ class WorklistPages:
         state = fields.get("state", "")
         try:
             if state == "remove":
-                is_there = bool(await self._worklist.remove([key]))
+                is_there = await self._entries.remove(key, caller_of(request))
             elif state in _STATES:
-                is_there = await self._worklist.set_state(key, _STATES[state])
+                is_there = await self._entries.set_state(key, _STATES[state], caller_of(request))
             else:
                 raise HttpError(400, "BAD_FORM", f"a state is one of {', '.join(_STATES)}")
         except StorageError as error:
@@ -79,39 +74,23 @@ class WorklistPages:
 
     async def _found(self, keys: Keys, state: str) -> list[StoredEntry]:
         states = (_STATES[state],) if state in _STATES else tuple(EntryState)
-        found: list[StoredEntry] = []
         try:
-            async with self._worklist.find(keys, states) as blocks:
-                async for block in blocks:
-                    found += block
-                    if len(found) >= _MOST_ROWS:
-                        break
+            return await self._entries.some(keys, states, _MOST_ROWS)
         except StorageError as error:
             raise HttpError(503, "UNAVAILABLE", "the worklist cannot be read now") from error
-        return found[:_MOST_ROWS]
 
 
 def _keys(said: Mapping[str, str]) -> Keys:
-    """What the form asks, as the identifier of a C-FIND.
+    """What the form asks.
 
     Raises:
-        ValueError, KeySyntaxError, IdentifierError: a value cannot be.
+        ValueError: a value cannot be.
     """
     try:
         day = date_of_form(said["day"])
     except ValueError:
         raise ValueError("write a day as 2026-11-29") from None
-    wanted = [
-        ("PatientName", f"*{said['name']}*" if said["name"] else ""),
-        ("PatientID", said["patient"]),
-        ("AccessionNumber", said["accession"]),
-        (f"{_STEP}Modality", said["modality"].upper()),
-        (f"{_STEP}ScheduledStationAETitle", said["station"]),
-        (f"{_STEP}ScheduledProcedureStepStartDate", day),
-    ]
-    keys = [parse_key(f"{name}={value}") for name, value in wanted if value]
-    identifier = build_identifier(keys, None, EXPLICIT_VR_LITTLE_ENDIAN)
-    return parse_keys(identifier, EXPLICIT_VR_LITTLE_ENDIAN)
+    return worklist_keys({**said, "days": day})
 
 
 def _row(stored: StoredEntry) -> dict[str, str]:
