@@ -68,9 +68,9 @@ from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.ui.service import Pages
+from isocenter.services.web.worklist_entries import WorklistEntries
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.nodes.changes import NodeChanges
-from isocenter.services.web.worklist_entries import WorklistEntries
 from services.security.access.policy_support import control, heard, users
 from support.serving import serving
 from support.web_archive import http_serving
