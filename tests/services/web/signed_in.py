@@ -37,6 +37,7 @@ from isocenter.services.notices import Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
 from isocenter.services.security.access.failed_sign_ins import FailureRules
+from isocenter.services.security.access.openid_provider import OpenIdProvider
 from isocenter.services.security.access.passwords import hash_passcode
 from isocenter.services.security.access.permissions import Permissions
 from isocenter.services.security.access.policy import User
@@ -57,7 +58,9 @@ from isocenter.services.web.browser_sessions import BrowserSessions
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.description.service import described
 from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.downloads import Downloads, DownloadSlots
+from isocenter.services.web.openid_sign_in import OpenIdSignIn
 from isocenter.services.web.parts import ServerState, ViewingParts, WebParts
 from isocenter.services.web.principal import caller_of
 from isocenter.services.web.records import RequestRecords
@@ -174,6 +177,7 @@ async def opened(
     scheme: str = "https",
     most: int = 10,
     more: Sequence[User] = (),
+    provider: OpenIdProvider | None = None,
     roles: Mapping[str, Permissions] = NO_ROLES,
     pool: CodecPool | None = None,
     tells_requests: bool = False,
@@ -214,6 +218,9 @@ async def opened(
         verifier = ShareLinkVerifier(parts.stores.share_links, now)
         failures = failures_of(access)
         shared = SharedStudies(verifier, access, sessions, notices, failures)
+        openid = None
+        if provider is not None:
+            openid = OpenIdSignIn(provider, access, sessions, notices, failures, PublicUrls())
         authorize = WebAccess(
             access,
             notices,
@@ -263,6 +270,7 @@ async def opened(
             streams=streams,
             links=StudyLinks(verifier, notices),
             shared=shared,
+            openid=openid,
             volview="https://volview.example",
             viewing=ViewingParts(
                 marks=parts.stores.marks,

@@ -12,7 +12,12 @@ import pytest
 
 from isocenter.services.net.http.forwarded import TrustedProxies
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
-from isocenter.services.security.access.policy import Policy, User
+from isocenter.services.security.access.policy import (
+    ApplicationEntity,
+    CertificateRule,
+    Policy,
+    User,
+)
 from isocenter.services.security.access.sessions import (
     SignedIn,
     SignedOut,
@@ -277,3 +282,27 @@ async def test_a_form_that_is_none(site: Site, body: bytes, content_type: str, s
 )
 def test_what_comes_after_signing_in_is_a_page_of_ours(text: str, expected: str) -> None:
     assert own_path(text) == expected
+
+
+async def test_a_client_certificate_does_in_the_place_of_a_passcode(tmp_path: Path) -> None:
+    """The same principal as over DICOMweb, with the roles of its application entities."""
+    async with opened(tmp_path) as site:
+        entity = ApplicationEntity(
+            ae_title="CALLER",
+            certificates=(CertificateRule(name="caller"),),
+            roles=("Radiologist",),
+        )
+        site.file.change(lambda policy: replace(policy, entities=(entity,)))
+        site.access.refresh()
+        shown = {"x-certificate": "caller"}
+        page = await site.client.get("/", headers=shown)
+        assert page.status_code == 200
+        assert "caller</span>" in page.text
+        assert "Sign out" not in page.text
+        assert await site.status("/upload", shown) == 200
+        assert await site.status("/audit", shown) == 403
+        form = {**shown, "origin": "https://evil.example"}
+        answer = await site.client.post("/studies/1.2/delete", data={"reason": "x"}, headers=form)
+        assert answer.status_code == 403
+        other = await site.client.get("/", headers={"x-certificate": "another"})
+        assert other.status_code == 403

@@ -8,6 +8,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.failed_sign_ins import FailureRules
+from isocenter.services.security.access.openid_provider import OpenIdProvider, OpenIdRules
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
@@ -52,6 +53,36 @@ def identity_rules_of(settings: Settings) -> IdentityRules:
         required=identity.required,
         tokens=tokens,
         failures=FailureRules(most=identity.max_failures, seconds=identity.failure_window),
+    )
+
+
+def openid_provider_of(settings: Settings) -> OpenIdProvider | None:
+    """Where people sign in with a browser; None: here alone.
+
+    Raises:
+        PolicyError: its CA, or the secret of this client, cannot be used.
+    """
+    oidc = settings.oidc
+    if not oidc.issuer:
+        return None
+    roles: dict[str, tuple[str, ...]] = {}
+    for one in oidc.roles:
+        group, _, role = one.rpartition("=")
+        roles[group.strip()] = (*roles.get(group.strip(), ()), role.strip())
+    return OpenIdProvider(
+        OpenIdRules(
+            issuer=oidc.issuer,
+            client_id=oidc.client_id,
+            client_secret_file=oidc.client_secret_file,
+            ca=oidc.ca,
+            scopes=oidc.scopes,
+            name_claim=oidc.name_claim,
+            groups_claim=oidc.groups_claim,
+            roles=roles,
+            algorithms=oidc.algorithms,
+            clock_skew=oidc.clock_skew,
+            label=oidc.label,
+        )
     )
 
 

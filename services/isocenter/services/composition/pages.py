@@ -32,6 +32,7 @@ from isocenter.services.system.recent_log import LogLine
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.downloads import Downloads
+from isocenter.services.web.openid_sign_in import OpenIdSignIn
 from isocenter.services.web.parts import Receiver, ServerState, ViewingParts, WebParts
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.event_stream import EventStreams
@@ -84,6 +85,7 @@ def web_parts(
     links: StudyLinks,
     shared: SharedStudies,
     workflow: Workflow,
+    openid: OpenIdSignIn | None,
     version: str,
     pool: CodecPool | None,
 ) -> WebParts:
@@ -129,6 +131,7 @@ def web_parts(
         streams=streams,
         links=links,
         shared=shared,
+        openid=openid,
         urls=PublicUrls(public_root=settings.web.public_root),
         volview=settings.web.volview,
         viewing=ViewingParts(

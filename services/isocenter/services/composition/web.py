@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from isocenter.services.archive.export.service import Exporter
+from isocenter.services.composition.access import openid_provider_of
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.export import export_recorder
 from isocenter.services.composition.pages import Running, error_page, web_parts
@@ -46,6 +47,7 @@ from isocenter.services.web.dicomweb.service import dicomweb_routes
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
 from isocenter.services.web.downloads import Downloads, DownloadSlots
+from isocenter.services.web.openid_sign_in import OpenIdSignIn
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
 from isocenter.services.web.rest.event_stream import EventStreams
@@ -239,6 +241,10 @@ def web_server(
     failures = failures_of(access)
     link_verifier = ShareLinkVerifier(parts.stores.share_links)
     shared = SharedStudies(link_verifier, access, browsers, notices, failures)
+    provider = openid_provider_of(settings)
+    openid = None
+    if provider is not None:
+        openid = OpenIdSignIn(provider, access, browsers, notices, failures, urls)
     authorize = WebAccess(
         access,
         notices,
@@ -266,6 +272,7 @@ def web_server(
         links=StudyLinks(link_verifier, notices),
         shared=shared,
         workflow=workflow,
+        openid=openid,
         version=version,
         pool=pool,
     )

@@ -43,6 +43,7 @@ def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
     yield from _of_serving(settings, given)
     yield from _of_limits(settings, given)
     yield from _of_identity(settings)
+    yield from _of_oidc(settings)
     yield from _of_web(settings)
     yield from _of_audit(settings)
     yield from _of_events(settings)
@@ -145,6 +146,14 @@ def _of_identity(settings: Settings) -> Iterator[Conflict]:
             "is for identity.jwt_keys_url, which is not set",
             ("identity.jwt_keys_url",),
         )
+
+
+def _of_oidc(settings: Settings) -> Iterator[Conflict]:
+    oidc = settings.oidc
+    if oidc.issuer and not oidc.client_id:
+        yield Conflict("oidc.issuer", "needs oidc.client_id, as the provider knows it", ())
+    if oidc.issuer and "openid" not in oidc.scopes:
+        yield Conflict("oidc.scopes", "has to contain openid: nobody is named without it", ())
 
 
 def _of_web(settings: Settings) -> Iterator[Conflict]:

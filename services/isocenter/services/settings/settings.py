@@ -21,6 +21,7 @@ from isocenter.services.settings.rules import RulesKind
 from isocenter.services.settings.sections.access import (
     AccessSettings,
     IdentitySettings,
+    OidcSettings,
     TlsSettings,
 )
 from isocenter.services.settings.sections.limits import DeadlineSettings, LimitSettings
@@ -60,6 +61,7 @@ class Settings:
     tls: TlsSettings = field(default_factory=TlsSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     rejection: RejectionSettings = field(default_factory=RejectionSettings)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)

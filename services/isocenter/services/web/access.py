@@ -36,7 +36,7 @@ from isocenter.services.security.access.permissions import (
     without,
 )
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
-from isocenter.services.security.access.ports import ApiToken
+from isocenter.services.security.access.ports import ApiToken, Session
 from isocenter.services.security.access.share_links import PREFIX as LINK_PREFIX
 from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
 from isocenter.services.web.browser_sessions import BrowserSessions
@@ -152,13 +152,29 @@ class WebAccess:
         except StorageError as error:
             log.error("a session cannot be looked up: %s", error)
             raise _unavailable() from error
-        user = self._access.policy.user(session.user) if session is not None else None
-        if session is None or user is None or not user.active:
+        if session is None:
+            return None
+        if session.roles:
+            return self._by_roles(request, session)
+        user = self._access.policy.user(session.user)
+        if user is None or not user.active:
             return None
         self._sessions.check_origin(request, is_known=True)
         return Principal(
             permissions=self._access.policy.permissions(None, user),
             user=user.name,
+            session=session,
+            ends_at=session.expires_at,
+        )
+
+    def _by_roles(self, request: Request, session: Session) -> Principal:
+        """Somebody whom a provider knows: the roles of the groups, by the policy of now."""
+        assert self._sessions is not None
+        self._sessions.check_origin(request, is_known=True)
+        roles = self._access.policy.all_roles
+        return Principal(
+            permissions=union(roles[name] for name in session.roles if name in roles),
+            user=session.user,
             session=session,
             ends_at=session.expires_at,
         )

@@ -66,7 +66,7 @@ class BrowserSessions:
         Raises:
             StorageError: it cannot be looked up.
         """
-        secret = _secret(request, cookie)
+        secret = cookie_of(request, cookie)
         if not secret or not self.is_secure(request):
             return None
         return await self.keeper.find(secret, is_use=is_use)
@@ -80,7 +80,8 @@ def session_cookie(secret: str, seconds: int, cookie: str = COOKIE) -> tuple[str
     )
 
 
-def _secret(request: Request, cookie: str) -> str:
+def cookie_of(request: Request, cookie: str) -> str:
+    """What a browser says of a cookie; empty: nothing."""
     # HTTP/2 sends each cookie as a field of its own (RFC 9113 8.2.3); here commas join them.
     for part in (request.header("cookie") or "").replace(",", ";").split(";"):
         name, _, value = part.strip().partition("=")

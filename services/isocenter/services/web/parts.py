@@ -28,6 +28,7 @@ from isocenter.services.viewing.ports import Marks, RecentStudies, ViewerStates
 from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.downloads import Downloads
+from isocenter.services.web.openid_sign_in import OpenIdSignIn
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rule_book import RuleBook
 from isocenter.services.web.shared_studies import SharedStudies
@@ -127,6 +128,7 @@ class WebParts:
         nodes, jobs: remote nodes, and work with them; None: there is none.
         links, shared: links to studies, as they are made and as they are shown; None: there are
             none.
+        openid: sign-in at a provider; None: there is none.
         urls: as others reach this server.
         volview: the address of a VolView; empty: there is none.
         viewing: None: viewers get DICOMweb only.
@@ -163,6 +165,7 @@ class WebParts:
     streams: EventStreams | None = None
     links: StudyLinks | None = None
     shared: SharedStudies | None = None
+    openid: OpenIdSignIn | None = None
     urls: PublicUrls = PublicUrls()
     volview: str = ""
     viewing: ViewingParts | None = None

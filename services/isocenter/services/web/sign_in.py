@@ -105,7 +105,7 @@ class SignIn:
             ) from error
         if secret is None:
             raise self._refused(request, "the one-time code was used before")
-        self._notices.publish(SignedIn(caller=_caller(request, user.name)))
+        self._notices.publish(SignedIn(caller=caller_named(request, user.name)))
         return (session_cookie(secret, int(self._sessions.keeper.rules.most)),)
 
     async def end(self, request: Request) -> Headers:
@@ -161,7 +161,9 @@ class SignIn:
         identities = self._access.identities
         if identities is not None and not is_counted:
             identities.failures.count(request.host)
-        self._notices.publish(SignInFailed(caller=_caller(request, ""), kind="passcode", why=why))
+        self._notices.publish(
+            SignInFailed(caller=caller_named(request, ""), kind="passcode", why=why)
+        )
         return NotSignedInError(_WRONG)
 
 
@@ -193,7 +195,8 @@ def sign_in_path(request: Request) -> str:
     return f"/sign-in?next={quote(f'{path}?{query}' if query else path, safe='')}"
 
 
-def _caller(request: Request, user: str) -> Caller:
+def caller_named(request: Request, user: str) -> Caller:
+    """The caller of a request, who has just proven who it is."""
     return Caller(
         association=f"http-{request.name}",
         address=request.host,

@@ -13,15 +13,15 @@ from isocenter.storage.database.text import replace_surrogates
 #: After it has expired, a session is kept so long for whoever asks what became of it.
 _KEPT_SECONDS: Final = 86_400.0
 _COLUMNS: Final = (
-    "session_id, secret_digest, user_name AS user, address, code_step, created_at, last_used_at, "
-    "expires_at, ended_at"
+    "session_id, secret_digest, user_name AS user, address, code_step, roles, provider, id_token, "
+    "created_at, last_used_at, expires_at, ended_at"
 )
 _FIND: Final = f"SELECT {_COLUMNS} FROM web_session WHERE secret_digest = ?"  # noqa: S608 - constants
 _LASTING: Final = f"SELECT {_COLUMNS} FROM web_session WHERE ended_at IS NULL AND expires_at > ?"  # noqa: S608 - constants
 _ADD: Final = """
-    INSERT INTO web_session (session_id, secret_digest, user_name, address, code_step, created_at,
-                             last_used_at, expires_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+    INSERT INTO web_session (session_id, secret_digest, user_name, address, code_step, roles,
+                             provider, id_token, created_at, last_used_at, expires_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 
 
@@ -65,19 +65,23 @@ def _add(connection: Connection, session: Session) -> bool:
     connection.execute("DELETE FROM web_session WHERE expires_at < ?", (oldest,))
     values = (
         session.session_id, session.secret_digest, replace_surrogates(session.user),
-        session.address, session.code_step, session.created_at, session.last_used_at,
-        session.expires_at,
+        session.address, session.code_step, "\n".join(session.roles), session.provider,
+        session.id_token, session.created_at, session.last_used_at, session.expires_at,
     )  # fmt: skip
     return bool(connection.execute(_ADD, values).rowcount)
 
 
 def _find(connection: Connection, secret_digest: str) -> Session | None:
-    found = rows_as(Session, connection.execute(_FIND, (secret_digest,)))
+    found = rows_as(Session, connection.execute(_FIND, (secret_digest,)), roles=_roles)
     return found[0] if found else None
 
 
 def _lasting(connection: Connection, now: float) -> Sequence[Session]:
-    return rows_as(Session, connection.execute(_LASTING, (now,)))
+    return rows_as(Session, connection.execute(_LASTING, (now,)), roles=_roles)
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
 
 
 def _change(connection: Connection, statement: str, values: tuple[object, ...]) -> bool:

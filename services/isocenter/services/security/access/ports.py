@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Protocol
 
 from isocenter.engine.fast_init import dataclass
@@ -77,6 +78,10 @@ class Session:
         address: where it began.
         code_step: the time step of the one-time code that was shown (RFC 6238); None: none was.
         expires_at: at the latest; it ends before when it is not used.
+        roles: of somebody whom the provider knows and the policy does not; empty: those that the
+            policy gives the user.
+        provider: the issuer that says who it is; empty: a passcode did.
+        id_token: of that provider, for when the session ends.
     """
 
     session_id: str
@@ -84,6 +89,9 @@ class Session:
     user: str
     address: str
     code_step: int | None = None
+    roles: tuple[str, ...] = ()
+    provider: str = ""
+    id_token: str = field(default="", repr=False)
     created_at: float
     last_used_at: float
     expires_at: float

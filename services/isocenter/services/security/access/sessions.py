@@ -65,12 +65,22 @@ class SessionKeeper:
         self.rules = rules
         self._now = now
 
-    async def begin(self, user: str, address: str, code_step: int | None = None) -> str | None:
+    async def begin(
+        self,
+        user: str,
+        address: str,
+        code_step: int | None = None,
+        *,
+        roles: tuple[str, ...] = (),
+        provider: str = "",
+        id_token: str = "",
+    ) -> str | None:
         """A new session; what its cookie says.  None: the one-time code was used before.
 
         Args:
             address: where the browser is.
             code_step: the time step of the one-time code that it showed.
+            roles, provider, id_token: as of `Session`.
 
         Raises:
             StorageError: it cannot be kept.
@@ -83,6 +93,9 @@ class SessionKeeper:
             user=user,
             address=address,
             code_step=code_step,
+            roles=roles,
+            provider=provider,
+            id_token=id_token,
             created_at=now,
             last_used_at=now,
             expires_at=now + self.rules.most,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
+from isocenter.services.security.access.provider_requests import ask_provider
 
 if TYPE_CHECKING:
     from joserfc.jwk import Key
@@ -24,8 +25,6 @@ _MOST_BYTES: Final = 1 << 20
 _KEY_TYPES: Final = frozenset({"RSA", "EC", "OKP"})
 #: Keys of one issuer; more are no set of keys.
 _MOST_KEYS: Final = 100
-#: From the question to the last byte of the answer.
-_FETCH_SECONDS: Final = 5.0
 #: After so long the keys are asked for again, and used meanwhile.
 _FRESH_SECONDS: Final = 3_600.0
 #: Between two questions: tokens with invented key IDs make no load on the issuer.
@@ -199,33 +198,11 @@ def fetch_keys(
     Raises:
         OSError: it cannot be had; the message says why.
     """
-    import httpx  # a tenth of a second that only who needs it waits for
-
-    deadline = clock() + _FETCH_SECONDS
-    headers = {
-        "accept": "application/jwk-set+json, application/json",
-        "accept-encoding": "identity",
-    }
-    try:
-        with (
-            # Straight to where the settings say: no proxy of the environment, no other place.
-            httpx.Client(
-                verify=context, trust_env=False, follow_redirects=False, timeout=_FETCH_SECONDS
-            ) as client,
-            client.stream("GET", url, headers=headers) as answer,
-        ):
-            if answer.status_code != 200:
-                raise OSError(f"HTTP {answer.status_code} in place of keys")
-            content = bytearray()
-            for piece in answer.iter_raw():
-                content += piece
-                if len(content) > _MOST_BYTES:
-                    raise OSError(f"more than {_MOST_BYTES} bytes")
-                if clock() > deadline:
-                    raise OSError(f"no whole answer within {_FETCH_SECONDS:g} s")
-            return bytes(content)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+    headers = {"accept": "application/jwk-set+json, application/json"}
+    status, content = ask_provider(url, context, headers=headers, clock=clock)
+    if status != 200:
+        raise OSError(f"HTTP {status} in place of keys")
+    return content
 
 
 def _keys_of_set(content: bytes, *, is_strict: bool) -> list[Key]:

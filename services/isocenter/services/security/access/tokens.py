@@ -112,6 +112,17 @@ class TokenVerifier:
             PolicyError: it is not believed; the message says why, and nothing of the token.
             KeysUnavailableError: it cannot be judged now.
         """
+        claims, keys = self._claims(token)
+        verified = self._verified_by(claims)
+        self._remember(token, verified, keys)
+        return verified
+
+    def claims(self, token: bytes) -> dict[str, Any]:
+        """All that *token* says.  Blocks, and raises as `verify` does."""
+        return self._claims(token)[0]
+
+    def _claims(self, token: bytes) -> tuple[dict[str, Any], Sequence[Key]]:
+        """What it says, and the keys by one of which it was verified."""
         keys = self.keys.current()
         key_id = _key_id(token)
         fitting = _fitting(keys, key_id)
@@ -121,15 +132,12 @@ class TokenVerifier:
         fault = PolicyError("the token is not believed (it names a key that is none of its issuer)")
         for key in fitting:
             try:
-                verified = self._verify_by(token, key)
+                return self._claims_by(token, key), keys
             except PolicyError as error:
                 fault = error
-            else:
-                self._remember(token, verified, keys)
-                return verified
         raise fault
 
-    def _verify_by(self, token: bytes, key: Key) -> VerifiedToken:
+    def _claims_by(self, token: bytes, key: Key) -> dict[str, Any]:
         from joserfc import jwt
         from joserfc.errors import JoseError
 
@@ -145,15 +153,17 @@ class TokenVerifier:
             jwt.JWTClaimsRegistry(leeway=rules.clock_skew, **claims_wanted).validate(decoded.claims)
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise PolicyError(f"the token is not believed ({type(error).__name__})") from None
-        claims = decoded.claims
-        subject = claims[rules.user_claim]
-        if not isinstance(subject, str):
-            raise PolicyError(f"the claim {rules.user_claim} of the token is no text")
-        expires_at = float(claims["exp"])
-        if not isfinite(expires_at):  # JSON of Python reads NaN, which is before nothing
+        claims: dict[str, Any] = decoded.claims
+        if not isfinite(float(claims["exp"])):  # JSON of Python reads NaN, which is before nothing
             raise PolicyError("the token is not believed (it says no time at which it ends)")
+        return claims
+
+    def _verified_by(self, claims: dict[str, Any]) -> VerifiedToken:
+        subject = claims[self._rules.user_claim]
+        if not isinstance(subject, str):
+            raise PolicyError(f"the claim {self._rules.user_claim} of the token is no text")
         scopes = scopes_in(claims.get("scope", claims.get("scp", "")))
-        return VerifiedToken(subject, scopes, expires_at + rules.clock_skew)
+        return VerifiedToken(subject, scopes, float(claims["exp"]) + self._rules.clock_skew)
 
     def _remember(self, token: bytes, verified: VerifiedToken, keys: Sequence[Key]) -> None:
         self._verified[sha256(token).digest()] = (verified, keys)

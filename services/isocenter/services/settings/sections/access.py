@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.addresses import is_host
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
+from isocenter.services.security.access.openid_provider import is_provider_url
 from isocenter.services.security.access.tokens import ALGORITHMS
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, setting
@@ -183,3 +184,61 @@ class IdentitySettings:
     def has_issuer(self) -> bool:
         """Whether tokens of an issuer are believed."""
         return self.jwt_keys is not None or bool(self.jwt_keys_url)
+
+
+def _is_group_role(text: str) -> bool:
+    group, _, role = text.rpartition("=")
+    return bool(group.strip()) and bool(role.strip()) and text.isprintable()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OidcSettings:
+    """Sign-in of people with a browser at an OpenID Connect provider."""
+
+    issuer: str = setting(
+        "",
+        kinds.Text("an https URL", lambda text: not text or is_provider_url(text)),
+        "the provider, to the letter as its /.well-known/openid-configuration says it; unset: none",
+    )
+    client_id: str = setting("", kinds.SECRET, "what this archive is called there")
+    client_secret_file: Path | None = setting(
+        None,
+        kinds.FilePath(),
+        "holds the secret of this client; unset: it is a public one, protected by PKCE alone",
+    )
+    ca: Path | None = setting(
+        None,
+        kinds.FilePath(),
+        "CAs by which the certificate of the provider is verified (PEM); unset: those of the "
+        "system",
+    )
+    scopes: tuple[str, ...] = setting(
+        ("openid", "profile"),
+        kinds.ListOf(kinds.Text("a scope", lambda text: text.isprintable() and " " not in text)),
+        "what the provider is asked for; openid has to be among it",
+    )
+    name_claim: str = setting(
+        "preferred_username", kinds.SECRET, "the claim that names who is no user of the policy"
+    )
+    groups_claim: str = setting(
+        "groups",
+        kinds.SECRET,
+        "the claim with the groups of somebody, or the path to it (realm_access.roles)",
+    )
+    roles: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("GROUP=ROLE", _is_group_role)),
+        "the role that members of a group have, as radiology=Radiologist; who is in none, and no "
+        "user of the policy with that --subject, does not get in",
+    )
+    algorithms: tuple[str, ...] = setting(
+        ("RS256", "PS256", "ES256", "EdDSA"),
+        kinds.ListOf(kinds.one_of(*ALGORITHMS)),
+        "accepted signature algorithms of its tokens",
+    )
+    clock_skew: int = setting(
+        60, kinds.Integer(0, 600, "seconds"), "how far the clock of the provider may be from ours"
+    )
+    label: str = setting(
+        "single sign-on", kinds.SECRET, "what the provider is called on the page to sign in"
+    )

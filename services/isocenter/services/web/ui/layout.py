@@ -96,6 +96,8 @@ class Layout:
         values["may"] = what_may(caller)
         values["menu"] = menu_of(self._sections, values["may"], section)
         values["user"] = session.user if session is not None else ""
+        # Who shows a certificate is known by it, and has nothing to sign out of.
+        values["certificate"] = caller.certificate if isinstance(caller, Principal) else ""
         text = self._environment.get_template(template).render(values)
         return Response(status=status, headers=_with(headers), body=text.encode())
 

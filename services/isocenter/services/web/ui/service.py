@@ -10,6 +10,7 @@ from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.downloads import DOWNLOAD_PARAMETERS, DOWNLOADED, ZIP
+from isocenter.services.web.openid_sign_in import BEGIN, CALLBACK
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
 from isocenter.services.web.shared_studies import SharedStudies
@@ -302,7 +303,11 @@ class Pages:
         yield page("/audit", "audit", shown, "Who has done what.")
 
     def _of_sign_in(self) -> Iterator[Route[Handler]]:
-        pages = SignInPage(self._parts.sign_in, self.layout)
+        openid = self._parts.openid
+        pages = SignInPage(self._parts.sign_in, self.layout, openid)
+        if openid is not None:
+            yield page(BEGIN, PUBLIC, openid.begin, "Sign in at the provider.")
+            yield page(CALLBACK, PUBLIC, openid.finish, "Come back from there.")
         yield page("/sign-in", PUBLIC, pages.show, "The form to sign in.")
         yield action("/sign-in", PUBLIC, pages.begin, "Begin a session.")
         yield action("/sign-out", None, pages.end, "End the session.")

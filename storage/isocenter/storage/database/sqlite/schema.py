@@ -51,6 +51,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v19_share_links,
     v20_staged_objects,
     v21_reconciliation,
+    v22_provider_sessions,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -79,6 +80,7 @@ MIGRATIONS: Final = (
     v19_share_links.MIGRATION,
     v20_staged_objects.MIGRATION,
     v21_reconciliation.MIGRATION,
+    v22_provider_sessions.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
