@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import trio
 import trio.testing
 
 from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.retention.fullness import Fullness
 from isocenter.services.archive.retention.last_use import WRITE_SECONDS, UseRecorder
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.services.archive.retention.service import keep_to
+from isocenter.services.archive.retention.service import keep_to, look
 from isocenter.services.notices import Caller, InstancesSent
 from isocenter.services.settings.retention_rules import (
     RetentionFault,
@@ -21,7 +23,7 @@ from isocenter.services.settings.retention_rules import (
     parse_retention_rule,
 )
 from isocenter.storage.database.retention import DatabaseRetention
-from services.archive.test_deleting import ask_for_commitment, events, place, queue, write
+from services.archive.test_deleting import ask_for_commitment, events, instance, place, queue, write
 from services.archive_support import data_set, store, uid
 from support.clocks import patient_clock
 
@@ -41,6 +43,7 @@ RULE = RetentionRule(name="old", study_days=365)
         ({"name": "r", "study_days": 0}, "study_days is a whole number from 1 to 36500"),
         ({"name": "r", "study_days": True}, "study_days is a whole number"),
         ({"name": "r", "keep_newest": 1.5}, "keep_newest is a whole number from 1 to 10000"),
+        ({"name": "r", "disk_percent": 100}, "disk_percent is a whole number from 1 to 99"),
         ({"name": "r", "study_days": 1, "modalities": "US"}, "modalities is a list"),
         ({"name": "r", "study_days": 1, "modalities": ["us"]}, "modalities is a list"),
         ({"name": "r", "study_days": 1, "modalities": []}, "modalities is empty"),
@@ -57,7 +60,7 @@ def test_rules_are_written_as_they_are_read() -> None:
     kind = RetentionRulesKind()
     text = (
         '[{ name = "a", modalities = ["US", "XA"], study_days = 3650, keep_newest = 2, '
-        'although_promised = true }, { name = "b", unused_days = 30 }]'
+        'although_promised = true }, { name = "b", unused_days = 30, disk_percent = 85 }]'
     )
     rules = kind.from_text(text)
     assert kind.to_toml(rules) == text
@@ -163,3 +166,89 @@ async def test_a_study_that_is_used_all_day_costs_one_row(
         await trio.sleep(2 * WRITE_SECONDS)
         assert book.written[-2:] == [[], ["1"]]
         nursery.cancel_scope.cancel()
+
+
+# -- Disk level -------------------------------------------------------------------------
+
+
+BY_LEVEL = RetentionRule(name="room", disk_percent=80)
+
+
+async def _five(here: Any) -> list[int]:
+    """Five studies, of which the second was used; the size of each."""
+    for number in range(1, 6):
+        study = f"1.5.{number}"
+        await store(here.archive, number, data_set(number, study=study, series=f"{study}.1"))
+    await DatabaseRetention(here.database).note_use(["1.5.2"], NOW)
+    rows = await DatabaseRetention(here.database).candidates(BY_LEVEL, NOW, limit=9)
+    assert [row.study_instance_uid for row in rows] == [f"1.5.{n}" for n in (1, 3, 4, 5, 2)]
+    return [row.size for row in rows]
+
+
+async def test_a_rule_about_the_disk_takes_no_more_than_is_too_much(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    async with place(tmp_path, now=NOW) as here:
+        sizes = await _five(here)
+        write(tmp_path, "INSERT INTO study_hold VALUES ('1.5.1', 'x', 'y', 0)")
+        asked: list[int] = []
+
+        async def excess(percent: int) -> int:
+            asked.append(percent)
+            gone = 5 - len(await here.instances())
+            return 2 * sizes[0] - 1 - gone * sizes[0]
+
+        found = await look(
+            BY_LEVEL, DatabaseRetention(here.database), here.trash, excess, NOW, limit=9
+        )
+        # Which is held is no candidate at all.
+        assert [each.study_instance_uid for each in found.going] == ["1.5.3", "1.5.4"]
+        assert (found.size, found.is_cut) == (2 * sizes[0], False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                partial(
+                    keep_to,
+                    [BY_LEVEL],
+                    DatabaseRetention(here.database),
+                    here.trash,
+                    studies_per_minute=10,
+                    excess=excess,
+                    now=lambda: NOW,
+                )
+            )
+            await trio.sleep(300)
+            nursery.cancel_scope.cancel()
+        assert await here.instances() == {uid(n) for n in (1, 2, 5)}
+        assert set(asked) == {80}
+
+
+async def test_what_is_promised_does_not_stop_a_rule_about_the_disk(tmp_path: Path) -> None:
+    async with place(tmp_path, now=NOW) as here:
+        sizes = await _five(here)
+        await ask_for_commitment(here.database, 1)
+        write(tmp_path, "UPDATE commitment SET state = 'success'")
+        write(tmp_path, "UPDATE commitment_reference SET failure_reason = 0")
+
+        async def excess(_: int) -> int:
+            return sizes[0]
+
+        book = DatabaseRetention(here.database)
+        found = await look(BY_LEVEL, book, here.trash, excess, NOW, limit=9)
+        assert [each.study_instance_uid for each in found.going] == ["1.5.3"]
+        assert [each.study_instance_uid for each, _ in found.kept] == ["1.5.1"]
+
+
+async def test_fullness_counts_what_lies_in_the_trash_as_gone(tmp_path: Path) -> None:
+    async with place(tmp_path, now=NOW) as here:
+        sizes = await _five(here)
+        all_of_it = sum(sizes)
+        book = here.trash.book
+        fullness = Fullness(here.archive.index, book, folder=None, quota=all_of_it)
+        assert await fullness.excess(100) == 0
+        assert await fullness.excess(50) == all_of_it - all_of_it // 2
+        await here.delete(instance(1), cause=DeletionCause.QUARANTINED)
+        assert await fullness.excess(100) == 0
+        await here.delete(instance(2))
+        assert await fullness.excess(100) == -sizes[0]
+        on_disk = Fullness(here.archive.index, book, folder=tmp_path)
+        assert await on_disk.excess(99) < await on_disk.excess(1)

@@ -20,6 +20,7 @@ from isocenter.services.archive.deletion.ports import TrashFiles
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.rejection.service import Rejections
+from isocenter.services.archive.retention.fullness import Fullness
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.backup.restore_mark import check_not_restoring
@@ -200,6 +201,18 @@ def _room_of(settings: Settings, stores: Stores) -> Room:
         reserve=storage.reserve,
         quota=storage.max_bytes,
         count=count,
+    )
+
+
+def fullness_of(settings: Settings, parts: ArchiveParts) -> Fullness:
+    """How full disk and quota are, for rules of retention; a bucket has no disk of ours."""
+    storage = settings.storage
+    on_disk = not storage.is_in_memory and parts.sweeper is None
+    return Fullness(
+        parts.archive.index,
+        parts.stores.trash,
+        folder=Path(storage.data_dir) if on_disk else None,
+        quota=storage.max_bytes,
     )
 
 

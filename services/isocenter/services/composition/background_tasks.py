@@ -15,6 +15,7 @@ from isocenter.services.archive.scrubber import scrub
 from isocenter.services.composition.archive import (
     ArchiveParts,
     corrections_of,
+    fullness_of,
     rejections_of,
     trash_of,
 )
@@ -71,6 +72,7 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                             stores.retention,
                             trash,
                             studies_per_minute=storage.retention_rate,
+                            excess=fullness_of(settings, parts).excess,
                         )
                     )
             if is_trail_enabled(settings):

@@ -11,12 +11,18 @@ from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.settings import value_types as kinds
 
 MAX_RULES: Final = 100
+_MOST_PERCENT: Final = 99
 _MOST_DAYS: Final = 36_500
 _MOST_KEPT: Final = 10_000
 _MAX_NAME: Final = 64
 _MODALITY: Final = re.compile(r"[A-Z0-9 _]{1,16}")
 _DAYS: Final = ("study_days", "arrived_days", "unused_days")
-_KEYS: Final = frozenset({"name", "modalities", *_DAYS, "keep_newest", "although_promised"})
+_NUMBERS: Final = {
+    **dict.fromkeys(_DAYS, _MOST_DAYS),
+    "keep_newest": _MOST_KEPT,
+    "disk_percent": _MOST_PERCENT,
+}
+_KEYS: Final = frozenset({"name", "modalities", *_NUMBERS, "although_promised"})
 
 
 class RetentionFault(kinds.InvalidValueError):
@@ -42,14 +48,14 @@ def parse_retention_rule(table: object) -> RetentionRule:
     if unknown:
         raise fault(f"there is no {unknown[0]!r}; there are {', '.join(sorted(_KEYS))}")
     numbers: dict[str, int] = {}
-    for key in (*_DAYS, "keep_newest"):
+    for key, most in _NUMBERS.items():
         if key in table:
-            value, most = table[key], _MOST_KEPT if key == "keep_newest" else _MOST_DAYS
+            value = table[key]
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise fault(f"{key} is a whole number from 1 to {most}")
             numbers[key] = value
     if not numbers:
-        raise fault(f"say what is past its time: {', '.join(_DAYS)} or keep_newest")
+        raise fault(f"say what is past its time: {', '.join(_DAYS)}, keep_newest or disk_percent")
     modalities = table.get("modalities", [])
     if not isinstance(modalities, list) or not all(
         isinstance(one, str) and _MODALITY.fullmatch(one) is not None for one in modalities
@@ -71,7 +77,7 @@ class RetentionRuleKind:
 
     allowed: str = (
         "a table [[retention]] with name, and what is past its time (study_days, arrived_days, "
-        "unused_days, keep_newest; modalities, although_promised)"
+        "unused_days, keep_newest, disk_percent; modalities, although_promised)"
     )
 
     def from_toml(self, value: object) -> RetentionRule:
@@ -88,11 +94,7 @@ class RetentionRuleKind:
         pairs = [f"name = {kinds.toml_string(value.name)}"]
         if value.modalities:
             pairs.append(f"modalities = [{', '.join(map(kinds.toml_string, value.modalities))}]")
-        pairs += [
-            f"{key} = {number}"
-            for key in (*_DAYS, "keep_newest")
-            if (number := getattr(value, key))
-        ]
+        pairs += [f"{key} = {number}" for key in _NUMBERS if (number := getattr(value, key))]
         if value.although_promised:
             pairs.append("although_promised = true")
         return f"{{ {', '.join(pairs)} }}"

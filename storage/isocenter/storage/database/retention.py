@@ -64,7 +64,12 @@ _CANDIDATES: Final = """
     SELECT study_instance_uid, num_instances AS instances,
         (SELECT coalesce(sum(i.size), 0) FROM series JOIN instance i USING (series_pk)
          WHERE series.study_pk = study.study_pk) AS size
-    FROM study WHERE {conditions} LIMIT ?
+    FROM study WHERE {conditions} {order}LIMIT ?
+"""
+#: What was not used for the longest first, and of what never was that which came first.
+_UNUSED_FIRST: Final = """
+    ORDER BY coalesce((SELECT last_day FROM study_access a
+                       WHERE a.study_instance_uid = study.study_instance_uid), 0), study_pk
 """
 
 
@@ -172,7 +177,10 @@ def find_candidates(
         conditions.append(_NEWEST.format(concerned=concerned))
         values += [*concerned_values, rule.keep_newest]
     rows = connection.execute(
-        _CANDIDATES.format(conditions=" AND ".join(f"({each})" for each in conditions)),
+        _CANDIDATES.format(
+            conditions=" AND ".join(f"({each})" for each in conditions),
+            order=_UNUSED_FIRST if rule.disk_percent else "",
+        ),
         (*values, limit),
     )
     return rows_as(Candidate, rows)

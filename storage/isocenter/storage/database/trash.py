@@ -506,12 +506,13 @@ def _statistics(connection: Connection) -> TrashStatistics:
         "SELECT coalesce(sum(num_instances), 0), coalesce(sum(size), 0) FROM deletion "
         "WHERE cause NOT IN ('quarantined', 'rejected')"
     ).fetchone()
-    withheld = dict(
-        connection.execute(
-            "SELECT cause, count(*) FROM deletion JOIN trash USING (deletion_id) "
-            "WHERE cause IN ('quarantined', 'rejected') GROUP BY cause"
-        ).fetchall()
-    )
+    withheld, kept_size = dict[str, int](), 0
+    for cause, count, of_cause in connection.execute(
+        "SELECT cause, count(*), sum(trash.size) FROM deletion JOIN trash USING (deletion_id) "
+        "WHERE cause IN ('quarantined', 'rejected') GROUP BY cause"
+    ):
+        withheld[cause] = count
+        kept_size += of_cause
     return TrashStatistics(
         instances=instances,
         size=size,
@@ -519,4 +520,5 @@ def _statistics(connection: Connection) -> TrashStatistics:
         deleted_size=deleted_size,
         quarantined=withheld.get("quarantined", 0),
         rejected=withheld.get("rejected", 0),
+        purgeable_size=size - kept_size,
     )

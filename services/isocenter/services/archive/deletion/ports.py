@@ -158,6 +158,7 @@ class TrashStatistics:
     Attributes:
         instances, size: with what is withheld.
         quarantined, rejected: instances that are withheld.
+        purgeable_size: bytes of what is not.
     """
 
     instances: int
@@ -166,6 +167,7 @@ class TrashStatistics:
     deleted_size: int
     quarantined: int = 0
     rejected: int = 0
+    purgeable_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,8 @@ class RetentionBook(Protocol):
     async def candidates(
         self, rule: RetentionRule, now: float, *, limit: int
     ) -> Sequence[Candidate]:
-        """Studies that are past their time, in no order that means anything."""
+        """Studies that are past their time, in no order that means anything; by a rule with
+        ``disk_percent`` those that were not used for the longest first."""
         ...
 
     async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:

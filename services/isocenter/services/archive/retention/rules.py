@@ -17,6 +17,8 @@ class RetentionRule:
         unused_days: nobody has retrieved of it for so long, and nothing of it came.
         keep_newest: it is none of the newest so many studies (with these modalities) of its
             patient.
+        disk_percent: the disk, or the quota, is fuller than that; then so much goes as brings it
+            down to that, of what is past its time that which was not used for the longest.
         although_promised: also what was promised to be kept (storage commitment).
     """
 
@@ -26,6 +28,7 @@ class RetentionRule:
     arrived_days: int = 0
     unused_days: int = 0
     keep_newest: int = 0
+    disk_percent: int = 0
     although_promised: bool = False
 
     def may_delete(self, obstacles: Obstacles) -> bool:

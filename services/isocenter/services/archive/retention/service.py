@@ -8,13 +8,16 @@ only when the rule says so.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from time import time
 from typing import Final
 
 import trio
 
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.service import Trash
@@ -22,7 +25,8 @@ from isocenter.services.archive.deletion.values import Plan, Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.archive.retention.ports import RetentionBook
+from isocenter.services.archive.retention.fullness import Excess
+from isocenter.services.archive.retention.ports import Candidate, RetentionBook
 from isocenter.services.archive.retention.rules import RetentionRule
 
 log = logging.getLogger("isocenter.storage")
@@ -34,6 +38,71 @@ _MINUTE_SECONDS: Final = 60.0
 _MOST_SKIPPED: Final = 10_000
 
 _STUDY_INSTANCE_UID: Final = 0x0020000D
+
+
+async def always(percent: int) -> int:
+    """For archives whose disk nobody looks at: a rule is always to be kept to."""
+    return sys.maxsize
+
+
+@dataclass(slots=True, kw_only=True)
+class RetentionLook:
+    """What a rule would delete now.
+
+    Attributes:
+        going: in the order in which they go.
+        kept: past their time, too, but something is against it.
+        is_cut: there are more than were looked at.
+    """
+
+    going: list[Candidate] = field(default_factory=list)
+    kept: list[tuple[Candidate, Obstacles]] = field(default_factory=list)
+    is_cut: bool = False
+
+    @property
+    def instances(self) -> int:
+        return sum(each.instances for each in self.going)
+
+    @property
+    def size(self) -> int:
+        """Bytes of Part 10 files."""
+        return sum(each.size for each in self.going)
+
+
+async def look(
+    rule: RetentionRule,
+    book: RetentionBook,
+    trash: Trash,
+    excess: Excess,
+    now: float,
+    *,
+    limit: int,
+) -> RetentionLook:
+    """What a rule would delete now; nothing is changed.
+
+    Raises:
+        StorageError: that cannot be known now.
+    """
+    found = RetentionLook()
+    left = await _left(rule, excess)
+    candidates = await book.candidates(rule, now, limit=limit) if left > 0 else ()
+    found.is_cut = len(candidates) == limit
+    for each in candidates:
+        if left <= 0:
+            found.is_cut = False
+            break
+        plan = await planned(trash, each.study_instance_uid)
+        if rule.may_delete(plan.obstacles):
+            found.going.append(each)
+            left -= each.size
+        else:
+            found.kept.append((each, plan.obstacles))
+    return found
+
+
+async def _left(rule: RetentionRule, excess: Excess) -> int:
+    """Bytes that are to go by a rule."""
+    return await excess(rule.disk_percent) if rule.disk_percent else sys.maxsize
 
 
 async def planned(trash: Trash, study_instance_uid: str) -> Plan:
@@ -48,17 +117,19 @@ async def keep_to(
     trash: Trash,
     *,
     studies_per_minute: int,
+    excess: Excess = always,
     now: Callable[[], float] = time,
 ) -> None:
     """Delete what is past its time, so many studies a minute, until cancelled.
 
     Args:
+        excess: for rules that look at the disk.
         now: seconds since 1970.
     """
     while True:
         for rule in rules:
             try:
-                await _apply(rule, book, trash, studies_per_minute, now)
+                await _apply(rule, book, trash, studies_per_minute, excess, now)
             except IsocenterError as error:
                 log.error("retention rule %r rests: %s", rule.name, error)
         await trio.sleep(LOOK_SECONDS)
@@ -69,6 +140,7 @@ async def _apply(
     book: RetentionBook,
     trash: Trash,
     studies_per_minute: int,
+    excess: Excess,
     now: Callable[[], float],
 ) -> None:
     skipped: set[str] = set()
@@ -76,16 +148,22 @@ async def _apply(
     deleted = 0
     while len(skipped) < _MOST_SKIPPED:
         # Asked anew each time: a study may have been used, or have grown.
+        left = await _left(rule, excess)
+        if left <= 0:
+            break
         found = await book.candidates(rule, now(), limit=studies_per_minute + len(skipped))
         fresh = [each for each in found if each.study_instance_uid not in skipped]
         if not fresh:
             break
         studies: list[tuple[StoredInstance, ...]] = []
         for each in fresh[:studies_per_minute]:
+            if left <= 0:
+                break
             plan = await planned(trash, each.study_instance_uid)
             skipped.add(each.study_instance_uid)
             if plan.instances and rule.may_delete(plan.obstacles):
                 studies += plan.studies
+                left -= plan.size
         if studies:
             plan = Plan(studies=tuple(studies), patients=0, obstacles=Obstacles())
             done = await trash.delete(

@@ -10,11 +10,10 @@ import orjson
 
 from isocenter.services import composition
 from isocenter.services.archive.retention.rules import RetentionRule
-from isocenter.services.archive.retention.service import planned
+from isocenter.services.archive.retention.service import look
 from isocenter.services.cli import EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.archive_action import run_action
-from isocenter.services.cli.support.deletion_output import opened_trash
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
@@ -65,30 +64,26 @@ async def _check(settings: Settings, arguments: argparse.Namespace, terminal: Te
 
 
 async def _look(settings: Settings, rule: RetentionRule, terminal: Terminal) -> dict[str, object]:
-    studies = instances = size = kept = 0
-    async with (
-        composition.open_stores(settings) as stores,
-        opened_trash(settings, "isocenter retention", changes=False) as trash,
-    ):
-        for each in await stores.retention.candidates(rule, time.time(), limit=_MOST):
-            plan = await planned(trash, each.study_instance_uid)
-            if not rule.may_delete(plan.obstacles):
-                kept += 1
-                terminal.detail(
-                    f"{rule.name}: {each.study_instance_uid} stays: "
-                    + "; ".join(plan.obstacles.texts())
-                )
-                continue
-            terminal.detail(f"{rule.name}: {each.study_instance_uid}")
-            studies += 1
-            instances += each.instances
-            size += each.size
+    async with composition.open_archive_parts(settings, lock=False, recover=False) as parts:
+        trash = composition.trash_of(settings, parts, "isocenter retention")
+        if trash is None:
+            raise UsageError("this archive has no trash")
+        fullness = composition.fullness_of(settings, parts)
+        found = await look(
+            rule, parts.stores.retention, trash, fullness.excess, time.time(), limit=_MOST
+        )
+    for each, obstacles in found.kept:
+        terminal.detail(
+            f"{rule.name}: {each.study_instance_uid} stays: {'; '.join(obstacles.texts())}"
+        )
+    for each in found.going:
+        terminal.detail(f"{rule.name}: {each.study_instance_uid}")
     return {
         "rule": rule.name,
-        "studies": studies,
-        "instances": instances,
-        "bytes": size,
-        "studies_that_stay": kept,
+        "studies": len(found.going),
+        "instances": found.instances,
+        "bytes": found.size,
+        "studies_that_stay": len(found.kept),
     }
 
 
