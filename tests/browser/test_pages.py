@@ -245,7 +245,7 @@ def addresses() -> list[str]:
     return [
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
-        "/users", "/users/eve", "/tokens", "/worklist", "/queue",
+        "/users", "/users/eve", "/tokens", "/worklist", "/queue", "/jobs", "/nodes",
         "/rules", f"/rules?study={CT.removeprefix('/studies/')}",
         "/audit", "/status", "/storage", "/checks", "/log", "/about",
         "/settings", "/settings/log.level", "/settings/web.cors_origins",

@@ -23,8 +23,10 @@ from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.certificate_pages import CertificatePages
 from isocenter.services.web.ui.correction_pages import CorrectionPages
 from isocenter.services.web.ui.device_pages import DevicePages
+from isocenter.services.web.ui.job_pages import JobPages
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.navigation import Group, Section
+from isocenter.services.web.ui.node_pages import NodePages
 from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
@@ -71,6 +73,7 @@ class Pages:
             *self._of_access(),
             *self._of_worklist(),
             *self._of_queue(),
+            *self._of_jobs(),
             *self._of_audit(),
             *self._of_system(),
             *self._of_settings(),
@@ -109,10 +112,14 @@ class Pages:
             yield of(Group.WORKFLOW, "/queue", "Queue", "state")
         if parts.rules is not None:
             yield of(Group.WORKFLOW, "/rules", "Rules", "state")
+        if parts.jobs is not None:
+            yield of(Group.WORKFLOW, "/jobs", "Jobs", "state")
         if parts.associations is not None:
             yield of(Group.NETWORK, "/associations", "Associations", "state")
         if parts.changes is not None:
             yield of(Group.NETWORK, "/devices", "Devices", "state")
+        if parts.nodes is not None:
+            yield of(Group.NETWORK, "/nodes", "Nodes", "state")
         yield of(Group.NETWORK, "/certificates", "Certificates", "state")
         if parts.users is not None and parts.sessions is not None:
             yield of(Group.ACCESS, "/users", "Users", "users")
@@ -295,6 +302,12 @@ class Pages:
         pages = QueuePages(self._parts.queue, self.layout)
         yield page("/queue", "state", pages.list, "What is to be sent on.")
         yield action("/queue/retry", "configure", pages.retry, "Send what failed now.")
+
+    def _of_jobs(self) -> Iterator[Route[Handler]]:
+        nodes, jobs = self._parts.nodes, self._parts.jobs
+        if nodes is not None and jobs is not None:
+            yield from NodePages(nodes, jobs, self.layout).routes()
+            yield from JobPages(jobs, nodes, self.layout).routes()
 
     def _of_audit(self) -> Iterator[Route[Handler]]:
         if self._parts.trail is None:
