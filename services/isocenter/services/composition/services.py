@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from isocenter.services.archive.archive import Archive
@@ -28,6 +29,7 @@ from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.service_classes.verification import VerificationScp
 from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
+from isocenter.services.workflow.nodes.destinations import NodeDestinations
 from isocenter.storage.stores import Stores
 
 
@@ -145,7 +147,7 @@ def build_services_and_workflow(
             GetScp(archive, options=options, backlog=backlog, transcoder=transcoder),
             MoveScp(
                 archive,
-                destination=peers.get,
+                destination=partial(_destination, peers, workflow.destinations),
                 connect=connections.for_storage,
                 options=options,
                 backlog=backlog,
@@ -170,3 +172,11 @@ def build_services_and_workflow(
     # First: what a plug-in declares is its own, also where storage takes every private SOP class.
     registry = ServiceRegistry([*added, *services], background_tasks=workflow.background_tasks)
     return registry, workflow
+
+
+def _destination(
+    peers: Mapping[str, Peer], nodes: NodeDestinations | None, ae_title: str
+) -> Peer | None:
+    """Where C-MOVE sends to: a peer of the settings, else a remote node."""
+    found = peers.get(ae_title)
+    return found if found is not None or nodes is None else nodes.get(ae_title)

@@ -37,6 +37,7 @@ from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.forwarding.commitment import CommitmentReports
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.nodes.changes import NodeChanges
+from isocenter.services.workflow.nodes.destinations import NodeDestinations
 from isocenter.storage.stores import Stores
 
 
@@ -46,7 +47,8 @@ class Workflow:
 
     Attributes:
         commitment, steps: what the web offers, too; None: it is switched off.
-        nodes, jobs: remote nodes, and work with them; None: it is switched off.
+        nodes, destinations, jobs: remote nodes, those of C-MOVE among them, and work with them;
+            None: it is switched off.
     """
 
     services: list[Service] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Workflow:
     commitment: StorageCommitmentScp | None = None
     steps: PerformedStepManager | None = None
     nodes: NodeChanges | None = None
+    destinations: NodeDestinations | None = None
     jobs: JobDesk | None = None
 
 
@@ -115,6 +118,8 @@ def build_workflow(
         find = node_finder(stores.nodes, peers)
         runner = job_runner(settings, stores.jobs, archive, find, open_node)
         workflow.jobs = JobDesk(stores.jobs, runner.wake)
+        workflow.destinations = NodeDestinations(stores.nodes)
+        workflow.background_tasks.append(workflow.destinations.run)
         workflow.nodes = NodeChanges(stores.nodes, find, open_node, notices or Notices(), now=time)
         workflow.background_tasks.append(runner.run)
         if settings.jobs.verify_nodes_every:

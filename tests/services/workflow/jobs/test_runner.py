@@ -21,14 +21,22 @@ from isocenter.engine.dimse.message_codec import (
     CGetResponse,
     CStoreRequest,
 )
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.association.operation import Operation
+from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import ListenAddress, serve
 from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.composition.archive import ArchiveParts
-from isocenter.services.dicom.uid_registry import STUDY_ROOT_FIND, STUDY_ROOT_GET
+from isocenter.services.dicom.uid_registry import (
+    BASIC_SYNTAXES,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+)
 from isocenter.services.notices import InstancesSent, InstanceStored, Notice, Notices
+from isocenter.services.service_classes.client import RetrieveError, open_association
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.settings.loading import load_settings
@@ -57,6 +65,7 @@ class World:
     parts: ArchiveParts
     desk: JobDesk
     heard: list[Notice]
+    registry: ServiceRegistry
 
     @property
     def storage(self) -> StorageScp:
@@ -121,7 +130,7 @@ async def world(**options: object) -> AsyncIterator[World]:
         assert workflow.jobs is not None
         for work in registry.background_tasks:
             nursery.start_soon(work)
-        yield World(parts, workflow.jobs, heard)
+        yield World(parts, workflow.jobs, heard, registry)
         nursery.cancel_scope.cancel()
 
 
@@ -392,3 +401,30 @@ async def test_two_jobs_of_a_node_run_one_after_the_other() -> None:
         for job in (one, two):
             await here.until(job, lambda job: job.state.is_final)
         assert most == 1
+
+
+async def test_nodes_are_destinations_of_c_move() -> None:
+    """Of an archive that serves: the settings name no peer."""
+    async with world() as here, other_archive() as (there, port):
+        binds = [ListenAddress(host="127.0.0.1", port=0)]
+        await store(here.parts.archive)
+        await here.add_node(f"THERE@127.0.0.1:{port}")
+        await here.add_node("http://127.0.0.1:1/dicom-web", "web")
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(serve, here.registry, binds))
+            peer = Peer("HERE", "127.0.0.1", port_of(server))
+            contexts = [(STUDY_ROOT_MOVE, BASIC_SYNTAXES)]
+            async with open_association(peer, contexts) as association:
+                identifier = partial(build_identifier, [("StudyInstanceUID", STUDY)], "STUDY")
+                with trio.fail_after(PATIENCE):
+                    while True:
+                        try:
+                            result = await association.move(identifier, "THERE")
+                            break
+                        except RetrieveError as error:
+                            if error.status != Status.MOVE_DESTINATION_UNKNOWN:
+                                raise
+                            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert (result.completed, result.failed) == (1, 0)
+            nursery.cancel_scope.cancel()
+        assert await there.stores.index.get([uid(1)])
