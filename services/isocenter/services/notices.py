@@ -571,6 +571,27 @@ class WingNotice:
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesMarked(WingNotice):
+    """Somebody noted something on instances of a study, or made objects of it.
+
+    Attributes:
+        sop_classes: how many instances of each SOP Class UID.
+        action: ``C``, ``U`` or ``D``, as audit messages have it.
+        what: in words, without what was noted.
+    """
+
+    caller: Caller
+    study_instance_uid: str
+    sop_classes: Mapping[str, int]
+    action: str
+    what: str
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        return (self.study_instance_uid,)
+
+
 Notice = (
     ServerStarted
     | ServerStopped

@@ -32,6 +32,7 @@ from isocenter.services.security.audit.trail_upkeep import run_trail_upkeep
 from isocenter.services.service_classes.worklist.retention import remove_expired
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.exclusive_task import run_exclusively
+from isocenter.services.viewing.study_visits import StudyVisits
 
 
 async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices: Notices) -> None:
@@ -95,11 +96,14 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                         watch, worklist, settings.worklist.folder, settings.worklist.folder_seconds
                     )
 
-    if storage.is_in_memory:
-        await work()
-        return
     async with trio.open_nursery() as nursery:
-        # Each process knows what it has sent.
+        # Each process knows what it has sent, and to whom.
+        visits = StudyVisits(stores.recent_studies)
+        notices.subscribe(visits.on_notice, visits.hears)
+        nursery.start_soon(visits.run)
+        if storage.is_in_memory:
+            await work()
+            return
         recorder = UseRecorder(stores.retention)
         notices.subscribe(recorder.on_notice, recorder.hears)
         nursery.start_soon(recorder.run)

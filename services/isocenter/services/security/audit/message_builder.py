@@ -23,6 +23,7 @@ from isocenter.services.notices import (
     AssociationEstablished,
     Caller,
     InstancesCompressed,
+    InstancesMarked,
     InstancesSent,
     PluginOperationEnded,
     QueryAnswered,
@@ -319,6 +320,27 @@ def instances_compressed(
         participants=(here.participant(None, is_requestor=True),),
         objects=(
             study_object(compressed.study_instance_uid, compressed.sop_classes),
+            patient_object(patient),
+        ),
+    )
+
+
+def instances_marked(
+    here: ActiveProcess, marked: InstancesMarked, patient: Patient
+) -> AuditMessage:
+    """A.5.3.6: somebody noted something on them, or made objects of that."""
+    return AuditMessage(
+        event=EventId.INSTANCES_ACCESSED,
+        action=Action(marked.action),
+        description=marked.what,
+        participants=(
+            here.participant(None),
+            peer_participant(marked.caller, None, is_requestor=True),
+        ),
+        objects=(
+            study_object(
+                marked.study_instance_uid, marked.sop_classes, is_encrypted=marked.caller.is_tls
+            ),
             patient_object(patient),
         ),
     )

@@ -38,6 +38,7 @@ from isocenter.services.notices import (
     ConfigurationReloaded,
     ConnectionRefused,
     InstancesCompressed,
+    InstancesMarked,
     InstancesRead,
     InstancesSent,
     InstanceStored,
@@ -104,6 +105,7 @@ _OfStudies = (
     | RetrieveFailed
     | PluginOperationEnded
     | InstancesCompressed
+    | InstancesMarked
     | ReadGroup
 )
 #: Patients by Study Instance UID, of those that are known.
@@ -212,6 +214,7 @@ class AuditRecorder:
             InstancesDeleted: self._deleted,
             PatientReconciled: self._reconciled,
             InstancesCompressed: self._compressed,
+            InstancesMarked: self._look_up,
             PluginStarted: lambda notice: self.record(alerts.plugin_started(self._here, notice)),
             PluginOperationEnded: self._look_up,
         }
@@ -400,6 +403,8 @@ class AuditRecorder:
                 messages = [notice.message(self._here, patient)]
             elif isinstance(notice, InstancesCompressed):
                 messages = [builders.instances_compressed(self._here, notice, patient)]
+            elif isinstance(notice, InstancesMarked):
+                messages = [builders.instances_marked(self._here, notice, patient)]
             elif isinstance(notice, PluginOperationEnded):
                 messages = [builders.plugin_operation(self._here, notice, study, patient)]
             elif isinstance(notice, RetrieveFailed):

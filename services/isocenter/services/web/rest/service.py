@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.parts import WebParts
+from isocenter.services.web.rest.annotations import AnnotationApi
 from isocenter.services.web.rest.associations import AssociationApi
 from isocenter.services.web.rest.audit import AuditApi
 from isocenter.services.web.rest.browse import BrowseApi
@@ -14,6 +15,9 @@ from isocenter.services.web.rest.configuration import ConfigurationApi
 from isocenter.services.web.rest.devices import DeviceApi
 from isocenter.services.web.rest.image_values import ImageValuesApi
 from isocenter.services.web.rest.jobs import JobApi
+from isocenter.services.web.rest.key_images import KeyImageApi
+from isocenter.services.web.rest.mark_documents import MarkDocumentsApi
+from isocenter.services.web.rest.measurements import MeasurementApi
 from isocenter.services.web.rest.remote_nodes import NodeApi
 from isocenter.services.web.rest.roles import RoleApi
 from isocenter.services.web.rest.sign_in import SignInApi
@@ -21,6 +25,7 @@ from isocenter.services.web.rest.system import SystemApi
 from isocenter.services.web.rest.thumbnails import ThumbnailsApi
 from isocenter.services.web.rest.tokens import TokenApi
 from isocenter.services.web.rest.users import UserApi
+from isocenter.services.web.rest.viewer_states import ViewerStatesApi
 from isocenter.services.web.rest.worklist import WorklistApi
 
 
@@ -64,6 +69,12 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
     if viewing is not None:
         yield from ImageValuesApi(parts.archive, viewing.book).routes()
         yield from ThumbnailsApi(parts.archive, viewing.pool).routes()
+        marks, notices = viewing.marks, parts.notices
+        yield from AnnotationApi(parts.archive, marks, notices).routes()
+        yield from MeasurementApi(parts.archive, marks, notices, viewing.pool).routes()
+        yield from KeyImageApi(parts.archive, marks, notices).routes()
+        yield from MarkDocumentsApi(parts.archive, marks, notices).routes()
+        yield from ViewerStatesApi(viewing.states, viewing.recent).routes()
 
 
 def _of_workflow(parts: WebParts) -> Iterator[Route[Handler]]:

@@ -58,8 +58,8 @@ def convert(pixels: NDArray[Any], profile: bytes, space: ColourSpace) -> tuple[N
         return pixels, b""
     if space is ColourSpace.WITH_PROFILE:
         return pixels, profile
-    target = _profile_for(space)
-    source = profile or _profile_for(ColourSpace.SRGB)
+    target = profile_for(space)
+    source = profile or profile_for(ColourSpace.SRGB)
     if source == target:
         return pixels, target
     try:
@@ -77,7 +77,8 @@ def convert(pixels: NDArray[Any], profile: bytes, space: ColourSpace) -> tuple[N
 
 
 @cache
-def _profile_for(space: ColourSpace) -> bytes:
+def profile_for(space: ColourSpace) -> bytes:
+    """The profile of a known space, always the same bytes."""
     import imagecodecs
     import numpy as np
 
