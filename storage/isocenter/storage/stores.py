@@ -12,6 +12,7 @@ from typing import Final, Literal
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.corrections.links import LinkedPatients
 from isocenter.services.archive.corrections.ports import CorrectionBook
 from isocenter.services.archive.deletion.ports import Holds, TrashBook
 from isocenter.services.archive.metadata.ports import MetadataBook
@@ -41,6 +42,7 @@ from isocenter.storage.database.arrivals import ArrivalGate
 from isocenter.storage.database.commitments import DatabaseCommitments
 from isocenter.storage.database.compression import DatabaseCompressions, ExchangeHook
 from isocenter.storage.database.corrections.book import DatabaseCorrections
+from isocenter.storage.database.corrections.links import DatabaseLinks
 from isocenter.storage.database.corrections.standing import CorrectedArrivals
 from isocenter.storage.database.database import Database
 from isocenter.storage.database.event_reports import DatabaseReports
@@ -109,6 +111,7 @@ class Stores:
     compressions: CompressionQueue
     metadata: MetadataBook
     corrections: CorrectionBook
+    links: LinkedPatients
     rejections: RejectionBook
     reconciliation: ReconciliationBook
     usage: UsageBook
@@ -272,6 +275,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         compressions=compressions,
         metadata=metadata,
         usage=DatabaseUsage(database),
+        links=DatabaseLinks(database),
         corrections=DatabaseCorrections(
             database, on_exchange=[] if events is None else [events.corrected], now=now
         ),

@@ -142,3 +142,28 @@ def test_who_is_not_asked_says_yes_beforehand(archive: str, capsys: Output) -> N
     assert run(*correct, "--yes") == 2
     assert "--reason" in capsys.readouterr().err
     assert uid(1) not in capsys.readouterr().err
+
+
+def test_patients_are_linked_and_listed(archive: str, capsys: Output) -> None:
+    where = ("--data-dir", archive)
+    assert run("link", "add", "P1", "P2^^^WARD", *REASON, *where) == 0
+    assert "query.follow_links" in capsys.readouterr().err
+    assert run("link", "add", "P2^^^WARD", "P1", *REASON, *where) == 1
+    assert "linked already" in capsys.readouterr().err
+    assert run("link", "list", "--json", *where) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["first"], row["second"]) == (
+        {"id": "P1", "issuer": ""},
+        {"id": "P2", "issuer": "WARD"},
+    )
+    assert run("link", "add", "P1", "P1", *REASON, *where) == 2
+    assert run("link", "remove", "P1", "P2", *REASON, *where) == 1
+    assert "not linked" in capsys.readouterr().err
+    assert run("link", "remove", "P1", "P2^^^WARD", *REASON, *where) == 0
+    assert run("link", "list", *where) == 0
+    assert capsys.readouterr().out == "they are linked no more\n"
+    linked, unlinked = of_event(messages(Path(archive, "audit")), "110110")
+    for each in (linked, unlinked):
+        patients = each.findall("ParticipantObjectIdentification")
+        assert [one.get("ParticipantObjectID") for one in patients] == ["P1", "P2"]
+        assert {detail(one, "Reason") for one in patients} == {b"a test"}

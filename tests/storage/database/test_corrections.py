@@ -158,9 +158,7 @@ async def test_what_comes_is_found_as_it_is_to_be(
 ) -> None:
     await book.order(RENAME)
     await book.order(
-        correction(
-            Scope(patient=PatientKey("P1")), edits=[SetValue(ID, "P2"), MoveToStudy("1.9")]
-        )
+        correction(Scope(patient=PatientKey("P1")), edits=[SetValue(ID, "P2"), MoveToStudy("1.9")])
     )
     await book.order(correction(Scope(patient=PatientKey("P2")), edits=[SetValue(NAME, "Last^N")]))
     await index.add([record(1), record(2, study="1.3", patient="P7")])

@@ -44,6 +44,7 @@ COMMANDS: Final = (
     Command("merge", "archive.merge", "merge two patients, or two studies"),
     Command("move", "archive.move", "move a study to another patient, or series to another study"),
     Command("split", "archive.split", "make a study of its own of series of a study"),
+    Command("link", "archive.link", "patients who are one person: add, remove, list"),
     Command("corrections", "archive.corrections", "corrections: list, undo, retry, resume"),
     Command("hold", "archive.hold", "protect studies from deletion: add, remove, list"),
     Command("retention", "archive.retention", "show what rules of retention would delete"),

@@ -108,6 +108,7 @@ def build_services_and_workflow(
         max_results=settings.query.max_results,
         max_suboperations=settings.query.max_suboperations,
         undeclared=settings.storage.undeclared,
+        links=stores.links if stores is not None and settings.query.follow_links else None,
     )
     if peers is None:
         peers = {peer.ae_title: peer for peer in settings.peers}

@@ -6,7 +6,7 @@ Accessed" with the action U: one message for each study, with whose it was until
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from isocenter.engine.dataset.errors import tag_text
@@ -77,3 +77,23 @@ def _text(edit: Correcting) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
+
+
+def patients_linked(
+    here: ActiveProcess, patients: Sequence[str], reason: str, *, is_linked: bool
+) -> AuditMessage:
+    """A patient record (CID 400): two patients are one person, or are not any more.
+
+    Args:
+        patients: their IDs.
+    """
+    return AuditMessage(
+        event=EventId.PATIENT_RECORD,
+        action=Action.UPDATE,
+        description="patients are linked" if is_linked else "patients are linked no more",
+        participants=(here.participant(None), here.person(None)),
+        objects=tuple(
+            replace(patient_object(Patient(each)), details={"Reason": _bytes(reason)})
+            for each in patients
+        ),
+    )

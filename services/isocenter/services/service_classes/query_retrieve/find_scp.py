@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isocenter.engine.negotiation import Offer
+from isocenter.services.archive.corrections.links import followed
 from isocenter.services.archive.ports import Index
 from isocenter.services.association.operation import Operation
 from isocenter.services.service_classes.query_retrieve.find_responses import (
@@ -48,8 +49,12 @@ class FindScp:
         answers.report_unsupported(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
         encode = MatchEncoder(parsed, syntax, retrieve_ae_title=self._ae_title).encode
-        async with self._index.find(query) as blocks:
-            async for block in blocks:
-                if not await answers.add(map(encode, block)):
-                    break
+        for each in await followed(query, self._options.links):
+            async with self._index.find(each) as blocks:
+                async for block in blocks:
+                    if not await answers.add(map(encode, block)):
+                        break
+                else:
+                    continue
+            break
         await answers.finish()

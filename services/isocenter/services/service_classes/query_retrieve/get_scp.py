@@ -8,6 +8,7 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.corrections.links import followed
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.read_ahead import reading_ahead
 from isocenter.services.association.operation import Operation
@@ -73,7 +74,9 @@ class GetScp:
         asked.read_query(parsed.query)
         async with (
             self._backlog.instances_of(
-                self._archive, parsed.query, self._options.max_suboperations
+                self._archive,
+                await followed(parsed.query, self._options.links),
+                self._options.max_suboperations,
             ) as instances,
             reading_ahead(self._archive, instances) as ahead,
         ):

@@ -8,6 +8,7 @@ from typing import Final
 from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
+from isocenter.services.archive.corrections.links import LinkedPatients
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
@@ -56,6 +57,7 @@ class QueryOptions:
         max_results: matches of one C-FIND; 0: no limit.
         max_suboperations: instances of one C-MOVE or C-GET; 0: no limit.
         undeclared: the character set of identifiers that declare none.
+        links: of patients, which queries by ID follow; None: they follow none.
     """
 
     relational: bool = True
@@ -64,6 +66,7 @@ class QueryOptions:
     max_results: int = 0
     max_suboperations: int = 0
     undeclared: tuple[str, ...] = ()
+    links: LinkedPatients | None = None
 
 
 def find_offer(options: QueryOptions) -> Offer:

@@ -14,6 +14,7 @@ from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.errors import AssociationError, IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.corrections.links import followed
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.read_ahead import ReadAhead, reading_ahead
 from isocenter.services.association.destination_slots import LOOK_SECONDS, Place, Places
@@ -118,7 +119,9 @@ class MoveScp:
             asked.why = f"the destination {request.move_destination!r} is no peer of ours"
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
         async with self._backlog.instances_of(
-            self._archive, parsed.query, self._options.max_suboperations
+            self._archive,
+            await followed(parsed.query, self._options.links),
+            self._options.max_suboperations,
         ) as instances:
             await self._send(operation, request, peer, instances)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
@@ -217,9 +217,9 @@ class RetrieveBacklog:
 
     @asynccontextmanager
     async def instances_of(
-        self, archive: Archive, query: Query, most: int = 0
+        self, archive: Archive, queries: Sequence[Query], most: int = 0
     ) -> AsyncIterator[list[StoredInstance]]:
-        """Everything that a retrieve request stands for: the counters need the total.
+        """Everything that a retrieve request stands for, once: the counters need the total.
 
         Args:
             most: more than that are refused; 0: no bound.
@@ -229,23 +229,31 @@ class RetrieveBacklog:
         """
         found: list[StoredInstance] = []
         try:
-            async with archive.index.instances(query) as blocks:
-                async for block in blocks:
-                    found += block
-                    self.count += len(block)
-                    if most and len(found) > most:
-                        raise OperationError(
-                            Status.UNABLE_TO_CALCULATE_MATCHES,
-                            f"more than {most} instances; ask for less at once",
-                        )
-                    if self.limit and self.count > self.limit:
-                        raise OperationError(
-                            Status.UNABLE_TO_CALCULATE_MATCHES,
-                            "too much is being retrieved; ask again later",
-                        )
+            for query in queries:
+                await self._gather(archive, query, most, found)
             yield found
         finally:
             self.count -= len(found)
+
+    async def _gather(
+        self, archive: Archive, query: Query, most: int, found: list[StoredInstance]
+    ) -> None:
+        known = {each.sop_instance_uid for each in found}
+        async with archive.index.instances(query) as blocks:
+            async for block in blocks:
+                new = [each for each in block if each.sop_instance_uid not in known]
+                found += new
+                self.count += len(new)
+                if most and len(found) > most:
+                    raise OperationError(
+                        Status.UNABLE_TO_CALCULATE_MATCHES,
+                        f"more than {most} instances; ask for less at once",
+                    )
+                if self.limit and self.count > self.limit:
+                    raise OperationError(
+                        Status.UNABLE_TO_CALCULATE_MATCHES,
+                        "too much is being retrieved; ask again later",
+                    )
 
 
 async def send_instance(

@@ -238,6 +238,12 @@ class QuerySettings:
         "which value responses show when objects of a patient, study or series differ: the "
         "newest, or the first",
     )
+    follow_links: bool = setting(
+        False,
+        kinds.Boolean(),
+        "answer who asks for a Patient ID also for the patients that are linked to it (isocenter "
+        "link)",
+    )
     max_results: int = setting(
         0,
         kinds.Integer(1, 1_000_000_000, zero="no limit"),
