@@ -243,6 +243,8 @@ def addresses() -> list[str]:
     ct = pydicom.dcmread(paths()[0], stop_before_pixels=True)
     series = f"{CT}/series/{ct.SeriesInstanceUID}"
     return [
+        "/patients", "/patients?name=x", "/arrivals", "/steps",
+        f"/delete?study={CT.removeprefix('/studies/')}",
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/queue", "/jobs", "/nodes",

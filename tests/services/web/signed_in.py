@@ -265,6 +265,8 @@ async def opened(
             sessions=keeper,
             queue=parts.stores.forwards,
             worklist=WorklistEntries(parts.stores.worklist, notices),
+            steps=parts.stores.steps,
+            arrivals=parts.stores.event_log,
             trail=folder / "audit",
             downloads=downloads,
             streams=streams,

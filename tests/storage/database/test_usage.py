@@ -1,4 +1,4 @@
-"""Usage of the room, counted in the database."""
+"""Usage of the room, counted in each database."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from pathlib import Path
 from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
+from isocenter.storage.stores import join_stores
 from services.archive_support import store
+from storage.databases import open_database
+
+
+async def test_nothing_takes_no_room(each_database: str) -> None:
+    async with open_database() as database:
+        assert await join_stores(database).usage.usage() == []
 
 
 async def test_objects_are_counted_by_modality_and_day(tmp_path: Path) -> None:
     settings = Settings(storage=StorageSettings(data_dir=tmp_path, durability="relaxed"))
     async with open_archive_parts(settings) as parts:
-        assert await parts.stores.usage.usage() == []
         for number in (1, 2, 3):
             await store(parts.archive, number)
         found = await parts.stores.usage.usage()

@@ -125,6 +125,8 @@ def web_parts(
         worklist=(
             WorklistEntries(parts.stores.worklist, notices) if settings.worklist.enabled else None
         ),
+        steps=parts.stores.steps if settings.mpps.enabled else None,
+        arrivals=parts.stores.event_log if settings.events.enabled else None,
         viewer=_viewer(settings),
         trail=audit_folder(settings) if is_trail_enabled(settings) else None,
         downloads=downloads,

@@ -23,6 +23,7 @@ from isocenter.services.security.access.token_changes import TokenChanges
 from isocenter.services.security.access.user_changes import UserChanges
 from isocenter.services.security.certificates.changes import CertificateChanges
 from isocenter.services.security.certificates.expiry import Expiry
+from isocenter.services.service_classes.mpps.ports import Steps
 from isocenter.services.system.recent_log import LogLine
 from isocenter.services.viewing.ports import Marks, RecentStudies, ViewerStates
 from isocenter.services.web.configuration import Configuration
@@ -35,6 +36,7 @@ from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import SignIn
 from isocenter.services.web.study_links import StudyLinks
 from isocenter.services.web.worklist_entries import WorklistEntries
+from isocenter.services.workflow.events.ports import EventLog
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.nodes.changes import NodeChanges
@@ -121,6 +123,8 @@ class WebParts:
         users, tokens, sessions: who may sign in, and has; None: there is no policy.
         queue: what rules send on; None: they send nothing.
         worklist: None: there is none.
+        steps: that devices have performed; None: they report none here.
+        arrivals: the log of events, which knows what came last; None: there are no events.
         viewer: the folder of a viewer that is installed; None: there is none.
         trail: the folder of the audit trail; None: there is none.
         downloads: give ZIP files; None: there are none.
@@ -159,6 +163,8 @@ class WebParts:
     sessions: SessionKeeper | None = None
     queue: ForwardQueue | None = None
     worklist: WorklistEntries | None = None
+    steps: Steps | None = None
+    arrivals: EventLog | None = None
     viewer: Path | None = None
     trail: Path | None = None
     downloads: Downloads | None = None

@@ -51,6 +51,17 @@ class Catalogue:
         """
         return await self._find(Level.STUDY, {}, parameters, limit, offset)
 
+    async def patients(
+        self, parameters: Sequence[tuple[str, str]], *, limit: int, offset: int = 0
+    ) -> list[Row]:
+        """Patients, by ID and issuer.
+
+        Raises:
+            HttpError: a value of them is broken (400).
+        """
+        fields = ("includefield", "IssuerOfPatientID,NumberOfPatientRelatedStudies")
+        return await self._find(Level.PATIENT, {}, [*parameters, fields], limit, offset)
+
     async def study(self, uid: str, *, is_whole: bool = False) -> Row:
         """One study.
 

@@ -16,6 +16,7 @@ from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, wha
 from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import sign_in_path
 from isocenter.services.web.study_links import StudyLinks
+from isocenter.services.web.ui.arrivals_page import ArrivalsPage
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
@@ -28,6 +29,7 @@ from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.navigation import Group, Section
 from isocenter.services.web.ui.node_pages import NodePages
 from isocenter.services.web.ui.page_routes import action, page
+from isocenter.services.web.ui.patient_list import PatientList
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.rules_page import RulesPage
@@ -36,6 +38,7 @@ from isocenter.services.web.ui.share_pages import PATH as SHARE
 from isocenter.services.web.ui.share_pages import ExternalViewers, SharePages
 from isocenter.services.web.ui.sign_in_page import SignInPage
 from isocenter.services.web.ui.status_page import StatusPage
+from isocenter.services.web.ui.steps_page import StepsPage
 from isocenter.services.web.ui.study_list import StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
 from isocenter.services.web.ui.system_pages import AboutPage, ChecksPage, LogPage, StoragePage
@@ -98,6 +101,9 @@ class Pages:
             return Section(group=group, name=name, path=path, text=text, needs=needs)
 
         yield of(Group.STUDIES, "/", "Studies", "search")
+        yield of(Group.STUDIES, "/patients", "Patients", "search")
+        if parts.arrivals is not None:
+            yield of(Group.STUDIES, "/arrivals", "Arrivals", "search")
         yield of(Group.STUDIES, "/upload", "Upload", "write")
         if parts.links is not None:
             yield of(Group.STUDIES, "/shares", "Shared links", "export")
@@ -108,6 +114,8 @@ class Pages:
             yield of(Group.STUDIES, "/corrections", "Corrections", "correct")
         if parts.worklist is not None:
             yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
+        if parts.steps is not None:
+            yield of(Group.WORKFLOW, "/steps", "Performed steps", "search")
         if parts.queue is not None:
             yield of(Group.WORKFLOW, "/queue", "Queue", "state")
         if parts.rules is not None:
@@ -169,6 +177,9 @@ class Pages:
             needs="search",
             produces=("text/csv",),
         )
+        yield from PatientList(catalogue, layout).routes()
+        if parts.arrivals is not None:
+            yield from ArrivalsPage(parts.arrivals, catalogue, layout).routes()
         yield page(_STUDY, "search", shown.study, "One study and its series.")
         yield page(_SERIES, "read", shown.series, "One series and its images.")
         yield page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
@@ -219,6 +230,8 @@ class Pages:
         path = f"{_STUDY}/delete"
         yield page(path, "delete", pages.ask, "What deleting a study would take.")
         yield action(path, "delete", pages.delete, "Delete a study.")
+        yield page("/delete", "delete", pages.ask_chosen, "What deleting studies would take.")
+        yield action("/delete", "delete", pages.delete_chosen, "Delete studies.")
         yield page("/trash", "delete", pages.list, "What was deleted.")
         yield action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
         yield from QuarantinePages(
@@ -290,6 +303,8 @@ class Pages:
             yield from SettingsPages(self._parts.configuration, self.layout).routes()
 
     def _of_worklist(self) -> Iterator[Route[Handler]]:
+        if self._parts.steps is not None:
+            yield from StepsPage(self._parts.steps, self.layout).routes()
         if self._parts.worklist is None:
             return
         pages = WorklistPages(self._parts.worklist, self.layout)

@@ -41,8 +41,6 @@ class StudyFilter:
         def said(name: str) -> str:
             return (request.parameter(name) or "").strip()
 
-        number = said("page")
-        page = int(number) if number.isdecimal() and len(number) < 8 else 1
         return cls(
             name=said("name"),
             patient=said("patient"),
@@ -51,7 +49,7 @@ class StudyFilter:
             modality=said("modality"),
             first=said("first"),
             last=said("last"),
-            page=min(max(page, 1), _MOST_PAGES),
+            page=page_number(request),
         )
 
     @property
@@ -66,10 +64,10 @@ class StudyFilter:
             ValueError: a day is none; in words.
         """
         found = [
-            ("PatientName", _anywhere(self.name)),
+            ("PatientName", anywhere(self.name)),
             ("PatientID", self.patient),
             ("AccessionNumber", self.accession),
-            ("StudyDescription", _anywhere(self.description)),
+            ("StudyDescription", anywhere(self.description)),
             ("ModalitiesInStudy", self.modality.upper()),
             ("StudyDate", self._days()),
         ]
@@ -114,6 +112,13 @@ class StudyFilter:
         }
 
 
-def _anywhere(text: str) -> str:
+def anywhere(text: str) -> str:
     """A text that may stand anywhere, unless whoever wrote it said where."""
     return text if not text or _WILD.search(text) else f"*{text}*"
+
+
+def page_number(request: Request) -> int:
+    """The page of a list that a request is for, from 1 on."""
+    said = (request.parameter("page") or "").strip()
+    number = int(said) if said.isdecimal() and len(said) < 8 else 1
+    return min(max(number, 1), _MOST_PAGES)

@@ -6,16 +6,13 @@ from datetime import datetime
 from typing import Final
 
 from isocenter.services.net.http.messages import HttpError, Request, Response
-from isocenter.services.web.comma_separated import MARK, csv_headers, csv_lines
 from isocenter.services.web.parts import Receiver
 from isocenter.services.web.ui.catalogue import Catalogue, Row
+from isocenter.services.web.ui.csv_tables import MOST_CSV_ROWS, csv_response
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.study_filter import StudyFilter
-from isocenter.services.web.ui.texts import date_text, list_text, person_name, time_text
 
 _ROWS: Final = 50
-#: Rows of a table that a program takes away.
-MOST_CSV_ROWS: Final = 10_000
 _COLUMNS: Final = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
@@ -85,18 +82,4 @@ class StudyList:
         except ValueError as error:
             raise HttpError(400, "BAD_QUERY", str(error)) from None
         found = await self._catalogue.studies(parameters, limit=MOST_CSV_ROWS)
-        rows = ([_shown(row, name) for name in _COLUMNS] for row in found)
-        return Response(
-            headers=csv_headers("studies.csv"), body=MARK + csv_lines([_COLUMNS, *rows])
-        )
-
-
-def _shown(row: Row, keyword: str) -> str:
-    text = row[keyword]
-    if keyword.endswith("Name"):
-        return person_name(text)
-    if keyword.endswith("Date"):
-        return date_text(text)
-    if keyword.endswith("Time"):
-        return time_text(text)
-    return list_text(text)
+        return csv_response("studies.csv", _COLUMNS, found)

@@ -1,0 +1,95 @@
+"""The list of patients, as a page and as comma-separated values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from isocenter.services.net.http.application import Handler
+from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.routing import Route
+from isocenter.services.web.ui.catalogue import Catalogue, Row
+from isocenter.services.web.ui.csv_tables import MOST_CSV_ROWS, csv_response
+from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.page_routes import page
+from isocenter.services.web.ui.study_filter import anywhere, page_number
+from isocenter.services.web.ui.texts import date_of_form
+
+_ROWS: Final = 50
+_FIELDS: Final = ("name", "patient", "born")
+_COLUMNS: Final = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "NumberOfPatientRelatedStudies",
+)  # fmt: skip
+
+
+class PatientList:
+    """Answers with patients, in the order of their IDs."""
+
+    def __init__(self, catalogue: Catalogue, layout: Layout) -> None:
+        self._catalogue = catalogue
+        self._layout = layout
+
+    def routes(self) -> Iterator[Route[Handler]]:
+        """Where it is."""
+        yield page("/patients", "search", self.show, "The list of patients.")
+        yield Route(
+            method="GET",
+            path="/patients.csv",
+            handler=self.table,
+            text="The list of patients as comma-separated values.",
+            needs="search",
+            produces=("text/csv",),
+        )
+
+    async def show(self, request: Request) -> Response:
+        """The handler of the page."""
+        fields = {name: (request.parameter(name) or "").strip() for name in _FIELDS}
+        at = page_number(request)
+        fault, found = "", list[Row]()
+        try:
+            found = await self._found(fields, limit=_ROWS + 1, offset=(at - 1) * _ROWS)
+        except HttpError as error:
+            if error.status != 400:
+                raise
+            fault = error.message
+        return self._layout.page(
+            request,
+            "patients.html",
+            status=400 if fault else 200,
+            section="patients",
+            fields=fields,
+            fault=fault,
+            patients=found[:_ROWS],
+            has_more=len(found) > _ROWS,
+            at=at,
+            first_row=(at - 1) * _ROWS + 1,
+            query=lambda number: _query(fields, number),
+        )
+
+    async def table(self, request: Request) -> Response:
+        """The handler of the same as comma-separated values."""
+        fields = {name: (request.parameter(name) or "").strip() for name in _FIELDS}
+        found = await self._found(fields, limit=MOST_CSV_ROWS)
+        return csv_response("patients.csv", _COLUMNS, found)
+
+    async def _found(self, fields: Mapping[str, str], *, limit: int, offset: int = 0) -> list[Row]:
+        try:
+            born = date_of_form(fields["born"])
+        except ValueError:
+            raise HttpError(400, "BAD_QUERY", "write a day as 2026-11-29") from None
+        asked = [
+            ("PatientName", anywhere(fields["name"])),
+            ("PatientID", fields["patient"]),
+            ("PatientBirthDate", born),
+        ]
+        wanted = [(name, value) for name, value in asked if value]
+        return await self._catalogue.patients(wanted, limit=limit, offset=offset)
+
+
+def _query(fields: Mapping[str, str], number: int) -> str:
+    said = {name: value for name, value in fields.items() if value}
+    if number > 1:
+        said["page"] = str(number)
+    return f"?{urlencode(said)}" if said else "?"
