@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.ports import IndexInspection
+from isocenter.storage.database.postgresql import NEEDS_PSYCOPG
 from isocenter.storage.database.sqlite.inspection import (
     SampledRow,
     inspect_index,
@@ -20,7 +21,7 @@ from isocenter.storage.database.sqlite.inspection import (
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION
 from isocenter.storage.objects.keys import is_object_key
 
-__all__ = ["inspect_archive", "inspect_room"]
+__all__ = ["inspect_archive", "inspect_postgresql", "inspect_room"]
 
 _PIECE: Final = 1 << 20
 
@@ -55,6 +56,15 @@ def inspect_archive(data_dir: Path, index: Path, *, seconds: float, sample: int)
     return replace(
         look, missing=tuple(missing), wrong_size=tuple(wrong_size), changed=tuple(changed)
     )
+
+
+def inspect_postgresql(url: str) -> IndexInspection:
+    """What the database at *url* looks like; nothing in it is changed."""
+    try:
+        from isocenter.storage.database.postgresql.inspection import inspect
+    except ImportError:
+        return IndexInspection(fault=NEEDS_PSYCOPG)
+    return inspect(url)
 
 
 def _compare(data_dir: Path, row: SampledRow) -> str:

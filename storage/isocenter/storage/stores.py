@@ -58,6 +58,7 @@ from isocenter.storage.database.metadata import DatabaseMetadata
 from isocenter.storage.database.nodes import DatabaseNodes
 from isocenter.storage.database.performed_steps import ChangeHook as StepHook
 from isocenter.storage.database.performed_steps import DatabaseSteps
+from isocenter.storage.database.postgresql import NEEDS_PSYCOPG
 from isocenter.storage.database.reconciliation import DatabaseReconciliation
 from isocenter.storage.database.rejections import DatabaseRejections
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
@@ -88,6 +89,7 @@ __all__ = [
     "Stores",
     "StoresOptions",
     "join_stores",
+    "open_postgresql_stores",
     "open_sqlite_stores",
 ]
 
@@ -190,6 +192,38 @@ async def open_sqlite_stores(
             raise
         hint = await trio.to_thread.run_sync(hint_for_older_program, path)
         raise StorageError(f"{error}. {hint}" if hint else str(error)) from error
+
+
+@asynccontextmanager
+async def open_postgresql_stores(
+    url: str,
+    options: StoresOptions = DEFAULTS,
+    *,
+    durability: Durability = "full",
+    server: str = "",
+) -> AsyncIterator[Stores]:
+    """The stores in a PostgreSQL database, for as long as the context lasts.
+
+    Args:
+        durability: ``full``: what is committed survives power failure; ``relaxed``: the last
+            fraction of a second may be lost.
+        server: the name of the server that this process belongs to, while which no other may use
+            the database; empty: it belongs to none.
+
+    Raises:
+        StorageError: the database cannot be reached, is not one for us, or is newer than this
+            program, or another server uses it.
+    """
+    try:
+        from isocenter.storage.database.postgresql.connection import Place
+        from isocenter.storage.database.postgresql.database import open_postgresql_database
+    except ImportError as error:
+        raise StorageError(NEEDS_PSYCOPG) from error
+    place = Place(url, is_durable=durability == "full", server=server)
+    async with open_postgresql_database(place) as database:
+        if options.is_owner:
+            await database.write(release_stale)
+        yield join_stores(database, options)
 
 
 def _copy(path: Path, days: int, on_copy: Callable[[Path], None]) -> None:

@@ -157,7 +157,7 @@ def test_every_option_of_serve(tmp_path: Path) -> None:
     names += " --tls-profile --tls-identity --tls-crl --allow --peer --workers --durability"
     names += " --audit-collector --log-level --log-format --data-dir --capture"
     names += " --monitoring-port --http-host --http-port --https-host --https-port"
-    names += " --plugin --objects"
+    names += " --plugin --objects --database"
     assert {s.flag for s in SETTINGS if s.flag} == set(names.split())
     assert {s.off_flag for s in SETTINGS if s.off_flag} == {
         "--no-plain", "--no-tls", "--no-audit", "--no-monitoring", "--no-http",

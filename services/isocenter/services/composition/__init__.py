@@ -4,7 +4,6 @@ The only package that knows the adapters of `isocenter.storage`.
 """
 
 from isocenter.services.composition.archive import (
-    INDEX_FILE,
     ArchiveParts,
     corrections_of,
     fullness_of,
@@ -16,6 +15,11 @@ from isocenter.services.composition.archive import (
     trash_of,
 )
 from isocenter.services.composition.background_tasks import run_background_tasks
+from isocenter.services.composition.database import (
+    INDEX_FILE,
+    has_index,
+    inspect_database,
+)
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.metadata import check_metadata, make_metadata
 from isocenter.services.composition.objects import try_bucket
@@ -51,7 +55,9 @@ __all__ = [
     "build_deadlines",
     "declared_by",
     "files_of_private_ca",
+    "has_index",
     "inspect_archive",
+    "inspect_database",
     "inspect_room",
     "installed",
     "run_background_tasks",

@@ -25,6 +25,7 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.audit import correction_recorder, deletion_recorder
+from isocenter.services.composition.database import check_index, mark_database, open_stores_of
 from isocenter.services.composition.objects import MemoryPlace, Place, open_place
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import Settings
@@ -33,11 +34,10 @@ from isocenter.services.system.private_files import match_owner
 from isocenter.services.workflow.compression.compressor import finish_exchanges
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.objects.files.journal import has_segments
-from isocenter.storage.stores import Stores, StoresOptions, open_sqlite_stores
+from isocenter.storage.stores import Stores, StoresOptions
 
 log = logging.getLogger("isocenter.server")
 
-INDEX_FILE: Final = "index.db"
 _CORRECTIONS_LOCK: Final = "corrections.lock"
 _LOCK_AGAIN_SECONDS: Final = 0.02
 
@@ -134,8 +134,12 @@ async def open_archive_parts(
                 settings, stack, lock=lock, shared=shared, tries=recover and lock
             )
             if not rebuild:
-                await _check_index(settings, place)
-        stores = await stack.enter_async_context(_open_stores(settings, is_owner=recover and lock))
+                await check_index(settings, place)
+        stores = await stack.enter_async_context(
+            _open_stores(settings, is_owner=recover and lock, is_server=lock)
+        )
+        if lock:
+            mark_database(settings)
         store = place.store(stores)
         if place.has_unique_keys:
             stack.push_async_callback(store.aclose)
@@ -288,8 +292,10 @@ def rejections_of(
     )
 
 
-def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextManager[Stores]:
-    storage, events = settings.storage, settings.events
+def _open_stores(
+    settings: Settings, *, is_owner: bool, is_server: bool
+) -> AbstractAsyncContextManager[Stores]:
+    events = settings.events
     options = StoresOptions(
         completion=events.rules() if events.enabled else None,
         include_patient=events.include_patient,
@@ -300,28 +306,4 @@ def _open_stores(settings: Settings, *, is_owner: bool) -> AbstractAsyncContextM
         is_owner=is_owner,
         rejection=settings.rejection.rules(),
     )
-    if storage.is_in_memory:
-        return open_sqlite_stores(":memory:", options)
-    return open_sqlite_stores(
-        Path(storage.data_dir) / INDEX_FILE,
-        options,
-        durability=storage.durability,
-        keep_copy_days=storage.keep_index_days,
-        on_copy=lambda copy: log.warning(
-            "the index is migrated to the schema of this version, which earlier ones cannot read; "
-            "a copy from before is %s for %d days. With it an earlier version forgets what was "
-            "stored, scheduled and queued since",
-            copy,
-            storage.keep_index_days,
-        ),
-    )
-
-
-async def _check_index(settings: Settings, place: Place) -> None:
-    """An index that is missing while there are objects was lost."""
-    path = Path(settings.storage.data_dir) / INDEX_FILE
-    if not path.exists() and await place.holds_objects():
-        raise StorageError(
-            f"the index {path} is missing, but there are objects; rebuild it from them with "
-            f"isocenter db reindex --data-dir {settings.storage.data_dir}"
-        )
+    return open_stores_of(settings, options, is_server=is_server)

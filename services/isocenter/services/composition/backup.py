@@ -85,6 +85,13 @@ async def locked_for_restore(place: Place) -> AsyncIterator[None]:
 
 
 def _check_objects(settings: Settings) -> None:
+    if settings.database.url:
+        raise BackupError(
+            "the index, the worklist and all queues are in PostgreSQL, and isocenter backup and "
+            "restore know only the file index.db; back the database up by its own means (pg_dump, "
+            "or its write-ahead log), and the data directory by yours, the database first: objects "
+            "that came in between are taken in by isocenter db reindex"
+        )
     if settings.objects.url is not None:
         raise BackupError(
             f"objects are kept in {settings.objects.url}, and isocenter backup and restore know "

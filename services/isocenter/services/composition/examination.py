@@ -11,11 +11,11 @@ from typing import Final
 
 import trio
 
-from isocenter.services.composition.archive import INDEX_FILE
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled, keeping_of
+from isocenter.services.composition.database import INDEX_FILE, inspect_database
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.objects import try_bucket
-from isocenter.services.diagnostics.doctor.archive import assess_inspection
+from isocenter.services.diagnostics.doctor.archive import assess_database, assess_inspection
 from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
 from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
@@ -76,10 +76,14 @@ async def examine(settings: Settings, tell: Tell) -> bool:
     trail = audit_folder(settings) if is_trail_enabled(settings) else None
     tell(await trio.to_thread.run_sync(check_audit_trail, trail, partial(keeping_of, settings)))
     data_dir = Path(settings.storage.data_dir)
-    if not (data_dir / "objects").is_dir():
+    if not (data_dir / "objects").is_dir() and not settings.database.url:
         return False
     if settings.objects.in_bucket is not None:
         tell(await _check_bucket(settings))
+    if settings.database.url:
+        database = await trio.to_thread.run_sync(inspect_database, settings, abandon_on_cancel=True)
+        tell(assess_database(database))
+        return not database.fault
     found = await trio.to_thread.run_sync(
         lambda: inspect_archive(
             settings.objects.folder(data_dir),

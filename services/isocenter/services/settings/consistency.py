@@ -107,6 +107,13 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
             "needs a data directory: in memory each worker would have an archive of its own",
             ("storage.data_dir",),
         )
+    if settings.storage.is_in_memory and settings.database.url:
+        yield Conflict(
+            "database.url",
+            "needs a data directory: objects in memory end with the server, and their index "
+            "would stay",
+            ("storage.data_dir",),
+        )
     if settings.storage.is_in_memory and any(rule.quarantine for rule in settings.rules):
         yield Conflict(
             "rules",

@@ -24,6 +24,7 @@ from isocenter.services.settings.sections.access import (
     OidcSettings,
     TlsSettings,
 )
+from isocenter.services.settings.sections.database import DatabaseSettings
 from isocenter.services.settings.sections.limits import DeadlineSettings, LimitSettings
 from isocenter.services.settings.sections.monitoring import (
     AuditSettings,
@@ -65,6 +66,7 @@ class Settings:
     storage: StorageSettings = field(default_factory=StorageSettings)
     rejection: RejectionSettings = field(default_factory=RejectionSettings)
     objects: ObjectsSettings = field(default_factory=ObjectsSettings)
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     worklist: WorklistSettings = field(default_factory=WorklistSettings)
     mpps: MppsSettings = field(default_factory=MppsSettings)

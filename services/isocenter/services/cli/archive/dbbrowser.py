@@ -164,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
     def work(terminal: Terminal) -> int:
         action = _take_database(arguments)
         settings = archive_settings(arguments, must_exist=False)
-        if not (Path(settings.storage.data_dir) / composition.INDEX_FILE).exists():
+        if not composition.has_index(settings):
             raise FileToolError(
                 f"{settings.storage.data_dir}: no archive is there; give its data directory"
             )

@@ -26,10 +26,6 @@ def archive_settings(arguments: argparse.Namespace, *, must_exist: bool) -> Sett
     if settings.storage.is_in_memory:
         raise UsageError("an archive in memory ends with its server; give --data-dir DIR")
     data_dir = Path(settings.storage.data_dir)
-    if (
-        must_exist
-        and not (data_dir / composition.INDEX_FILE).exists()
-        and not (data_dir / "objects").is_dir()
-    ):
+    if must_exist and not composition.has_index(settings) and not (data_dir / "objects").is_dir():
         raise UsageError(f"{data_dir}: no archive is there; give its directory with --data-dir")
     return settings

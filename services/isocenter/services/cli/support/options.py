@@ -125,11 +125,14 @@ def add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text:
 
 
 def add_archive_options(parser: argparse.ArgumentParser) -> None:
-    """Which archive: ``--config`` and ``--data-dir``, as for serve."""
+    """Which archive: ``--config``, ``--data-dir`` and ``--database``, as for serve."""
     group = parser.add_argument_group("archive")
     group.add_argument("--config", metavar="FILE", help="TOML file with settings")
     group.add_argument(
         "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
+    )
+    group.add_argument(
+        "--database", dest="database.url", metavar="URL", help="its PostgreSQL database, if it has"
     )
 
 

@@ -125,6 +125,29 @@ def assess_inspection(look: IndexInspection, settings: Settings) -> list[CheckRe
     return [index, CheckResult("objects", seen, tuple(broken), facts={"sampled": look.sampled})]
 
 
+def assess_database(look: IndexInspection) -> CheckResult:
+    """A short look at PostgreSQL."""
+    findings: tuple[Finding, ...] = ()
+    if look.fault:
+        meaning = "isocenter serve does not start"
+        findings = (error(look.fault, meaning=meaning, side=Side.HERE),)
+    elif look.schema_version < look.latest_version:
+        findings = (
+            note(
+                f"schema {look.schema_version}, now {look.latest_version}",
+                meaning="the next isocenter serve migrates it, and earlier versions refuse it then",
+                cure="have a backup (pg_dump)",
+                side=Side.HERE,
+            ),
+        )
+    return CheckResult(
+        "database",
+        f"{count(look.instances, 'instance')}, schema {look.schema_version}",
+        findings,
+        facts={"instances": look.instances, "schema": look.schema_version},
+    )
+
+
 def assess_verification(report: VerifyReport) -> CheckResult:
     """A comparison of everything."""
     findings: list[Finding] = []

@@ -23,6 +23,7 @@ from isocenter.storage.database.postgresql.errors import (
     storage_error,
 )
 from isocenter.storage.database.postgresql.matching import answer_matchers
+from isocenter.storage.database.postgresql.ownership import take_for_server
 from isocenter.storage.database.postgresql.schema import check_server, migrate, schema_version
 from isocenter.storage.database.postgresql.statements import Statement, translate
 from isocenter.storage.database.postgresql.values import adapters
@@ -48,12 +49,13 @@ _BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _BEGIN_WRITING: Final = (
     f"BEGIN; SELECT pg_advisory_xact_lock({_WRITE_LOCK}); SELECT pg_current_xact_id()::text"
 )
+#: PostgreSQL cuts longer ones off, and says so.
+_LONGEST_NAME: Final = 63
 _DEFAULTS: Final = {
     "connect_timeout": "10",
     "keepalives_idle": "60",
     "keepalives_interval": "10",
     "keepalives_count": "6",
-    "application_name": "isocenter",
 }
 
 
@@ -65,11 +67,13 @@ class Place:
         conninfo: as libpq reads it.
         schema: the name space of the tables.
         is_durable: what is committed survives a power failure.
+        server: who uses it alone, with all its processes; empty: nobody does.
     """
 
     conninfo: str
     schema: str = "isocenter"
     is_durable: bool = True
+    server: str = ""
 
     @property
     def name(self) -> str:
@@ -131,6 +135,8 @@ class PostgresqlConnection:
         connection = connect(self._place)
         try:
             check_server(connection)
+            if self._place.server:
+                take_for_server(connection, self._place.server)
             if migrates:
                 migrate(connection, self._place.schema)
             else:
@@ -318,6 +324,7 @@ def connect(place: Place) -> psycopg.Connection[Any]:
             "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
             "client_min_messages": "warning",
             "timezone": "UTC",
+            "application_name": f"isocenter {place.server}".strip()[:_LONGEST_NAME],
             # Questions take milliseconds; to compile one takes hundreds.
             "jit": "off",
         }

@@ -1,0 +1,31 @@
+"""Inspection of a PostgreSQL database, which changes nothing in it."""
+
+from __future__ import annotations
+
+import psycopg
+
+from isocenter.services.archive.ports import IndexInspection
+from isocenter.storage.database.postgresql.connection import Place, connect
+from isocenter.storage.database.postgresql.errors import WrongDatabaseError, storage_error
+from isocenter.storage.database.postgresql.schema import check_server, schema_version
+from isocenter.storage.database.sqlite.schema import LATEST_VERSION
+
+
+def inspect(url: str) -> IndexInspection:
+    """What the database at *url* looks like."""
+    place = Place(url)
+    try:
+        with connect(place) as connection:
+            check_server(connection)
+            version = schema_version(connection)
+            row = None
+            if version:
+                row = connection.execute("SELECT instances FROM totals").fetchone()
+        return IndexInspection(
+            schema_version=version,
+            latest_version=LATEST_VERSION,
+            instances=0 if row is None else row[0],
+            was_checked=True,
+        )
+    except (psycopg.Error, WrongDatabaseError) as error:
+        return IndexInspection(fault=str(storage_error(error, place.name)))

@@ -1,0 +1,80 @@
+"""An archive whose index is in PostgreSQL, with DCMTK, and when PostgreSQL goes away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from support.corpus import data_set_bytes
+from support.postgresql import Server, binaries, running_server
+from support.processes import ServedArchive, isocenter_command, run, served_archive
+from support.studies import write_studies
+
+pytestmark = [pytest.mark.interop("storescu", "findscu", "getscu"), pytest.mark.slow]
+_DATABASE = "pacs"
+
+
+@pytest.fixture(scope="module")
+def server(postgresql_server: Server) -> Iterator[Server]:
+    """One that may be stopped, and that syncs what it says it has."""
+    assert binaries() is not None
+    with running_server("fsync=on") as running:
+        running.execute("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0", _DATABASE)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def archive(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedArchive]:
+    folder = tmp_path_factory.mktemp("archive")
+    with served_archive(folder, "--database", server.url(_DATABASE)) as served:
+        yield served
+
+
+def store(archive: ServedArchive, files: list[Path]) -> int:
+    return run("storescu", "-aec", archive.ae_title, "127.0.0.1", archive.port, *files).returncode
+
+
+def test_what_was_stored_is_found_and_comes_back(archive: ServedArchive, tmp_path: Path) -> None:
+    files = write_studies(tmp_path / "in", studies=1, series=2, instances=3)
+    assert store(archive, files) == 0
+    sent = {str(pydicom.dcmread(path).SOPInstanceUID): path for path in files}
+    study = pydicom.dcmread(files[0]).StudyInstanceUID
+    found = run(
+        "findscu", "-S", "-aec", archive.ae_title, "127.0.0.1", archive.port,
+        "-k", "0008,0052=SERIES", "-k", f"0020,000D={study}", "-k", "0020,000E",
+    )  # fmt: skip
+    assert found.stdout.count("Pending") == 2
+    out = tmp_path / "out"
+    out.mkdir()
+    run(
+        "getscu", "+B", "-S", "-aec", archive.ae_title, "-od", out, "127.0.0.1", archive.port,
+        "-k", "0008,0052=STUDY", "-k", f"0020,000D={study}",
+    )  # fmt: skip
+    came = {str(pydicom.dcmread(path).SOPInstanceUID): path for path in out.iterdir()}
+    assert came.keys() == sent.keys()
+    for uid, path in came.items():
+        assert data_set_bytes(path) == data_set_bytes(sent[uid])
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_nothing_acknowledged_is_lost_when_postgresql_goes_and_comes_back(
+    archive: ServedArchive, server: Server, tmp_path: Path, mode: str
+) -> None:
+    before, during, after = (
+        write_studies(tmp_path / name, studies=1, series=1, instances=2)
+        for name in ("before", "during", "after")
+    )
+    assert store(archive, before) == 0
+    server.stop(mode)
+    assert store(archive, during) != 0
+    server.start("fsync=on")
+    assert store(archive, after) == 0
+    done = isocenter_command(
+        "db", "verify", "--data-dir", archive.data_dir, "--database", server.url(_DATABASE)
+    )
+    assert done.returncode == 0, done.stdout
+    assert " 0 missing" in done.stdout
+    assert " 0 not in the index" in done.stdout
