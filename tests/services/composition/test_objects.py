@@ -28,7 +28,7 @@ from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
 from isocenter.storage.objects.cloud.store import CloudStore
 from services.archive_support import data_set, data_set_of, keys_of, receive, store, uid
-from support.buckets import keys_in, new_location
+from support.buckets import connect, keys_in, new_location
 from support.faulty_buckets import faulty_bucket
 
 ADMIN = Requester(name="root@here")
@@ -42,11 +42,16 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_of(
-    folder: Path, location: ObjectLocation | None, *, cache_bytes: int = 0, **storage: Any
+    folder: Path,
+    location: ObjectLocation | None,
+    *,
+    cache_bytes: int = 0,
+    keys_file: Path | None = None,
+    **storage: Any,
 ) -> Settings:
     return Settings(
         storage=StorageSettings(data_dir=folder / "data", **storage),
-        objects=ObjectsSettings(url=location, cache_bytes=cache_bytes),
+        objects=ObjectsSettings(url=location, cache_bytes=cache_bytes, keys_file=keys_file),
     )
 
 
@@ -260,3 +265,27 @@ async def test_what_was_read_is_kept_near(tmp_path: Path) -> None:
             for _ in range(3):
                 assert await data_set_of(parts.archive, stored) == data_set(1)
             assert [method for method, _ in bucket.requests] == ["GET"]
+
+
+async def test_objects_are_encrypted_with_keys_of_a_file(tmp_path: Path) -> None:
+    location = new_location()
+    keys = tmp_path / "keys"
+    keys.write_text("k1 = AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
+    keys.chmod(0o644)
+    settings = settings_of(tmp_path, location, keys_file=keys)
+    with pytest.raises(StorageError, match=r"objects.keys_file .*is open to others; chmod 600"):
+        async with open_archive_parts(settings):
+            pass
+    keys.chmod(0o600)
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        (key,) = (key for key in keys_in(location) if key.startswith("objects/"))
+        kept = bytes((await connect(location).get(key, 0, 10_000))[1])
+        assert kept.startswith(b"ISOCENC1")
+        assert b"cker^Anna" not in kept
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+        assert (await verify(parts.archive)).is_good
+    with pytest.raises(StorageError, match=r"are encrypted .*objects\.keys_file"):
+        async with open_archive_parts(settings_of(tmp_path, location)):
+            pass

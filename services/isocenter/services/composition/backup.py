@@ -23,7 +23,7 @@ __all__ = ["SqliteIndexFile", "backup_source_of", "locked_for_restore", "restore
 #: Settings that name what is backed up, wherever it lies.
 _TAKEN_ALONG: Final = frozenset({"storage.data_dir", "audit.folder"})
 #: Settings that name files which nobody else may have.
-_SECRETS: Final = frozenset({"tls.key", "audit.key", "audit.hmac_key_file"})
+_SECRETS: Final = frozenset({"tls.key", "audit.key", "audit.hmac_key_file", "objects.keys_file"})
 
 
 def backup_source_of(settings: Settings, config_file: Path | None, program: str) -> Source:

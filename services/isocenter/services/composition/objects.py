@@ -11,7 +11,7 @@ from isocenter.services.archive.object_location import ObjectLocation
 from isocenter.services.archive.ports import ObjectStore
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import Settings
-from isocenter.services.system.private_files import match_owner
+from isocenter.services.system.private_files import SecretFileError, match_owner, read_secret
 from isocenter.storage.objects.files.store import FileStore, open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
 from isocenter.storage.objects.memory import MemoryStore
@@ -19,6 +19,7 @@ from isocenter.storage.stores import Stores
 
 if TYPE_CHECKING:
     from isocenter.storage.objects.cloud.bucket import Bucket
+    from isocenter.storage.objects.cloud.encryption import MasterKeys
 
 INSTALL: Final = "pip install 'isocenter[cloud]'"
 #: In the data directory: where its objects are, if not there.
@@ -87,8 +88,11 @@ class BucketPlace:
 
     has_unique_keys = True
 
-    def __init__(self, settings: Settings, bucket: Bucket, cache_bytes: int) -> None:
+    def __init__(
+        self, settings: Settings, bucket: Bucket, keys: MasterKeys, cache_bytes: int
+    ) -> None:
         self._bucket = bucket
+        self._keys = keys
         self._cache_bytes = cache_bytes
         self._data_dir = Path(settings.storage.data_dir)
         self._verify = settings.objects.verify
@@ -103,7 +107,12 @@ class BucketPlace:
 
             cache = RangeCache(self._bucket, folder, most_bytes=self._cache_bytes)
         return CloudStore(
-            self._bucket, stores.staged_keys, folder, cache=cache, verify=self._verify
+            self._bucket,
+            stores.staged_keys,
+            folder,
+            cache=cache,
+            master_keys=self._keys,
+            verify=self._verify,
         )
 
     def trash(self, store: ObjectStore) -> TrashFiles | None:
@@ -157,10 +166,12 @@ async def open_place(
         place = FolderPlace(elsewhere)
     else:
         bucket = _connect(settings, objects.in_bucket)
+        keys = _master_keys(settings)
         if tries:
             await bucket.try_out()
+            await bucket.register(keys.fingerprints())
         share = objects.cache_bytes // settings.server.workers
-        place = BucketPlace(settings, bucket, share if lock else 0)
+        place = BucketPlace(settings, bucket, keys, share if lock else 0)
     if lock:
         _mark(data_dir, location)
     return place
@@ -183,6 +194,19 @@ def _connect(settings: Settings, location: ObjectLocation) -> Bucket:
             kms_key=objects.kms_key,
         ),
     )
+
+
+def _master_keys(settings: Settings) -> MasterKeys:
+    from isocenter.storage.objects.cloud.encryption import NO_KEYS, MasterKeys
+
+    path = settings.objects.keys_file
+    if path is None:
+        return NO_KEYS
+    try:
+        text = read_secret(path).decode("utf-8", "replace")
+    except (OSError, SecretFileError) as error:
+        raise StorageError(f"objects.keys_file {path} cannot be read: {text_of(error)}") from error
+    return MasterKeys.parse(text, f"objects.keys_file {path}")
 
 
 async def try_bucket(settings: Settings) -> None:

@@ -73,6 +73,12 @@ class ObjectsSettings:
         kinds.FilePath("a file"),
         "file with CA certificates (PEM) to trust for the object store beside those of the system",
     )
+    keys_file: Path | None = setting(
+        None,
+        kinds.FilePath("a file"),
+        "file with keys (lines ID = 32 bytes in Base64) to encrypt objects before they go to S3 or "
+        "Azure; the first is for new objects, all are for reading. Objects cannot be read without",
+    )
     verify: Verify = setting(
         "none",
         kinds.one_of("none", "head", "read"),

@@ -7,7 +7,7 @@ since only who made the key knows that an object which is there already must be 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import IO, Any, Final, TypeVar
 
@@ -39,6 +39,7 @@ _PAUSE_SECONDS: Final = 0.2
 LARGE_AT_ONCE: Final = 4
 KEYS_PER_BLOCK: Final = 1000
 _PROBES: Final = "probe/"
+_KEYS: Final = "keys/"
 #: S3 copies no more in one request.
 MOST_COPIED: Final = 5 << 30
 
@@ -97,6 +98,35 @@ class Bucket:
                 f"{self.place} does not give back what was written; it is no store to keep "
                 "objects in"
             )
+
+    async def register(self, names: Mapping[str, bytes]) -> None:
+        """Note which keys objects are encrypted with, and hold them to what was noted before.
+
+        Args:
+            names: what tells whether a key is the same, by its ID; none: nothing is encrypted.
+
+        Raises:
+            StorageError: an ID meant another key, or objects are encrypted and there is no key.
+        """
+        noted: set[str] = set()
+        async with aclosing(self.paths(_KEYS)) as blocks:
+            async for block in blocks:
+                noted.update(path.removeprefix(_KEYS) for path in block)
+        if noted and not names:
+            raise StorageError(
+                f"objects in {self.place} are encrypted (with {', '.join(sorted(noted))}); name "
+                "the file with the keys in objects.keys_file"
+            )
+        for name, meaning in names.items():
+            path = _KEYS + name
+            if name not in noted:
+                await self.put(path, [meaning], size=len(meaning))
+            elif bytes((await self.get(path, 0, 1024))[1]) != meaning:
+                raise StorageError(
+                    f"the key {name} of objects.keys_file is another one than that with which "
+                    f"objects in {self.place} are encrypted; give it the key that it had, and a "
+                    "new key another ID"
+                )
 
     async def put(self, path: str, parts: Sequence[bytes], *, size: int) -> None:
         """Write a small object under a path that nobody else uses.

@@ -7,6 +7,7 @@ no trace of; a request that fails can be repeated.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
@@ -16,6 +17,7 @@ import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.errors import StorageError, text_of
+from isocenter.storage.objects.cloud.encryption import HEADER_BYTES, ObjectCipher
 
 #: Objects up to this size wait in memory, and are one request.
 SMALL_OBJECT: Final = 8 << 20
@@ -40,11 +42,12 @@ class StagedUpload:
         folder: where the file of a larger object is made.
         upload: brings it into the bucket, and says in `stage` and `key` what came of it.
         withdraw: takes it out again.
+        cipher: encrypts it; what is held, and what lies in the file, is encrypted then.
     """
 
     __slots__ = (
-        "_folder", "_upload", "_withdraw", "_writers", "file", "is_taken", "key", "parts", "size",
-        "stage", "unwritten",
+        "_cipher", "_folder", "_head", "_is_sealed", "_upload", "_withdraw", "_writers", "file",
+        "is_taken", "key", "parts", "size", "stage", "unwritten",
     )  # fmt: skip
 
     def __init__(
@@ -53,16 +56,22 @@ class StagedUpload:
         writers: trio.CapacityLimiter,
         upload: Callable[[StagedUpload, str], Awaitable[None]],
         withdraw: Callable[[StagedUpload], Awaitable[None]],
+        cipher: ObjectCipher | None = None,
     ) -> None:
         self._folder = folder
         self._writers = writers
         self._upload = upload
         self._withdraw = withdraw
+        self._cipher = cipher
+        self._is_sealed = False
+        #: Stands before all else, once it is known.
+        self._head = b""
         #: What is in memory; of a larger object what is not in the file yet.
         self.parts: list[bytes] = []
         self.unwritten = 0
         self.file: IO[bytes] | None = None
-        self.size = 0
+        #: Of what is to be in the bucket.
+        self.size = 0 if cipher is None else HEADER_BYTES
         self.stage = Stage.WRITING
         self.key = ""
         #: Another object has the key.
@@ -71,11 +80,18 @@ class StagedUpload:
     async def write(self, buffers: Sequence[Buffer]) -> None:
         self.check_open()
         for buffer in buffers:
-            self.parts.append(bytes(buffer))
-            self.unwritten += len(buffer)
-            self.size += len(buffer)
+            if self._cipher is None:
+                self._take(bytes(buffer))
+                continue
+            for segment in self._cipher.feed(buffer):
+                self._take(segment)
         if self.unwritten > (SMALL_OBJECT if self.file is None else _PIECE):
             await self._to_file()
+
+    def _take(self, data: bytes) -> None:
+        self.parts.append(data)
+        self.unwritten += len(data)
+        self.size += len(data)
 
     async def spill(self) -> bool:
         self.check_open()
@@ -109,16 +125,31 @@ class StagedUpload:
             self.file.close()
             self.file = None
 
-    async def flush(self) -> None:
-        """Of a larger object, put the rest into the file."""
-        if self.file is not None and self.parts:
+    @property
+    def whole(self) -> list[bytes]:
+        """All of it, where it is in memory."""
+        return [self._head, *self.parts]
+
+    async def seal(self, name: str) -> None:
+        """All is written: make it what it is to be in the bucket, under that name."""
+        if self._cipher is not None:
+            if not self._is_sealed:
+                self._is_sealed = True
+                self._take(self._cipher.finish())
+            self._head = self._cipher.header(name)
+        if self.file is not None:
             await self._to_file()
 
     async def _to_file(self) -> None:
         parts, self.parts, self.unwritten = self.parts, [], 0
         try:
             self.file = await trio.to_thread.run_sync(
-                _append, self.file, parts, self._folder, limiter=self._writers
+                _write,
+                self.file,
+                parts,
+                None if self._cipher is None else self._head,
+                self._folder,
+                limiter=self._writers,
             )
         except OSError as error:
             raise StorageError(
@@ -128,9 +159,16 @@ class StagedUpload:
             ) from error
 
 
-def _append(file: IO[bytes] | None, parts: Sequence[bytes], folder: str) -> IO[bytes]:
+def _write(
+    file: IO[bytes] | None, parts: Sequence[bytes], head: bytes | None, folder: str
+) -> IO[bytes]:
+    """Append *parts*; *head*: of an encrypted object, empty as long as it is not known."""
     if file is None:
         file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  (it is the object's)
+        if head is not None:
+            parts = [bytes(HEADER_BYTES), *parts]
+    if head:
+        os.pwrite(file.fileno(), head, 0)
     for part in parts:
         view = memoryview(part)
         while view:

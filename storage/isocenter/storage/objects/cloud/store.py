@@ -25,9 +25,16 @@ from isocenter.services.archive.ports import StagedObject, StoredInstance
 from isocenter.services.archive.sweeping.ports import StagedKeys
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.cloud.bucket import Bucket
+from isocenter.storage.objects.cloud.encryption import (
+    NO_KEYS,
+    DecryptedRanges,
+    MasterKeys,
+    ObjectCipher,
+    name_in,
+)
 from isocenter.storage.objects.cloud.errors import BucketError
 from isocenter.storage.objects.cloud.intents import Intents
-from isocenter.storage.objects.cloud.range_cache import RangeCache
+from isocenter.storage.objects.cloud.range_cache import RangeCache, Ranges
 from isocenter.storage.objects.cloud.reader import CloudReader, open_reader
 from isocenter.storage.objects.cloud.staging import SMALL_OBJECT, Stage, StagedUpload
 from isocenter.storage.objects.keys import check_object_key, is_object_key
@@ -58,7 +65,8 @@ class CloudStore:
     Args:
         keys: where keys are noted.
         folder: on a local disk, for large objects until they are uploaded.
-        cache: what is asked for objects that are read; None: the bucket.
+        cache: of what is read from the bucket.
+        master_keys: encrypt what comes; none: it goes into the bucket as it is.
         verify: after writing: look whether it is there, or read it back.
     """
 
@@ -69,10 +77,14 @@ class CloudStore:
         folder: str,
         *,
         cache: RangeCache | None = None,
+        master_keys: MasterKeys = NO_KEYS,
         verify: Verify = "none",
     ) -> None:
         self.bucket = bucket
         self._cache = cache
+        self._master_keys = master_keys
+        #: What is asked for objects that are read.
+        self.ranges: Ranges = DecryptedRanges(cache or bucket, master_keys)
         self._intents = Intents(keys)
         self._folder = folder
         self._verify = verify
@@ -86,7 +98,8 @@ class CloudStore:
 
     async def stage(self, size_hint: int | None = None) -> StagedUpload:
         self.bucket.breaker.check()
-        return StagedUpload(self._folder, self._spoolers, self._upload, self._withdraw)
+        cipher = ObjectCipher(self._master_keys) if self._master_keys.current else None
+        return StagedUpload(self._folder, self._spoolers, self._upload, self._withdraw, cipher)
 
     async def _upload(self, staged: StagedUpload, key: str) -> None:
         """Bring it into the bucket; `is_taken`: there is something under *key*.  Without a key only
@@ -121,9 +134,9 @@ class CloudStore:
         staged.release()
 
     async def _put(self, staged: StagedUpload, path: str) -> None:
-        await staged.flush()
+        await staged.seal(name_in(path))
         if staged.file is None:
-            await self.bucket.put(path, staged.parts, size=staged.size)
+            await self.bucket.put(path, staged.whole, size=staged.size)
         else:
             await self.bucket.put_file(path, staged.file, size=staged.size)
 
@@ -140,7 +153,7 @@ class CloudStore:
             )
 
     async def _is_same(self, staged: StagedUpload, path: str) -> bool:
-        whole = memoryview(b"".join(staged.parts)) if staged.file is None else None
+        whole = memoryview(b"".join(staged.whole)) if staged.file is None else None
         for start in range(0, staged.size, _COMPARED_BYTES):
             try:
                 _, found = await self.bucket.get(path, start, _COMPARED_BYTES)
@@ -226,7 +239,7 @@ class CloudStore:
 
     async def open(self, key: str) -> CloudReader:
         check_object_key(key)
-        return await open_reader(self._cache or self.bucket, path_of(key))
+        return await open_reader(self.ranges, path_of(key))
 
     async def open_ahead(
         self, keys: Sequence[str], *, reads: bool = True

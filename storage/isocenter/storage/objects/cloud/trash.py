@@ -119,7 +119,7 @@ class CloudTrash:
 
     async def open(self, deletion_id: str, key: str) -> CloudReader:
         """See `TrashFiles.open`."""
-        return await open_reader(self._bucket, _path(deletion_id, key))
+        return await open_reader(self._store.ranges, _path(deletion_id, key))
 
     @asynccontextmanager
     async def contents(self) -> AsyncIterator[AsyncIterator[TrashContent]]:
