@@ -178,6 +178,7 @@ async def opened(
     most: int = 10,
     more: Sequence[User] = (),
     provider: OpenIdProvider | None = None,
+    public_root: str = "",
     roles: Mapping[str, Permissions] = NO_ROLES,
     pool: CodecPool | None = None,
     tells_requests: bool = False,
@@ -220,7 +221,9 @@ async def opened(
         shared = SharedStudies(verifier, access, sessions, notices, failures)
         openid = None
         if provider is not None:
-            openid = OpenIdSignIn(provider, access, sessions, notices, failures, PublicUrls())
+            openid = OpenIdSignIn(
+                provider, access, sessions, notices, failures, PublicUrls(public_root=public_root)
+            )
         authorize = WebAccess(
             access,
             notices,
