@@ -99,7 +99,7 @@ class Layout:
         # Who shows a certificate is known by it, and has nothing to sign out of.
         values["certificate"] = caller.certificate if isinstance(caller, Principal) else ""
         text = self._environment.get_template(template).render(values)
-        return Response(status=status, headers=_with(headers), body=text.encode())
+        return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())
 
     def error(self, request: Request, error: HttpError) -> Response:
         """A page that says what is wrong."""
@@ -114,9 +114,3 @@ class Layout:
             code=error.code,
             name=request.name,
         )
-
-
-def _with(headers: Headers) -> Headers:
-    """Those of all pages, of which a page may say its own in their place."""
-    said = {name for name, _ in headers}
-    return (*(one for one in _HEADERS if one[0] not in said), *headers)

@@ -126,8 +126,6 @@ class SharePages:
             request,
             "shared_with_you.html",
             status=403 if fault else 200,
-            # The address of the page is the secret: nobody is told where somebody comes from.
-            headers=[("referrer-policy", "no-referrer")],
             section="",
             link=link,
             is_open=is_open,
