@@ -10,6 +10,7 @@ import pytest
 from isocenter.services.notices import (
     AssociationRejected,
     Caller,
+    InstancesMarked,
     InstancesRead,
     InstanceStored,
     QueryAnswered,
@@ -27,7 +28,7 @@ from isocenter.services.security.audit.aggregation import (
     RepeatedAlerts,
 )
 from isocenter.services.security.audit.alert_messages import association_rejected
-from isocenter.services.security.audit.message_builder import query
+from isocenter.services.security.audit.message_builder import instances_marked, query
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource, to_xml
 from isocenter.services.security.audit.participants import ActiveProcess, Patient
 from services.security.audit.trails import audited_object, parsed
@@ -168,6 +169,31 @@ def test_any_number_of_strangers_is_a_bounded_number_of_records(told: list[Audit
     assert others.objects[0].id == "others"
     assert others.objects[0].details["Occurrences"] == str(9_999 - MOST_ADDRESSES).encode()
     assert len(others.participants) == 1
+
+
+# -- What is noted on images --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["C", "U", "D"])
+def test_what_is_noted_on_an_image_is_told_without_the_note(action: str) -> None:
+    noted = InstancesMarked(
+        caller=Caller(association="http-1", address="10.0.0.1", user="carol"),
+        study_instance_uid="1.2",
+        sop_classes={"1.2.3": 1},
+        action=action,
+        what="annotation 4711 made",
+    )
+    message = instances_marked(HERE, noted, Patient("P", "N"))
+    root = parsed(to_xml(message, AuditSource(source_id="US")))
+    event = root.find("EventIdentification")
+    assert event.get("EventActionCode") == action
+    assert event.find("EventID").get("csd-code") == "110103"
+    users = {
+        each.get("UserID"): each.get("UserIsRequestor")
+        for each in root.findall("ActiveParticipant")
+    }
+    assert users == {"7": "false", "carol": "true"}
+    assert counts([message]) == [("1.2", 1)]
 
 
 # -- What is read over HTTP ---------------------------------------------------------------
