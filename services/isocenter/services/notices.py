@@ -106,6 +106,14 @@ class NodesChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionUsed:
+    """Somebody has used what is not for everybody; *what*: in words, without patients."""
+
+    caller: Caller
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRefused:
     """A connection that never became an association request."""
 
@@ -597,6 +605,7 @@ Notice = (
     | ServerStopped
     | ConfigurationReloaded
     | SettingsChanged
+    | FunctionUsed
     | NodesChanged
     | OrderChanged
     | ConnectionRefused

@@ -23,12 +23,14 @@ from isocenter.services.composition.archive import (
 )
 from isocenter.services.composition.examination import Checks
 from isocenter.services.composition.jobs import node_finder, node_opener
+from isocenter.services.composition.monitoring import figures_of
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.composition.run_time_settings import RunTimeSettings
 from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
 from isocenter.services.net.http.routing import Route
@@ -256,6 +258,7 @@ async def opened(
             checks=Checks(lambda: sites[0].settings).look,
             log=recent.lines,
             usage=usage,
+            metrics=partial(figures_of, Metrics(version="1.2.3", limits={})),
             rules=RunningRules(parts.archive, lambda: sites[0].settings),
             sign_in=SignIn(access, sessions, notices, now),
             trash=trash_of(settings, parts, "test"),

@@ -30,6 +30,7 @@ from isocenter.services.security.access.ports import ApiTokens
 from isocenter.services.security.audit.trail_growth import trail_size
 from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.settings.settings import Settings
+from isocenter.services.web.parts import Figure
 
 #: How often a process that nobody asks brings its numbers up to date for the one that is asked.
 _LOOK_SECONDS: Final = 5.0
@@ -75,6 +76,10 @@ class Monitoring:
             critical=settings.monitoring.disk_critical,
         )
 
+    def figures(self) -> Sequence[Figure]:
+        """All metrics of all processes, for pages and programs."""
+        return figures_of(self.metrics)
+
     async def run(
         self, server: Server, archive: Archive, health: Health, tokens: ApiTokens
     ) -> None:
@@ -113,6 +118,19 @@ class Monitoring:
             with suppress(OSError):
                 figures |= await trio.to_thread.run_sync(look, abandon_on_cancel=True)
         return figures
+
+
+def figures_of(metrics: Metrics) -> Sequence[Figure]:
+    """All metrics of all processes, as pages and the API show them."""
+    return [
+        Figure(
+            name=family.name,
+            kind=family.type,
+            text=family.documentation,
+            samples=[(one.name, one.labels, one.value) for one in family.samples],
+        )
+        for family in metrics.families()
+    ]
 
 
 def _figures_of_disk(data_dir: Path, audit: Path) -> dict[str, int]:

@@ -33,7 +33,7 @@ from isocenter.services.web.configuration import Configuration
 from isocenter.services.web.dicomweb.urls import ROOT, PublicUrls
 from isocenter.services.web.downloads import Downloads
 from isocenter.services.web.openid_sign_in import OpenIdSignIn
-from isocenter.services.web.parts import Receiver, ServerState, ViewingParts, WebParts
+from isocenter.services.web.parts import Figure, Receiver, ServerState, ViewingParts, WebParts
 from isocenter.services.web.rest.endpoints import ROOT as REST_ROOT
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.web.rest.problems import problem
@@ -58,6 +58,7 @@ class Running:
         settings: those that are in use at the moment.
         log: the latest lines of the log.
         usage: of the room.
+        metrics: all figures of all processes.
         reload: has it read certificates, policy and settings again.
     """
 
@@ -69,6 +70,7 @@ class Running:
     settings: Callable[[], Settings]
     log: Callable[[], Sequence[LogLine]]
     usage: UsageFigures
+    metrics: Callable[[], Sequence[Figure]]
     reload: Callable[[], Awaitable[None]]
 
 
@@ -110,6 +112,7 @@ def web_parts(
         checks=Checks(running.settings).look,
         log=running.log,
         usage=running.usage,
+        metrics=running.metrics,
         rules=RunningRules(parts.archive, running.settings),
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),

@@ -328,6 +328,7 @@ async def serve_archive(
                     tell_others=tell_others,
                 ),
                 settings=lambda: reloader.settings,
+                metrics=monitoring.figures,
                 log=recent.lines,
                 usage=usage,
                 reload=reload_all,

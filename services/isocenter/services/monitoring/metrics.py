@@ -11,7 +11,7 @@ them up (prometheus_client's multiprocess mode, which `shared_folder` prepares).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +48,8 @@ from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.certificates.expiry import Expiry
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from isocenter.services.archive.archive import Archive
     from isocenter.services.association.server import Server
     from isocenter.services.net.http.server import HttpServer
@@ -253,15 +255,24 @@ class Metrics:
         """All numbers of all processes, in Prometheus' text format."""
         import prometheus_client as client
 
-        self.refresh()
-        registry = self.registry
-        if self._is_shared:
-            from prometheus_client import multiprocess
-
-            registry = client.CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)
-        page: bytes = client.generate_latest(registry)
+        page: bytes = client.generate_latest(self._collected())
         return page
+
+    def families(self) -> Sequence[Any]:
+        """The same, metric by metric, as `prometheus_client` has them."""
+        return list(self._collected().collect())
+
+    def _collected(self) -> CollectorRegistry:
+        """What all processes have counted, brought up to date."""
+        self.refresh()
+        if not self._is_shared:
+            return self.registry
+        import prometheus_client as client
+        from prometheus_client import multiprocess
+
+        registry = client.CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+        return registry
 
     def names(self) -> Iterator[str]:
         """Of all metrics, as they stand on the page."""

@@ -26,6 +26,11 @@ class LogLine:
     association: str
     message: str
 
+    def is_wanted(self, level: str, words: str) -> bool:
+        """Whether it is at least so grave, and holds these words in any spelling."""
+        text = f"{self.logger} {self.association} {self.message}".lower()
+        return self.level >= logging.getLevelNamesMapping()[level.upper()] and words.lower() in text
+
 
 class RecentLog(logging.Handler):
     """Keeps the latest lines of this process.

@@ -99,6 +99,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A metric, as the page ``/metrics`` of the monitoring has it.
+
+    Attributes:
+        kind: ``counter``, ``gauge``, ``histogram`` …
+        samples: name, labels and value of each.
+    """
+
+    name: str
+    kind: str
+    text: str
+    samples: Sequence[tuple[str, Mapping[str, str], float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebParts:
     """What pages and the API show and change.
 
@@ -114,6 +129,7 @@ class WebParts:
         rules: what is done with what comes; None: they are not shown.
         checks: looks at the installation, as ``isocenter doctor`` does; None: nobody can.
         log: the latest lines of this process; None: they are not kept.
+        metrics: all figures of all processes; None: nothing is counted.
         usage: of the room, counted now and then; None: it is not.
         trash: None: nothing can be deleted.
         corrections: None: nothing can be corrected.
@@ -151,6 +167,7 @@ class WebParts:
     rules: RuleBook | None = None
     checks: Callable[[], Awaitable[Sequence[Check]]] | None = None
     log: Callable[[], Sequence[LogLine]] | None = None
+    metrics: Callable[[], Sequence[Figure]] | None = None
     usage: UsageFigures | None = None
     trash: Trash | None = None
     corrections: Corrections | None = None

@@ -16,6 +16,7 @@ from isocenter.services.notices import (
     Caller,
     ConfigurationReloaded,
     ConnectionRefused,
+    FunctionUsed,
     NodesChanged,
     PluginStarted,
     SettingsChanged,
@@ -206,6 +207,18 @@ def _configuration_changed(
         participants=(here.participant(None), peer_participant(caller, None, is_requestor=True)),
         objects=(subject,),
     )
+
+
+def function_used(here: ActiveProcess, used: FunctionUsed) -> AuditMessage:
+    """A.5.3.11: somebody has used what is not for everybody."""
+    message = _alert(
+        here,
+        EventType.USE_OF_RESTRICTED_FUNCTION,
+        used.what,
+        performer=peer_participant(used.caller, None, is_requestor=True),
+        subject=node_object(used.caller.address),
+    )
+    return replace(message, outcome=Outcome.SUCCESS)
 
 
 def restricted_function_used(here: ActiveProcess, subject: Path, text: str) -> AuditMessage:

@@ -37,6 +37,7 @@ from isocenter.services.notices import (
     AssociationRevoked,
     ConfigurationReloaded,
     ConnectionRefused,
+    FunctionUsed,
     InstancesCompressed,
     InstancesMarked,
     InstancesRead,
@@ -251,6 +252,7 @@ class AuditRecorder:
                 TrailRead: self._trail_read,
                 ConfigurationReloaded: self._reloaded,
                 SettingsChanged: self._settings_changed,
+                FunctionUsed: lambda notice: self.record(alerts.function_used(self._here, notice)),
                 NodesChanged: lambda notice: self.record(alerts.nodes_changed(self._here, notice)),
                 OrderChanged: self._order_changed,
             }

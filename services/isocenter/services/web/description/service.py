@@ -49,6 +49,8 @@ REST_PLACES: Final[Mapping[str, str]] = {
     "state": "ID of a state of a viewer",
     "record": "number of a record of the audit trail",
     "entry": "number of an entry of the worklist, its pk",
+    "name": "name of a certificate",
+    "deletion": "ID of a deletion",
 }
 REST: Final = About(
     title="Administration API of Isocenter",

@@ -11,19 +11,24 @@ from isocenter.services.web.rest.annotations import AnnotationApi
 from isocenter.services.web.rest.associations import AssociationApi
 from isocenter.services.web.rest.audit import AuditApi
 from isocenter.services.web.rest.browse import BrowseApi
+from isocenter.services.web.rest.certificates import CertificateApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
 from isocenter.services.web.rest.devices import DeviceApi
+from isocenter.services.web.rest.forwarding import ForwardingApi
 from isocenter.services.web.rest.image_values import ImageValuesApi
 from isocenter.services.web.rest.jobs import JobApi
 from isocenter.services.web.rest.key_images import KeyImageApi
 from isocenter.services.web.rest.mark_documents import MarkDocumentsApi
 from isocenter.services.web.rest.measurements import MeasurementApi
+from isocenter.services.web.rest.monitoring import MonitoringApi
 from isocenter.services.web.rest.remote_nodes import NodeApi
 from isocenter.services.web.rest.roles import RoleApi
+from isocenter.services.web.rest.rules import RuleApi
 from isocenter.services.web.rest.sign_in import SignInApi
 from isocenter.services.web.rest.system import SystemApi
 from isocenter.services.web.rest.thumbnails import ThumbnailsApi
 from isocenter.services.web.rest.tokens import TokenApi
+from isocenter.services.web.rest.trash import TrashApi
 from isocenter.services.web.rest.users import UserApi
 from isocenter.services.web.rest.viewer_states import ViewerStatesApi
 from isocenter.services.web.rest.worklist import WorklistApi
@@ -48,6 +53,14 @@ def _of_system(parts: WebParts) -> Iterator[Route[Handler]]:
         yield from live.routes()
     if parts.streams is not None:
         yield from parts.streams.routes()
+    figures = MonitoringApi(
+        parts.state,
+        metrics=parts.metrics,
+        usage=parts.usage,
+        checks=parts.checks,
+        log=parts.log,
+    )
+    yield from figures.routes()
 
 
 def _of_security(parts: WebParts) -> Iterator[Route[Handler]]:
@@ -59,12 +72,15 @@ def _of_security(parts: WebParts) -> Iterator[Route[Handler]]:
     if parts.changes is not None and parts.rejected is not None:
         yield from RoleApi(parts.changes).routes()
         yield from DeviceApi(parts.changes, parts.rejected).routes()
+    yield from CertificateApi(parts.certificates, parts.expiries).routes()
     if parts.trail is not None:
         yield from AuditApi(parts.trail, parts.notices).routes()
 
 
 def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
     yield from BrowseApi(parts.archive.index, parts.trash).routes()
+    if parts.trash is not None:
+        yield from TrashApi(parts.trash).routes()
     viewing = parts.viewing
     if viewing is not None:
         yield from ImageValuesApi(parts.archive, viewing.book).routes()
@@ -80,6 +96,10 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
 def _of_workflow(parts: WebParts) -> Iterator[Route[Handler]]:
     if parts.worklist is not None:
         yield from WorklistApi(parts.worklist).routes()
+    if parts.rules is not None:
+        yield from RuleApi(parts.rules).routes()
+    if parts.queue is not None:
+        yield from ForwardingApi(parts.queue, parts.notices).routes()
     if parts.nodes is not None:
         yield from NodeApi(parts.nodes).routes()
     if parts.jobs is not None:

@@ -108,13 +108,7 @@ class LogPage:
         if level not in _LEVELS:
             level = "info"
         words = (request.parameter("find") or "").strip()
-        least = logging.getLevelNamesMapping()[level.upper()]
-        found = [
-            one
-            for one in self._lines()
-            if one.level >= least
-            and words.lower() in f"{one.logger} {one.association} {one.message}".lower()
-        ]
+        found = [one for one in self._lines() if one.is_wanted(level, words)]
         return self._layout.page(
             request,
             "log.html",

@@ -231,8 +231,10 @@ class ForwardQueue(Protocol):
         unsent: bool = False,
         destination: str = "",
         limit: int,
+        before: int | None = None,
     ) -> Sequence[ForwardSummary]:
-        """Records, the latest first; *unsent*: of what has not arrived."""
+        """Records, the latest first; *unsent*: of what has not arrived; *before*: those with a
+        smaller number."""
         ...
 
     async def destinations(self) -> Sequence[DestinationStatus]:

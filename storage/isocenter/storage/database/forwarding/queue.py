@@ -202,10 +202,12 @@ class DatabaseForwards:
         unsent: bool = False,
         destination: str = "",
         limit: int,
+        before: int | None = None,
     ) -> Sequence[ForwardSummary]:
-        """Records, the latest first; *unsent*: of what has not arrived."""
+        """Records, the latest first; *unsent*: of what has not arrived; *before*: those with a
+        smaller number."""
         choice = records.choice(state, destination, (), unsent=unsent)
-        return await self._database.read(records.rows, choice, limit)
+        return await self._database.read(records.rows, choice, limit, before)
 
     async def destinations(self) -> Sequence[DestinationStatus]:
         """All that have records, and how each of them does."""

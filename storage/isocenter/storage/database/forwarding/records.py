@@ -117,6 +117,8 @@ _LEAVE_ALONE: Final = """
     ON CONFLICT (destination) DO UPDATE SET failures = excluded.failures,
         retry_at = excluded.retry_at, last_fault = excluded.last_fault, is_tried = 0
 """
+#: Behind the number of every record.
+_NO_NUMBER: Final = (1 << 63) - 1
 _SHOWN: Final = (
     "forward_pk AS number, sop_instance_uid, study_instance_uid, destination, rule, priority, "
     "state, attempts, created_at, due_at, ended_at, last_fault"
@@ -204,11 +206,14 @@ def queue_added(
         connection.executemany(_INSERT, rows)
 
 
-def rows(connection: Connection, chosen: dict[str, object], limit: int) -> list[ForwardSummary]:
-    """Records, the latest first."""
+def rows(
+    connection: Connection, chosen: dict[str, object], limit: int, before: int | None
+) -> list[ForwardSummary]:
+    """Records, the latest first; *before*: those with a smaller number."""
     found = connection.execute(
-        f"SELECT {_SHOWN} FROM forward WHERE {_CHOSEN} ORDER BY forward_pk DESC LIMIT :limit",
-        {**chosen, "limit": limit},
+        f"SELECT {_SHOWN} FROM forward WHERE {_CHOSEN} AND forward_pk < :before "
+        "ORDER BY forward_pk DESC LIMIT :limit",
+        {**chosen, "limit": limit, "before": _NO_NUMBER if before is None else before},
     )
     return rows_as(ForwardSummary, found, priority=ForwardPriority, state=ForwardState)
 
