@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 
 import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import Index
 from isocenter.services.association.peer import Peer
 from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
@@ -25,12 +27,15 @@ from isocenter.services.security.certificates.issued import CA_FOLDER
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.pid_file import pid_of_server
+from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.ports import JobQueue
 from isocenter.services.workflow.jobs.runner import JobOptions, JobRunner
 from isocenter.services.workflow.nodes.dimse_node import DimseNode
 from isocenter.services.workflow.nodes.node import Node
 from isocenter.services.workflow.nodes.ports import NodeBook, NodeError, OpenNode, RemoteArchive
 from isocenter.services.workflow.nodes.verification import verify_nodes_always
+from isocenter.services.workflow.prefetch.prefetcher import Prefetcher, PrefetchOptions
+from isocenter.services.workflow.prefetch.priors import PriorRules
 from isocenter.storage.stores import Stores
 
 
@@ -118,10 +123,49 @@ async def verify_nodes(settings: Settings, book: NodeBook, open_node: OpenNode) 
             book, open_node, float(settings.jobs.verify_nodes_every), time.time
         )
 
+    await run_in_one_process(settings, "nodes.lock", work)
+
+
+async def run_in_one_process(
+    settings: Settings, lock: str, work: Callable[[], Awaitable[None]]
+) -> None:
+    """*work*, in one process of a server at a time."""
     if settings.storage.is_in_memory:
         await work()
     else:
-        await run_exclusively(Path(settings.storage.data_dir) / "nodes.lock", work)
+        await run_exclusively(Path(settings.storage.data_dir) / lock, work)
+
+
+def prefetcher_of(
+    settings: Settings,
+    index: Index,
+    stores: Stores,
+    jobs: JobDesk,
+    find: Callable[[str], Awaitable[Node | None]],
+    open_node: OpenNode,
+) -> Prefetcher:
+    """Prefetches, as the settings say."""
+    prefetch = settings.prefetch
+    options = PrefetchOptions(
+        nodes=prefetch.nodes,
+        rules=PriorRules(
+            look_back=prefetch.look_back_days,
+            most=prefetch.most_studies,
+            same_modality_only=prefetch.same_modality_only,
+        ),
+        days_ahead=prefetch.days_ahead,
+        interval=prefetch.every,
+        pause=prefetch.pause,
+    )
+    return Prefetcher(
+        stores.worklist,
+        index,
+        jobs,
+        find,
+        open_node,
+        options,
+        today=date.today,
+    )
 
 
 def job_runner(

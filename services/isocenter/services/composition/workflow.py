@@ -17,6 +17,8 @@ from isocenter.services.composition.jobs import (
     job_runner,
     node_finder,
     node_opener,
+    prefetcher_of,
+    run_in_one_process,
     verify_nodes,
 )
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
@@ -122,6 +124,13 @@ def build_workflow(
         workflow.background_tasks.append(workflow.destinations.run)
         workflow.nodes = NodeChanges(stores.nodes, find, open_node, notices or Notices(), now=time)
         workflow.background_tasks.append(runner.run)
+        if settings.prefetch.nodes and settings.worklist.enabled:
+            prefetcher = prefetcher_of(
+                settings, archive.index, stores, workflow.jobs, find, open_node
+            )
+            workflow.background_tasks.append(
+                partial(run_in_one_process, settings, "prefetch.lock", prefetcher.run)
+            )
         if settings.jobs.verify_nodes_every:
             workflow.background_tasks.append(
                 partial(verify_nodes, settings, stores.nodes, open_node)

@@ -48,6 +48,7 @@ from isocenter.services.settings.sections.workflow import (
     Hl7Settings,
     JobSettings,
     MppsSettings,
+    PrefetchSettings,
     WorklistSettings,
 )
 from isocenter.services.system.environment import PREFIX
@@ -74,6 +75,7 @@ class Settings:
     events: EventSettings = field(default_factory=EventSettings)
     forwarding: ForwardingSettings = field(default_factory=ForwardingSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
+    prefetch: PrefetchSettings = field(default_factory=PrefetchSettings)
     deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     transfer_syntaxes: TransferSyntaxSettings = field(default_factory=TransferSyntaxSettings)

@@ -18,6 +18,7 @@ from isocenter.services.settings.event_consumers import ConsumersKind, QuietKind
 from isocenter.services.settings.field import seconds, setting
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.study_completion import CompletionRules, Condition
+from isocenter.services.workflow.nodes.node import is_node_name
 
 
 class DiscontinuedSteps(Enum):
@@ -255,6 +256,31 @@ class JobSettings:
         kinds.Integer(10, 86_400, "seconds", zero="never"),
         "interval at which remote nodes are verified (C-ECHO, QIDO-RS); one that fails less often",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefetchSettings:
+    """Earlier studies of patients on the worklist, retrieved from remote nodes before they come."""
+
+    nodes: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("the name of a remote node", is_node_name)),
+        "names of the remote nodes that are asked; none: nothing is prefetched",
+    )
+    days_ahead: int = setting(
+        1, kinds.Integer(0, 365), "days of the worklist after today that are looked at"
+    )
+    every: float = seconds(300.0, "interval at which the worklist is looked at")
+    look_back_days: int = setting(
+        5 * 365, kinds.Integer(1, 36_500), "age of the oldest study that is wanted"
+    )
+    most_studies: int = setting(
+        3, kinds.Integer(1, 100), "studies that are retrieved for one scheduled step"
+    )
+    same_modality_only: bool = setting(
+        False, kinds.Boolean(), "only studies of the modality that is scheduled"
+    )
+    pause: float = seconds(1.0, "interval between two questions to nodes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,7 +107,7 @@ def new_node(
                 "server's certificate and CA"
             )
     name = name or default
-    if not _NAME.fullmatch(name):
+    if not is_node_name(name):
         raise ValueError(
             "a name of a node has up to 64 letters, digits, spaces, '.', '_' and '-', and begins "
             "with a letter or a digit"
@@ -120,6 +120,11 @@ def new_node(
         token_file=token_file,
         ca_file=ca_file,
     )
+
+
+def is_node_name(text: str) -> bool:
+    """Whether a node can have that name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _host_of(url: str) -> str:

@@ -1,0 +1,1 @@
+"""Prefetch: earlier studies of patients who are scheduled, from remote nodes."""
