@@ -13,20 +13,24 @@ import httpx
 
 from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy
+from isocenter.services.archive.retention.holding import Holding
 from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import (
     ArchiveParts,
     corrections_of,
     open_archive_parts,
+    rejections_of,
     trash_of,
 )
+from isocenter.services.composition.audit import hold_recorder
 from isocenter.services.composition.examination import Checks
 from isocenter.services.composition.jobs import node_finder, node_opener
 from isocenter.services.composition.monitoring import figures_of
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.reloading import Reloader
+from isocenter.services.composition.retention import retention_of
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.composition.run_time_settings import RunTimeSettings
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -195,7 +199,11 @@ async def opened(
     notices, told = heard()
     source = SettingsSource(
         environ={},
-        overrides={"storage.data_dir": str(folder / "data"), "storage.durability": "relaxed"},
+        overrides={
+            "storage.data_dir": str(folder / "data"),
+            "storage.durability": "relaxed",
+            "retention": [{"name": "old <ones>", "study_days": 365}],
+        },
     )
     settings = source.settings()
     async with open_archive_parts(settings) as parts, serving(notices=notices) as dicom:
@@ -262,6 +270,11 @@ async def opened(
             rules=RunningRules(parts.archive, lambda: sites[0].settings),
             sign_in=SignIn(access, sessions, notices, now),
             trash=trash_of(settings, parts, "test"),
+            rejections=rejections_of(settings, parts, "test"),
+            retention=retention_of(settings, parts),
+            holding=Holding(
+                parts.stores.holds, hold_recorder(settings, parts.archive.index, "test")
+            ),
             corrections=corrections_of(settings, parts, "test"),
             changes=PolicyChanges(PolicyFile(folder), notices),
             rejected=RejectedFile(folder),

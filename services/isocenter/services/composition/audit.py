@@ -17,15 +17,17 @@ from isocenter.services.archive.corrections.service import (
     CorrectionHappened,
     CorrectionRecorder,
 )
+from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.values import Recorder, TrashChanged
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
 from isocenter.services.archive.ports import Index
+from isocenter.services.archive.retention.holding import HoldRecorder
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
-from isocenter.services.security.audit.alert_messages import restricted_function_used
+from isocenter.services.security.audit.alert_messages import hold_changed, restricted_function_used
 from isocenter.services.security.audit.correction_messages import objects_corrected
 from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
@@ -274,6 +276,26 @@ def correction_recorder(settings: Settings, index: Index, process_name: str) -> 
                     f"{happened.correction.number} stands all the same"
                 ) from error
             log.error("the audit trail cannot be written: %s", error)
+
+    return record
+
+
+def hold_recorder(settings: Settings, index: Index, process_name: str) -> HoldRecorder:
+    """Records in the trail of the archive that a study is held, or held no more."""
+    here = active_process_of(settings, process_name)
+
+    async def record(hold: StudyHold, actor: str, is_held: bool) -> bool:
+        study = hold.study_instance_uid
+        patients = await patients_of(index)([study])
+        message = hold_changed(
+            here, study, hold.reason, patients.get(study, Patient()), actor, is_held=is_held
+        )
+        try:
+            await trio.to_thread.run_sync(record_now, settings, here, [message])
+        except (OSError, IsocenterError) as error:
+            log.error("the audit trail cannot be written: %s", error)
+            return settings.audit.on_failure is not OnAuditFailure.STOP
+        return True
 
     return record
 

@@ -6,12 +6,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.retention.holding import Holding
 from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
-from isocenter.services.composition.archive import ArchiveParts, corrections_of, trash_of
-from isocenter.services.composition.audit import audit_folder, is_trail_enabled
+from isocenter.services.composition.archive import (
+    ArchiveParts,
+    corrections_of,
+    rejections_of,
+    trash_of,
+)
+from isocenter.services.composition.audit import audit_folder, hold_recorder, is_trail_enabled
 from isocenter.services.composition.examination import Checks
+from isocenter.services.composition.retention import retention_of
 from isocenter.services.composition.rule_trial import RunningRules
 from isocenter.services.composition.workflow import Workflow
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -116,6 +123,11 @@ def web_parts(
         rules=RunningRules(parts.archive, running.settings),
         workers=settings.server.workers,
         trash=trash_of(settings, parts, "isocenter serve"),
+        rejections=rejections_of(settings, parts, "isocenter serve"),
+        retention=retention_of(settings, parts),
+        holding=Holding(
+            parts.stores.holds, hold_recorder(settings, parts.archive.index, "isocenter serve")
+        ),
         corrections=corrections_of(settings, parts, "isocenter serve"),
         changes=None if folder is None else PolicyChanges(PolicyFile(folder), notices),
         rejected=None if folder is None else RejectedFile(folder),

@@ -12,6 +12,10 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.corrections.service import Corrections
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.metadata.ports import MetadataBook
+from isocenter.services.archive.rejection.service import Rejections
+from isocenter.services.archive.retention.holding import Holding
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.retention.service import RetentionLook
 from isocenter.services.archive.usage import UsageFigures
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.dicom.pixels.pool import CodecPool
@@ -114,6 +118,18 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionParts:
+    """Rules of retention as they are now.
+
+    Attributes:
+        look: what a rule would delete now, of so many studies at most.
+    """
+
+    rules: Callable[[], Sequence[RetentionRule]]
+    look: Callable[[RetentionRule, int], Awaitable[RetentionLook]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebParts:
     """What pages and the API show and change.
 
@@ -132,6 +148,8 @@ class WebParts:
         metrics: all figures of all processes; None: nothing is counted.
         usage: of the room, counted now and then; None: it is not.
         trash: None: nothing can be deleted.
+        rejections, retention, holding: notes that reject, rules that delete by age, and studies
+            that are held; None where there is no trash.
         corrections: None: nothing can be corrected.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         certificates: of the private CA; None: there is none.
@@ -170,6 +188,9 @@ class WebParts:
     metrics: Callable[[], Sequence[Figure]] | None = None
     usage: UsageFigures | None = None
     trash: Trash | None = None
+    rejections: Rejections | None = None
+    retention: RetentionParts | None = None
+    holding: Holding | None = None
     corrections: Corrections | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None

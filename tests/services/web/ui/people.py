@@ -19,7 +19,7 @@ WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in
 #: What stands in the paths of pages.
 PLACES = {
     "study": STUDY, "series": "1.2", "instance": "1.2", "deletion": "0", "association": "0",
-    "quarantine": "0", "number": "0", "node": "0", "job": "0",
+    "quarantine": "0", "number": "0", "note": "0", "node": "0", "job": "0",
     "user": "a-nobody", "session": "0", "token": "0", "key": "web.pages",
 }  # fmt: skip
 NOBODY = replace(ALICE, name="a-nobody", roles=())

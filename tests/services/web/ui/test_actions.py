@@ -107,6 +107,64 @@ async def test_what_is_quarantined_is_deleted_into_the_trash(site: Site) -> None
     assert (await post(site, cookie, f"{address}/delete", reason="again")).status_code == 404
 
 
+# -- Rejection notes, retention and holds ---------------------------------------------------
+
+
+async def test_a_study_is_rejected_by_a_note_that_is_taken_back(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    path = f"/studies/{STUDY}/reject"
+    assert path in await text_of(site, cookie, f"/studies/{STUDY}")
+    assert "3 instances" in await text_of(site, cookie, path)
+    for fields in ({"reason": "", "for": "quality"}, {"reason": "x", "for": "fun"}):
+        assert (await post(site, cookie, path, **fields)).status_code == 400
+    fields = {"reason": "wrong <one>", "for": "worklist"}
+    answer = await post(site, cookie, path, **fields)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/rejections")
+    assert await instances(site) == 1  # the note
+    listed = await text_of(site, cookie, "/rejections")
+    assert "wrong &lt;one&gt;" in listed
+    assert "Incorrect Modality Worklist Entry (113038)" in listed
+    (revoke,) = re.findall(r'action="(/rejections/[0-9.]+/revoke)"', listed)
+    assert (await post(site, cookie, revoke, reason="")).status_code == 400
+    assert (await post(site, cookie, revoke, reason="it was right")).status_code == 303
+    assert await instances(site) == 3
+    assert (await post(site, cookie, revoke, reason="again")).status_code == 404
+
+
+async def test_rules_of_retention_are_shown_with_what_they_would_delete(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    page = await text_of(site, cookie, "/retention")
+    assert "old &lt;ones&gt;" in page
+    assert "its date is more than 365 days ago" in page
+    shown = await text_of(site, cookie, "/retention/1")
+    assert "1 studies with 3 instances" in shown
+    assert STUDY in shown
+    await post(site, cookie, f"/studies/{STUDY}/hold", reason="case 17")
+    assert "0 studies with 0 instances" in await text_of(site, cookie, "/retention/1")
+    assert await instances(site) == 3
+    for number in ("0", "2", "x"):
+        answer = await site.client.get(f"/retention/{number}", headers=cookie)
+        assert answer.status_code == 404
+
+
+async def test_a_study_is_held_until_it_is_no_more(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    path = f"/studies/{STUDY}/hold"
+    assert path in await text_of(site, cookie, f"/studies/{STUDY}")
+    assert "Hold this study?" in await text_of(site, cookie, path)
+    assert (await post(site, cookie, path, reason=" ")).status_code == 400
+    assert (await post(site, cookie, path, reason="case <17>")).status_code == 303
+    assert (await post(site, cookie, path, reason="case 18")).status_code == 400
+    page = await text_of(site, cookie, "/retention")
+    assert "case &lt;17&gt;" in page
+    assert "a-radiologist" in page
+    assert (await post(site, cookie, f"/studies/{STUDY}/delete", reason="x")).status_code == 400
+    assert await instances(site) == 3
+    assert (await post(site, cookie, "/retention/release", study=STUDY)).status_code == 303
+    assert (await post(site, cookie, "/retention/release", study=STUDY)).status_code == 404
+    assert (await post(site, cookie, "/studies/1.2.99/hold", reason="x")).status_code == 404
+
+
 # -- Devices ------------------------------------------------------------------------------
 
 

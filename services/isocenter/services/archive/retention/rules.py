@@ -31,6 +31,19 @@ class RetentionRule:
     disk_percent: int = 0
     although_promised: bool = False
 
+    def in_words(self) -> list[str]:
+        """What has to be so, a piece for each."""
+        pieces = (
+            (self.modalities, f"all of it is {', '.join(self.modalities)}"),
+            (self.study_days, f"its date is more than {self.study_days} days ago"),
+            (self.arrived_days, f"nothing of it has come for {self.arrived_days} days"),
+            (self.unused_days, f"nobody has retrieved of it for {self.unused_days} days"),
+            (self.keep_newest, f"it is none of the newest {self.keep_newest} of its patient"),
+            (self.disk_percent, f"the disk is fuller than {self.disk_percent} %"),
+            (self.although_promised, "also what was promised to be kept"),
+        )
+        return [text for is_set, text in pieces if is_set]
+
     def may_delete(self, obstacles: Obstacles) -> bool:
         """Whether a study with *obstacles* may go."""
         if obstacles.held or obstacles.asked or obstacles.queued:

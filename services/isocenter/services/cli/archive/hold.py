@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Final
 
-import trio
-
-from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.archive.deletion.ports import StudyHold
-from isocenter.services.archive.ports import Index
+from isocenter.services.archive.retention.holding import Holding, NotRecordedError
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.archive_action import run_action
+from isocenter.services.cli.support.deletion_output import requester_of
 from isocenter.services.cli.support.listing import print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import shown
 from isocenter.services.cli.support.options import add_archive_options, reason, uid
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.composition.audit import active_process_of, patients_of, record_now
-from isocenter.services.security.audit.alert_messages import hold_changed
-from isocenter.services.security.audit.participants import ActiveProcess, Patient
-from isocenter.services.settings.sections.monitoring import OnAuditFailure
+from isocenter.services.composition.audit import hold_recorder
 from isocenter.services.settings.settings import Settings
 
 DESCRIPTION: Final = """\
@@ -76,27 +70,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _add(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    here = active_process_of(settings, "isocenter hold")
     code = EXIT_OK
     async with composition.open_stores(settings) as stores:
-        holds = stores.holds
+        holding = Holding(stores.holds, hold_recorder(settings, stores.index, "isocenter hold"))
+        requester = requester_of(settings, "isocenter hold")
         for study in arguments.studies:
-            hold = StudyHold(
-                study_instance_uid=study,
-                reason=arguments.reason,
-                actor=f"{here.user}@{here.machine}",
-                at=time.time(),
-            )
-            if not await holds.add(hold):
+            try:
+                is_new = await holding.hold(study, requester, arguments.reason)
+            except NotRecordedError as error:
+                terminal.error(f"{error} ({study})")
+                return EXIT_FAILED
+            if is_new:
+                print(f"{study} is held")
+            else:
                 terminal.error(f"{study} is held already; isocenter hold list says why")
                 code = EXIT_FAILED
-            elif not await _record(settings, stores.index, here, hold, terminal, is_held=True):
-                await holds.remove(study)
-                return EXIT_FAILED
-            else:
-                print(f"{study} is held")
         absent = {
-            each.study_instance_uid for each in await holds.all() if not each.is_here
+            each.study_instance_uid for each in await holding.all() if not each.is_here
         }.intersection(arguments.studies)
     for study in sorted(absent):
         terminal.note(f"nothing of {study} is here now; it is held as soon as something comes")
@@ -104,47 +94,22 @@ async def _add(settings: Settings, arguments: argparse.Namespace, terminal: Term
 
 
 async def _remove(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    here = active_process_of(settings, "isocenter hold")
     code = EXIT_OK
     async with composition.open_stores(settings) as stores:
-        holds = stores.holds
-        before = {hold.study_instance_uid: hold for hold in await holds.all()}
+        holding = Holding(stores.holds, hold_recorder(settings, stores.index, "isocenter hold"))
+        requester = requester_of(settings, "isocenter hold")
         for study in arguments.studies:
-            hold = before.get(study)
-            if hold is None or not await holds.remove(study):
+            try:
+                was_held = await holding.release(study, requester)
+            except NotRecordedError as error:
+                terminal.error(f"{error} ({study})")
+                return EXIT_FAILED
+            if was_held:
+                print(f"{study} is held no more")
+            else:
                 terminal.error(f"{study} is not held; isocenter hold list names those that are")
                 code = EXIT_FAILED
-            elif not await _record(settings, stores.index, here, hold, terminal, is_held=False):
-                await holds.add(hold)
-                return EXIT_FAILED
-            else:
-                print(f"{study} is held no more")
     return code
-
-
-async def _record(
-    settings: Settings,
-    index: Index,
-    here: ActiveProcess,
-    hold: StudyHold,
-    terminal: Terminal,
-    *,
-    is_held: bool,
-) -> bool:
-    """Whether it may stay as it is now: it was recorded, or need not be."""
-    study = hold.study_instance_uid
-    patients = await patients_of(index)([study])
-    message = hold_changed(
-        here, study, hold.reason, patients.get(study, Patient()), is_held=is_held
-    )
-    try:
-        await trio.to_thread.run_sync(record_now, settings, here, [message])
-    except (OSError, IsocenterError) as error:
-        may_stay = settings.audit.on_failure is not OnAuditFailure.STOP
-        what = "it was done all the same" if may_stay else "nothing was changed"
-        terminal.error(f"the audit trail cannot be written: {error}; {what} ({study})")
-        return may_stay
-    return True
 
 
 async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:

@@ -235,7 +235,7 @@ def restricted_function_used(here: ActiveProcess, subject: Path, text: str) -> A
 
 
 def hold_changed(
-    here: ActiveProcess, study: str, reason: str, patient: Patient, *, is_held: bool
+    here: ActiveProcess, study: str, reason: str, patient: Patient, actor: str, *, is_held: bool
 ) -> AuditMessage:
     """A.5.3.11: from now on nobody may delete a study, or whoever may delete can again."""
     what = "the study is held" if is_held else "the study is held no more; it was"
@@ -243,7 +243,10 @@ def hold_changed(
         event=EventId.SECURITY_ALERT,
         type=EventType.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
         action=Action.EXECUTE,
-        participants=(here.participant(None), here.person(None)),
+        participants=(
+            here.participant(None, is_requestor=False),
+            Participant(user_id=actor, is_requestor=True, access_point=here.machine),
+        ),
         objects=(
             replace(study_object(study, {}), details=_description(f"{what}: {reason}")),
             patient_object(patient),

@@ -14,20 +14,17 @@ from isocenter.services.archive.deletion.ports import (
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
-from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
-from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import StorageError
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
-from isocenter.services.web.forms import read_fields
 from isocenter.services.web.ui.attribute_rows import attribute_rows
 from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import action, page
+from isocenter.services.web.ui.reasoned_forms import read_reasoned, study_query, to, unavailable
 
-_MOST_REASON: Final = 200
 #: Objects that one page lists.
 _MOST_OBJECTS: Final = 500
 _CAUSES: Final = (DeletionCause.QUARANTINED,)
@@ -72,11 +69,11 @@ class QuarantinePages:
 
     async def quarantine(self, request: Request) -> Response:
         """The handler of its form."""
-        reason, fault = await _reason(request)
+        _, reason, fault = await read_reasoned(request)
         if fault:
             return await self._ask(request, fault, reason)
         try:
-            plan = await self._trash.plan(_query(request))
+            plan = await self._trash.plan(study_query(request))
             if not plan.instances:
                 raise HttpError(404, "NOT_FOUND", "the archive has no such study")
             await self._trash.delete(
@@ -85,8 +82,8 @@ class QuarantinePages:
         except DeletionRefusedError as error:
             return await self._ask(request, str(error), reason)
         except StorageError as error:
-            raise _unavailable() from error
-        return _to("/quarantine")
+            raise unavailable() from error
+        return to("/quarantine")
 
     async def list(self, request: Request) -> Response:
         """The handler of the list."""
@@ -94,7 +91,7 @@ class QuarantinePages:
             await self._trash.finish()
             rows = await self._trash.book.rows(_CAUSES)
         except StorageError as error:
-            raise _unavailable() from error
+            raise unavailable() from error
         return self._layout.page(request, "quarantine.html", section="quarantine", rows=rows)
 
     async def show(self, request: Request) -> Response:
@@ -116,7 +113,7 @@ class QuarantinePages:
                 lambda: self._trash.files.open(name, stored.object_key), stored
             )
         except StorageError as error:
-            raise _unavailable() from error
+            raise unavailable() from error
         return self._layout.page(
             request,
             "quarantined_object.html",
@@ -135,7 +132,7 @@ class QuarantinePages:
         try:
             done = await self._trash.restore(choice, self._requester(request))
         except StorageError as error:
-            raise _unavailable() from error
+            raise unavailable() from error
         left = done.there.count + done.damaged.count
         if not (done.instances or left):
             raise _none()
@@ -147,11 +144,11 @@ class QuarantinePages:
                 "as the archive has other objects of their UIDs, and "
                 f"{done.damaged.count}, as they are damaged",
             )
-        return _to("/quarantine")
+        return to("/quarantine")
 
     async def delete(self, request: Request) -> Response:
         """The handler of the form that deletes."""
-        reason, fault = await _reason(request)
+        _, reason, fault = await read_reasoned(request)
         if fault:
             return await self._show(request, fault, reason)
         try:
@@ -161,10 +158,10 @@ class QuarantinePages:
         except DeletionRefusedError as error:
             return await self._show(request, str(error), reason)
         except StorageError as error:
-            raise _unavailable() from error
+            raise unavailable() from error
         if not done:
             raise _none()
-        return _to("/trash")
+        return to("/trash")
 
     async def _show(self, request: Request, fault: str, reason: str) -> Response:
         name = request.arguments["quarantine"]
@@ -174,7 +171,7 @@ class QuarantinePages:
             rows = await self._trash.book.chosen(choice, limit=_MOST_OBJECTS)
             deletions = await self._trash.book.rows(_CAUSES)
         except StorageError as error:
-            raise _unavailable() from error
+            raise unavailable() from error
         summary = [one for one in deletions if one.deletion.deletion_id == name]
         if not (rows and summary):
             raise _none()
@@ -194,9 +191,9 @@ class QuarantinePages:
     async def _ask(self, request: Request, fault: str, reason: str) -> Response:
         study = await self._catalogue.study(request.arguments["study"])
         try:
-            plan = await self._trash.plan(_query(request))
+            plan = await self._trash.plan(study_query(request))
         except StorageError as error:
-            raise _unavailable() from error
+            raise unavailable() from error
         return self._layout.page(
             request,
             "quarantine_study.html",
@@ -213,32 +210,10 @@ class QuarantinePages:
         return Requester(name=self._name_of(request))
 
 
-async def _reason(request: Request) -> tuple[str, str]:
-    """The reason that a form gives, and what is wrong with it."""
-    reason = (await read_fields(request)).get("reason", "").strip()
-    if reason and reason.isprintable() and len(reason) <= _MOST_REASON:
-        return reason, ""
-    fault = f"say why, in at most {_MOST_REASON} characters: it stands in the audit trail"
-    return reason[:_MOST_REASON], fault
-
-
 def _patients(rows: Sequence[TrashedInstance]) -> list[tuple[str, str]]:
     """Whose objects they are: ID and name."""
     return sorted({(row.patient_id, row.patient_name) for row in rows})
 
 
-def _query(request: Request) -> Query:
-    criterion = Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(request.arguments["study"]))
-    return Query(level=Level.STUDY, criteria=(criterion,))
-
-
-def _to(path: str) -> Response:
-    return Response(status=303, headers=[("location", path)])
-
-
 def _none() -> HttpError:
     return HttpError(404, "NOT_FOUND", "there is no such quarantine")
-
-
-def _unavailable() -> HttpError:
-    return HttpError(503, "UNAVAILABLE", "the archive cannot do that now", [("retry-after", "60")])

@@ -32,6 +32,8 @@ from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.patient_list import PatientList
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
+from isocenter.services.web.ui.rejection_pages import RejectionPages
+from isocenter.services.web.ui.retention_pages import RetentionPages
 from isocenter.services.web.ui.rules_page import RulesPage
 from isocenter.services.web.ui.settings_pages import SettingsPages
 from isocenter.services.web.ui.share_pages import PATH as SHARE
@@ -70,6 +72,7 @@ class Pages:
             *(viewer_routes(self._parts.viewer) if self._parts.viewer else ()),
             *self._of_studies(),
             *self._of_trash(),
+            *self._of_withheld(),
             *self._of_corrections(),
             *self._of_associations(),
             *self._of_devices(),
@@ -110,6 +113,10 @@ class Pages:
         if parts.trash is not None:
             yield of(Group.STUDIES, "/trash", "Trash", "delete")
             yield of(Group.STUDIES, "/quarantine", "Quarantine", "delete")
+        if parts.rejections is not None:
+            yield of(Group.STUDIES, "/rejections", "Rejections", "delete")
+        if parts.retention is not None:
+            yield of(Group.STUDIES, "/retention", "Retention", "delete")
         if parts.corrections is not None:
             yield of(Group.STUDIES, "/corrections", "Corrections", "correct")
         if parts.worklist is not None:
@@ -234,12 +241,21 @@ class Pages:
         yield action("/delete", "delete", pages.delete_chosen, "Delete studies.")
         yield page("/trash", "delete", pages.list, "What was deleted.")
         yield action("/trash/{deletion}/restore", "delete", pages.restore, "Put it back.")
-        yield from QuarantinePages(
-            trash,
-            Catalogue(self._parts.archive.index),
-            self.layout,
-            name_of=lambda request: caller_name(caller_of(request)),
-        ).routes()
+
+    def _of_withheld(self) -> Iterator[Route[Handler]]:
+        """What is kept although it is not found, or not for ever."""
+        parts, layout = self._parts, self.layout
+        catalogue = Catalogue(parts.archive.index)
+        if parts.trash is not None:
+            yield from QuarantinePages(parts.trash, catalogue, layout, name_of=_name_of).routes()
+        if parts.rejections is not None and parts.trash is not None:
+            yield from RejectionPages(
+                parts.rejections, parts.trash, catalogue, layout, name_of=_name_of
+            ).routes()
+        if parts.retention is not None and parts.holding is not None:
+            yield from RetentionPages(
+                parts.retention, parts.holding, catalogue, layout, name_of=_name_of
+            ).routes()
 
     def _of_corrections(self) -> Iterator[Route[Handler]]:
         if self._parts.corrections is None:
@@ -352,3 +368,7 @@ class Pages:
 
     async def _upload(self, request: Request) -> Response:
         return self.layout.page(request, "upload.html", section="upload", root=ROOT)
+
+
+def _name_of(request: Request) -> str:
+    return caller_name(caller_of(request))
