@@ -14,6 +14,8 @@ import trio.testing
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.file_import import import_directory
 from isocenter.services.archive.scrubber import SECONDS_A_DAY, ScrubPass, scrub
+from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import Notice, Notices, ObjectDamaged
 from isocenter.services.system.exclusive_task import LOOK_SECONDS, run_exclusively
 from isocenter.storage.database.index.memory import MemoryIndex
@@ -143,3 +145,27 @@ async def test_one_is_on_duty_and_the_next_when_it_is_gone(
         await trio.sleep(2 * LOOK_SECONDS)
         assert on == ["first", "second"]
         nursery.cancel_scope.cancel()
+
+
+async def test_objects_that_cannot_be_asked_for_now_are_not_damaged(
+    tmp_path: Path, clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage = Damage()
+    async with filled(tmp_path) as (archive, _):
+        is_away = True
+        opened = archive.store.open
+
+        async def open_or_not(key: str) -> ObjectReader:
+            if is_away:
+                raise StorageError("the store is away", out_of_resources=True)
+            return await opened(key)
+
+        monkeypatch.setattr(archive.store, "open", open_or_not)
+        with trio.move_on_after(2 * SECONDS_A_DAY):
+            await scrub(archive, tmp_path / "s.json", days=1, notices=damage.notices)
+        assert ScrubPass.read(tmp_path / "s.json").done == 0
+        is_away = False
+        with trio.move_on_after(1.5 * SECONDS_A_DAY):
+            await scrub(archive, tmp_path / "s.json", days=1, notices=damage.notices)
+        assert ScrubPass.read(tmp_path / "s.json").done > 0
+    assert damage.found == []

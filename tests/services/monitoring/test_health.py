@@ -121,3 +121,36 @@ async def test_many_who_ask_at_once_cost_one_look(clock: trio.testing.MockClock)
                 nursery.start_soon(ask)
         assert looks == 1
         assert all(report.is_operational for report in cast("list[Any]", reports))
+
+
+class Remote(MemoryStore):
+    """A store somewhere else, that is away when it is told to."""
+
+    mood = ""
+
+    @property
+    def is_away(self) -> bool:
+        return bool(self.mood)
+
+    async def look(self) -> None:
+        if self.mood == "away":
+            raise StorageError("it cannot be reached")
+        if self.mood == "slow":
+            await trio.sleep_forever()
+
+
+async def test_a_store_that_is_away_is_told_though_nobody_stores(
+    clock: trio.testing.MockClock,
+) -> None:
+    store = Remote()
+    async with Archive(store, MemoryIndex()) as archive, serving() as server:
+        health = Health(archive, server, folder=None, version="1", warning=80, critical=95)
+        for mood, messages in (
+            ("", []),
+            ("away", ["the object store cannot be used; see the log"]),
+            ("slow", [f"the object store did not answer within {LOOK_SECONDS:g} s"]),
+            ("", []),
+        ):
+            store.mood = mood
+            await settled()
+            assert (await health.report()).messages == messages

@@ -34,6 +34,7 @@ from isocenter.services.archive.ports import (
     KeptObjects,
     ObjectStore,
     OtherPatientPolicy,
+    RemoteStore,
     StoredInstance,
 )
 from isocenter.services.archive.rules.conditions import Sender
@@ -235,6 +236,11 @@ class Archive:
     async def are_indexed(self, keys: Sequence[str]) -> list[bool]:
         """Whether the index has an object under each key, or it is kept there."""
         return [stored is not None for stored in await self.indexed(keys)]
+
+    @property
+    def is_store_away(self) -> bool:
+        """The objects are somewhere else, and cannot be read now: whoever can wait, waits."""
+        return isinstance(self.store, RemoteStore) and self.store.is_away
 
     # -- In ---------------------------------------------------------------------------
 

@@ -518,3 +518,21 @@ class BlockingStore(Protocol):
         """Have at hand what the next objects need, so that none waits until it is made; until
         cancelled."""
         ...
+
+
+@runtime_checkable
+class RemoteStore(Protocol):
+    """An object store that is somewhere else, and may be away."""
+
+    @property
+    def is_away(self) -> bool:
+        """It did not answer, and it is not time yet to try again: whoever can wait, waits."""
+        ...
+
+    async def look(self) -> None:
+        """Ask it something; may be cancelled at any time.
+
+        Raises:
+            StorageError: it does not answer; the message says what to do.
+        """
+        ...

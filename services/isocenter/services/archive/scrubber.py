@@ -132,6 +132,8 @@ async def _one_pass(
     async with aclosing(archive.originals()) as originals:
         async for original in originals:
             error = await verify_original(archive, original)
+            if isinstance(error, StorageError) and error.out_of_resources:
+                raise error
             current.size += original.size
             if error is not None:
                 current.faults += 1

@@ -156,8 +156,14 @@ class _Differs(_Changed):
 
 
 async def verify_instance(archive: Archive, stored: StoredInstance) -> str | None:
-    """Read one object; what is wrong with it, or None."""
+    """Read one object; what is wrong with it, or None.
+
+    Raises:
+        StorageError: the store cannot be asked at all now, or has too much to do.
+    """
     fault = await _examine(archive, stored, VerifyReport(), checksums=True)
+    if isinstance(fault, StorageError) and fault.out_of_resources:
+        raise fault
     if isinstance(fault, KeyError):
         return "its object is gone"
     return None if fault is None else str(fault)

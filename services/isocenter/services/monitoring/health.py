@@ -17,6 +17,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import RemoteStore
 from isocenter.services.association.server import Server
 from isocenter.services.errors import StorageError, text_of
 
@@ -101,6 +102,7 @@ class Health:
                 report = Report()
                 await self._check_index(report)
                 await self._check_disk(report)
+                await self._check_store(report)
                 self._check_server(report)
                 self._report, self._looked_at = report, self._now()
             return self._report
@@ -152,6 +154,25 @@ class Health:
                 report.degraded(f"the disk is {percent:g} % full")
         if scope.cancelled_caught:
             report.unhealthy(f"the data directory did not answer within {LOOK_SECONDS:g} s")
+
+    async def _check_store(self, report: Report) -> None:
+        """A store that is somewhere else: without it nothing is kept, and nothing given out."""
+        store = self._archive.store
+        if not isinstance(store, RemoteStore):
+            return
+        began = self._now()
+        details: dict[str, Any] = {"reachable": False}
+        report.details["objects"] = details
+        with trio.move_on_after(LOOK_SECONDS) as scope:
+            try:
+                await store.look()
+            except StorageError as error:
+                details["error"] = str(error)
+                report.unhealthy("the object store cannot be used; see the log")
+                return
+            details |= {"reachable": True, "response_ms": round((self._now() - began) * 1e3, 3)}
+        if scope.cancelled_caught:
+            report.unhealthy(f"the object store did not answer within {LOOK_SECONDS:g} s")
 
     async def _check_room(self, report: Report) -> None:
         """After a failure it is tried whether an object could be kept: whoever is told that the

@@ -615,3 +615,28 @@ async def test_a_destination_that_is_no_peer_any_more_is_named() -> None:
         await store(here.archive, 1)
         fault = await here.fault_of("GONE")
     assert fault.startswith("where GONE listens is not known; add --peer GONE@")
+
+
+async def test_attempts_are_not_spent_while_objects_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_away, looked = True, 0
+    often = trio.Event()
+
+    def is_store_away(archive: Archive) -> bool:
+        nonlocal looked
+        looked += 1
+        if looked == 5:
+            often.set()
+        return is_away
+
+    monkeypatch.setattr(Archive, "is_store_away", property(is_store_away))
+    a = Destination("A")
+    async with world(a, rules=[{"forward": ["A"]}]) as here:
+        await store(here.archive, 1)
+        with trio.fail_after(PATIENCE):
+            await often.wait()
+        (row,) = await here.queue.rows(limit=9)
+        assert (row.attempts, a.received) == (0, [])
+        is_away = False
+        await here.done(1)

@@ -179,3 +179,15 @@ async def test_a_large_object_that_fails_leaves_nothing(
         assert keys_in(bucket.location) == []
         assert ("DELETE", True) in [(m, "uploadId=" in p) for m, p in bucket.requests]
         assert await keys.count() == 0
+
+
+async def test_a_store_is_looked_at_without_an_object(bucket: FaultyBucket, tmp_path: Path) -> None:
+    async with opened(bucket, tmp_path) as (store, _):
+        await store.look()
+        assert not store.is_away
+        bucket.decide = lambda method, path: (503, "SlowDown")
+        for _ in range(3):
+            with pytest.raises(BucketError):
+                await store.look()
+        assert store.is_away
+        assert {method for method, _ in bucket.requests} == {"HEAD"}

@@ -86,7 +86,12 @@ class Forwarder:
                     if trio.current_time() >= self._delete_at:
                         self._delete_at = trio.current_time() + _DELETE_SECONDS
                         await self._delete_committed()
-                    for destination in await self._queue.due(not_for=busy):
+                    due = (
+                        ()
+                        if self._parts.archive.is_store_away
+                        else await self._queue.due(not_for=busy)
+                    )
+                    for destination in due:
                         busy.add(destination)
                         nursery.start_soon(self._serve, destination, busy)
                 except StorageError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import IO, Any, Final, TypeVar
 
 import obstore
@@ -97,6 +97,19 @@ class Bucket:
             raise StorageError(
                 f"{self.place} does not give back what was written; it is no store to keep "
                 "objects in"
+            )
+
+    async def look(self) -> None:
+        """Ask for an object that is not there; may be cancelled at any time.
+
+        Raises:
+            BucketError: the store does not answer, or not as it should.
+        """
+        with suppress(FileNotFoundError):
+            await self._run(
+                self._readers,
+                lambda: obstore.head(self._once, _PROBES + "health"),
+                abandon_on_cancel=True,
             )
 
     async def register(self, names: Mapping[str, bytes]) -> None:
@@ -260,8 +273,14 @@ class Bucket:
             if block:
                 yield [meta["path"] for meta in block]
 
-    async def _run(self, limiter: trio.CapacityLimiter, request: Callable[[], _T]) -> _T:
-        """One request, in a thread, to its end also when cancelled.
+    async def _run(
+        self,
+        limiter: trio.CapacityLimiter,
+        request: Callable[[], _T],
+        *,
+        abandon_on_cancel: bool = False,
+    ) -> _T:
+        """One request, in a thread, to its end also when cancelled unless it may be abandoned.
 
         Raises:
             FileNotFoundError, AlreadyExistsError, _EmptyRangeError: as the store says.
@@ -269,7 +288,9 @@ class Bucket:
         """
         self.breaker.begin()
         try:
-            result = await trio.to_thread.run_sync(request, limiter=limiter)
+            result = await trio.to_thread.run_sync(
+                request, limiter=limiter, abandon_on_cancel=abandon_on_cancel
+            )
         except AlreadyExistsError:
             self.breaker.succeeded()
             raise

@@ -94,6 +94,17 @@ class CloudStore:
     def memory_per_object(self) -> int:
         return SMALL_OBJECT
 
+    @property
+    def is_away(self) -> bool:
+        try:
+            self.bucket.breaker.check()
+        except BucketError:
+            return True
+        return False
+
+    async def look(self) -> None:
+        await self.bucket.look()
+
     # -- In ---------------------------------------------------------------------------
 
     async def stage(self, size_hint: int | None = None) -> StagedUpload:
