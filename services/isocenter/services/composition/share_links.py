@@ -1,4 +1,4 @@
-"""Links to studies as operations of a command: made, listed, revoked, each in the audit trail."""
+"""Links to studies made, listed and revoked by a command, and audited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Order of the images of stored series, remembered as long as the series stays as it is."""
+"""Order of the images of stored series, remembered while the series stays."""
 
 from __future__ import annotations
 

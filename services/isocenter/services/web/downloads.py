@@ -1,4 +1,4 @@
-"""Downloads: studies and series as a ZIP file (PS3.18 8.6.1.3), by pages and by DICOMweb.
+"""Downloads of studies and series as a ZIP file (PS3.18 8.6.1.3).
 
 What can be told before the first byte is: that nothing is there, that it is too much, that others
 are served.  What fails later cuts the connection, and the ZIP file then has no directory.

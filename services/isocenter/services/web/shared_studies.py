@@ -1,4 +1,4 @@
-"""Callers with a link to one study: what they show, and what it is worth now.
+"""Callers with a link to one study, and their rights.
 
 A link is opened in a browser, which says the passcode where there is one and gets a session of its
 own kind; or it is shown as a bearer token (RFC 6750) by a viewer.

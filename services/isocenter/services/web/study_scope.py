@@ -1,4 +1,4 @@
-"""Scope of a caller who is limited to one study: which routes reach nothing else."""
+"""Scope of a caller who is limited to one study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API tokens, sessions and share links as they are kept, and the ports of their stores."""
+"""API tokens, sessions and share links as they are kept, and their ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links to one study: for whoever has them, for some days; or for a viewer, for an hour.
+"""Links to one study, for some days or for a viewer.
 
 A link holds ``isl_ID_SECRET``, as API tokens do, and of the secret only a digest is kept.  It gives
 one study to look at, and to download where that was allowed; never more than whoever has made it

@@ -1,4 +1,4 @@
-"""Audit trail in the API: its records, one of them, and all as a file."""
+"""Audit trail in the API: its records, and all as a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of lists in the order of the index, which stay right while others come and go."""
+"""Pages of lists in the order of the index, by key."""
 
 from __future__ import annotations
 

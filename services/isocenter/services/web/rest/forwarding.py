@@ -1,4 +1,4 @@
-"""Forwarding in the API: what rules send on, what became of it, and once more."""
+"""Forwarding in the API: what rules send on, and once more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of images in the API: attributes, windows, frames, order, as viewers ask for them."""
+"""Values of images in the API: attributes, windows, frames, order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules in the API: those that are set, and what they would do with a study."""
+"""Rules in the API: shown, and tried on a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States of viewers, and studies seen, in the API: what somebody wants to find again."""
+"""States of viewers in the API, and studies seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of the settings: what each is, who set it, and a form that changes it."""
+"""Pages of the settings: value, source, and a form for each."""
 
 from __future__ import annotations
 

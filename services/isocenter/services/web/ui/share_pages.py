@@ -1,4 +1,4 @@
-"""Pages of links to studies: to make one, to list and revoke them, and what a link opens."""
+"""Pages of links to studies, and of what a link opens."""
 
 from __future__ import annotations
 

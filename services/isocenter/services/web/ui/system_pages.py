@@ -1,4 +1,4 @@
-"""Pages of the system: room and forecast, checks, log, and what it is made of."""
+"""Pages of the system: room and forecast, checks, log, components."""
 
 from __future__ import annotations
 

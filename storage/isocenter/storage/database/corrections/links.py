@@ -1,4 +1,4 @@
-"""Who is linked to whom, in the database: adapter of the port `LinkedPatients`."""
+"""Linked patients in the database: adapter of the port `LinkedPatients`."""
 
 from __future__ import annotations
 

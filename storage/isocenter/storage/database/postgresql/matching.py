@@ -1,4 +1,4 @@
-"""What the reference matcher says, for a database that cannot call it.
+"""Reference matcher beside a database that cannot call it.
 
 PostgreSQL has no functions of ours.  So the values that a matcher may be asked about are read
 first, each once, and judged here; the question then names those that match.

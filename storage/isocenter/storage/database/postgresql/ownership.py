@@ -1,4 +1,4 @@
-"""Ownership of a database: one server at a time works on it, with all its processes.
+"""Ownership of a database: one server at a time works on it.
 
 Each connection of a server holds a lock that goes with it.  So a server whose connections were
 lost, and which comes back when another has taken over, writes nothing any more.

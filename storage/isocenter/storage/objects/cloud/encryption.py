@@ -1,4 +1,4 @@
-"""Encryption of objects before they leave this machine, so that any part can be read alone.
+"""Encryption of objects before they leave, in parts that are read alone.
 
 What is in the bucket::
 

@@ -1,4 +1,4 @@
-"""Notes of keys that are about to be written: of all that wait, one transaction."""
+"""Notes of keys that are about to be written, in one transaction."""
 
 from __future__ import annotations
 

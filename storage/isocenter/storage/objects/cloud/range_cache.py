@@ -1,4 +1,4 @@
-"""Cache of what was read from a bucket, on a local disk and bounded in bytes.
+"""Cache of what was read from a bucket, on a local disk.
 
 One file without a name, in slots of the same length: nothing is left of it when the process ends,
 and it is never longer than it may be.  Each slot holds a block of an object, and what it holds is

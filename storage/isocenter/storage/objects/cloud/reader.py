@@ -1,4 +1,4 @@
-"""Reading an object of a bucket by ranges, with some bytes more than are asked for."""
+"""Reading an object of a bucket by ranges, with some bytes ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cloud store: objects in a bucket, each under a key that nobody else ever has.
+"""Cloud store: objects in a bucket, under keys that are used once.
 
 An object is kept in this order, and each step waits for the one before:
 
