@@ -202,7 +202,7 @@ async def opened(
         overrides={
             "storage.data_dir": str(folder / "data"),
             "storage.durability": "relaxed",
-            "retention": [{"name": "old <ones>", "study_days": 365}],
+            "retention": ['{ name = "old <ones>", study_days = 365 }'],
         },
     )
     settings = source.settings()
