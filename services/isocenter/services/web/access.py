@@ -163,6 +163,7 @@ class WebAccess:
         return Principal(
             permissions=self._access.policy.permissions(None, user),
             user=user.name,
+            is_policy_user=True,
             session=session,
             ends_at=session.expires_at,
         )
@@ -204,6 +205,7 @@ class WebAccess:
         return Principal(
             permissions=policy.permissions(None, found.user),
             user=found.user.name,
+            is_policy_user=True,
             scopes=found.token.scopes,
             ends_at=found.token.expires_at,
         )
@@ -231,6 +233,7 @@ class WebAccess:
         return Principal(
             permissions=permissions,
             user=token_owner(token),
+            is_policy_user=bool(token.user),
             scopes=frozenset(token.scopes),
             token_id=token.token_id,
             ends_at=token.expires_at,

@@ -65,6 +65,7 @@ class Principal:
 
     Attributes:
         user, certificate: its name, for the audit trail; both empty: a program on this machine.
+        is_policy_user: whether *user* is one of the policy.
         scopes: of the token that narrow what it is good for; empty: nothing is narrowed.
         token_id: of the API token that it showed; empty: none.
         session: of the browser that is signed in; None: it showed something else.
@@ -76,6 +77,7 @@ class Principal:
 
     permissions: Permissions
     user: str = ""
+    is_policy_user: bool = False
     certificate: str = ""
     scopes: frozenset[str] = frozenset()
     token_id: str = ""

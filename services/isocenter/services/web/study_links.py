@@ -96,6 +96,4 @@ class StudyLinks:
 def _policy_user(request: Request) -> str:
     """The user whose link it becomes; empty: who calls is none of the policy."""
     caller = request.caller
-    if not isinstance(caller, Principal) or caller.token_id:
-        return ""
-    return "" if caller.session is not None and caller.session.roles else caller.user
+    return caller.user if isinstance(caller, Principal) and caller.is_policy_user else ""

@@ -18,6 +18,7 @@ from isocenter.services.web.rest.forwarding import ForwardingApi
 from isocenter.services.web.rest.image_values import ImageValuesApi
 from isocenter.services.web.rest.jobs import JobApi
 from isocenter.services.web.rest.key_images import KeyImageApi
+from isocenter.services.web.rest.links import LinkApi
 from isocenter.services.web.rest.mark_documents import MarkDocumentsApi
 from isocenter.services.web.rest.measurements import MeasurementApi
 from isocenter.services.web.rest.monitoring import MonitoringApi
@@ -81,6 +82,8 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
     yield from BrowseApi(parts.archive.index, parts.trash).routes()
     if parts.trash is not None:
         yield from TrashApi(parts.trash).routes()
+    if parts.links is not None:
+        yield from LinkApi(parts.links, parts.archive.index, parts.urls).routes()
     viewing = parts.viewing
     if viewing is not None:
         yield from ImageValuesApi(parts.archive, viewing.book).routes()
