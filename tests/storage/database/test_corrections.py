@@ -101,7 +101,7 @@ async def make(book: DatabaseCorrections, study: str, token: str = "00000001") -
                 study_instance_uid=attributes[STUDY_UID],
                 attributes=attributes,
             )
-        assert await book.made(work, form)
+        assert await book.made([(work, form)]) == [True]
 
 
 async def test_a_correction_goes_its_way(index: DatabaseIndex, book: DatabaseCorrections) -> None:
@@ -185,7 +185,7 @@ async def test_what_was_made_before_another_correction_is_not_wanted(
     await book.order(RENAME)
     # What was made and will never be named leaves.
     assert await book.leaving() == ["1.2.1.1~00000001.dcm"]
-    assert not await book.made(stale, record(1))
+    assert await book.made([(stale, record(1))]) == [False]
     await book.failed(stale, "late")
     (work,) = await book.due("1.2", 10)
     assert [each.number for each in work.corrections] == [1, 2]

@@ -7,7 +7,7 @@ that nothing names, the next start takes back.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
@@ -86,42 +86,68 @@ async def _source_of(archive: Archive, stored: StoredInstance) -> str:
 async def published_form(
     archive: Archive, staged: StagedObject, form: StoredInstance
 ) -> AsyncIterator[None]:
-    """It is durable under its key in here, and nothing of it is left after an exception, unless
-    the index names it then, or it is kept.
+    """As `published_forms`, of one."""
+    async with published_forms(archive, [(staged, form)]):
+        yield
+
+
+@asynccontextmanager
+async def published_forms(
+    archive: Archive, forms: Sequence[tuple[StagedObject, StoredInstance]]
+) -> AsyncIterator[None]:
+    """They are durable under their keys in here, and nothing of them is left after an exception,
+    unless the index names them then, or they are kept.
 
     Raises:
-        StorageError: it cannot be published.
+        StorageError: one of them cannot be published.
     """
     with trio.CancelScope(shield=True):
-        (outcome,) = await archive.store.publish([(staged, form.object_key)])
-    if outcome is not None:
-        with trio.CancelScope(shield=True):
-            await staged.discard()
-        raise StorageError(f"cannot publish it: {outcome}")
+        outcomes = await archive.store.publish(
+            [(staged, form.object_key) for staged, form in forms]
+        )
+    published = []
+    failure: Exception | None = None
+    for (staged, form), outcome in zip(forms, outcomes, strict=True):
+        if outcome is None:
+            published.append((staged, form))
+        else:
+            failure = outcome
+            with trio.CancelScope(shield=True):
+                await staged.discard()
     try:
+        if failure is not None:
+            raise StorageError(f"cannot publish it: {failure}")
         yield
     except BaseException:
         with trio.move_on_after(GOODBYE_SECONDS, shield=True):
-            await _take_back(archive, staged, form)
+            await _take_back(archive, published)
         raise
     with trio.CancelScope(shield=True):
-        await _settle(archive, staged)
+        await _settle(archive, published)
 
 
-async def _take_back(archive: Archive, staged: StagedObject, form: StoredInstance) -> None:
+_Published = Sequence[tuple[StagedObject, StoredInstance]]
+
+
+async def _take_back(archive: Archive, published: _Published) -> None:
+    keys = [form.object_key for _, form in published]
     try:
-        # What was to name it may have been through all the same.
-        if not (await archive.are_indexed([form.object_key]))[0]:
-            await archive.store.remove([form.object_key])
+        # What was to name them may have been through all the same.
+        indexed = await archive.are_indexed(keys)
+        await archive.store.remove(
+            [key for key, is_in in zip(keys, indexed, strict=True) if not is_in]
+        )
     except StorageError as error:
         log.warning("what was made in vain is left to the next start: %s", error)
         return
-    await _settle(archive, staged)
+    await _settle(archive, published)
 
 
-async def _settle(archive: Archive, staged: StagedObject) -> None:
+async def _settle(archive: Archive, published: _Published) -> None:
+    if not published:
+        return
     try:
-        await archive.store.settle([staged])
+        await archive.store.settle([staged for staged, _ in published])
     except StorageError as error:
         log.error(
             "another form of an object is durable, and what makes it so is left to the next "

@@ -10,16 +10,17 @@ from typing import Final
 import trio
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.coercion.coercer import Coercer
 from isocenter.services.archive.coercion.edits import ModificationReason
 from isocenter.services.archive.corrections.ports import CorrectionBook, CorrectionWork
 from isocenter.services.archive.corrections.values import Correction
 from isocenter.services.archive.file_import import PIECE
-from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.archive.ports import InstanceRecord, StagedObject
 from isocenter.services.archive.second_forms import (
     GOODBYE_SECONDS,
-    published_form,
+    published_forms,
     stored_of,
     write_form,
 )
@@ -28,17 +29,28 @@ from isocenter.services.archive.stored_objects import stored_object
 _NOTHING: Final = frozenset[int]()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What was made of one object, on its way to become durable.
+
+    Attributes:
+        record: what the index is to say of it.
+        staged: None: it is what it was when it came.
+    """
+
+    work: CorrectionWork
+    record: InstanceRecord
+    staged: StagedObject | None = None
+
+
 async def make_form(
     archive: Archive,
-    book: CorrectionBook,
     work: CorrectionWork,
     *,
     breaks_signatures: bool,
     token: Callable[[], str],
-) -> int:
-    """Make the corrected form of one object, durably, and note it; how many bytes it took.
-
-    Nothing is made of what already is as the corrections want it.
+) -> Form:
+    """Make the corrected form of one object; nothing, where it is as the corrections want it.
 
     Raises:
         DataSetError, CoercionError, StoreError: they cannot be applied to it.
@@ -46,8 +58,7 @@ async def make_form(
     """
     original = work.original
     if not work.corrections:
-        await book.made(work, original)
-        return 0
+        return Form(work=work, record=original)
     chain = [
         _coercer(archive, original.transfer_syntax_uid, correction, breaks_signatures)
         for correction in work.corrections
@@ -63,22 +74,34 @@ async def make_form(
             _passed_through(archive, original, chain),
             token(),
         )
-        is_other = any(coercer.changed for coercer in chain)
-        if is_other:
-            await staged.finish(record.object_key)
+        if not any(coercer.changed for coercer in chain):
+            await staged.discard()
+            return Form(work=work, record=original)
+        await staged.finish()
     except BaseException:
         with trio.move_on_after(GOODBYE_SECONDS, shield=True):
             await staged.discard()
         raise
-    if not is_other:
-        await staged.discard()
-        await book.made(work, original)
-        return 0
-    async with published_form(archive, staged, stored_of(record)):
-        # What is not wanted any more is taken back.
-        if not await book.made(work, record):
-            await archive.store.remove([record.object_key])
-    return record.size
+    return Form(work=work, record=record, staged=staged)
+
+
+async def keep_forms(archive: Archive, book: CorrectionBook, forms: Sequence[Form]) -> None:
+    """Make forms durable and note them, all in one round.
+
+    Raises:
+        StorageError: they cannot be; nothing of them is left.
+    """
+    new = [(form.staged, stored_of(form.record)) for form in forms if form.staged is not None]
+    async with published_forms(archive, new):
+        wanted = await book.made([(form.work, form.record) for form in forms])
+        # What other corrections have overtaken is taken back.
+        await archive.store.remove(
+            [
+                form.record.object_key
+                for form, is_wanted in zip(forms, wanted, strict=True)
+                if form.staged is not None and not is_wanted
+            ]
+        )
 
 
 def _coercer(

@@ -113,9 +113,9 @@ class CorrectionBook(Protocol):
         """Objects of a study whose corrected form is to be made."""
         ...
 
-    async def made(self, work: CorrectionWork, record: InstanceRecord) -> bool:
-        """The corrected form is durable; False: other corrections hold by now, and it is not
-        wanted."""
+    async def made(self, forms: Sequence[tuple[CorrectionWork, InstanceRecord]]) -> Sequence[bool]:
+        """Corrected forms are durable; of each whether it is wanted: other corrections may hold
+        by now."""
         ...
 
     async def failed(self, work: CorrectionWork, fault: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import field
 from time import time
@@ -22,7 +22,7 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.coercion.coercer import CoercionError
-from isocenter.services.archive.corrections.making import make_form
+from isocenter.services.archive.corrections.making import Form, keep_forms, make_form
 from isocenter.services.archive.corrections.planning import CorrectionPlan, Planner
 from isocenter.services.archive.corrections.ports import (
     CorrectedStudy,
@@ -32,6 +32,7 @@ from isocenter.services.archive.corrections.ports import (
 from isocenter.services.archive.corrections.values import Correction
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.object_scan import StoreError
+from isocenter.services.archive.second_forms import GOODBYE_SECONDS
 from isocenter.services.archive.stored_scan import for_each
 from isocenter.services.errors import StorageError
 
@@ -42,7 +43,7 @@ LOOK_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 600.0
 #: Studies, and objects of one, that are asked for together.
 _STUDIES_AT_ONCE: Final = 20
-_OBJECTS_AT_ONCE: Final = 200
+_OBJECTS_AT_ONCE: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +192,9 @@ class Corrections:
         """
         done = made = 0
 
-        def count() -> None:
+        def count(instances: int) -> None:
             nonlocal made
-            made += 1
+            made += instances
             progress(made)
 
         async with self._locked():
@@ -211,23 +212,11 @@ class Corrections:
                     done += await self._work_on(study, count)
                     passed.add(study)
 
-    async def _work_on(self, study: str, count: Callable[[], None]) -> int:
+    async def _work_on(self, study: str, count: Callable[[int], None]) -> int:
         while True:
             while due := await self.book.due(study, _OBJECTS_AT_ONCE):
-                failures: list[StorageError] = []
-
-                async def make(
-                    work: CorrectionWork, failures: list[StorageError] = failures
-                ) -> None:
-                    try:
-                        await self._make(work)
-                    except StorageError as error:
-                        failures.append(error)
-                    count()
-
-                await for_each(due, make)
-                if failures:
-                    raise failures[0]
+                await self._make_all(due)
+                count(len(due))
             with trio.CancelScope(shield=True):
                 exchanged = await self.book.exchange(study)
                 if exchanged is not None:
@@ -237,11 +226,37 @@ class Corrections:
             if exchanged is not None:
                 return len(exchanged.instances)
 
-    async def _make(self, work: CorrectionWork) -> None:
+    async def _make_all(self, due: Sequence[CorrectionWork]) -> None:
+        """Make forms some at a time, durable in one round: a sync costs the same for many."""
+        forms: list[Form] = []
+        failures: list[Exception] = []
+
+        async def make(work: CorrectionWork) -> None:
+            try:
+                form = await self._make(work)
+            except StorageError as error:
+                failures.append(error)
+            else:
+                if form is not None:
+                    forms.append(form)
+
         try:
-            await make_form(
+            await for_each(due, make)
+            if failures:
+                raise failures[0]
+        except BaseException:
+            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
+                for form in forms:
+                    if form.staged is not None:
+                        await form.staged.discard()
+            raise
+        if forms:
+            await keep_forms(self._archive, self.book, forms)
+
+    async def _make(self, work: CorrectionWork) -> Form | None:
+        try:
+            return await make_form(
                 self._archive,
-                self.book,
                 work,
                 breaks_signatures=self._breaks_signatures,
                 token=self._token,
@@ -252,12 +267,11 @@ class Corrections:
             # Deleted since, or its file is lost.
             known = await self._archive.index.get([work.sop_instance_uid])
             if work.sop_instance_uid not in known:
-                return
+                return None
             reason = "its original is gone"
-        else:
-            return
         log.warning("instance %s is not corrected: %s", work.sop_instance_uid, reason)
         await self.book.failed(work, reason)
+        return None
 
     async def _applied(self, exchanged: CorrectedStudy) -> None:
         if not exchanged.instances:

@@ -132,9 +132,9 @@ class DatabaseCorrections:
         """See `CorrectionBook.due`."""
         return await self._database.read(_due, study_instance_uid, limit)
 
-    async def made(self, work: CorrectionWork, record: InstanceRecord) -> bool:
+    async def made(self, forms: Sequence[tuple[CorrectionWork, InstanceRecord]]) -> Sequence[bool]:
         """See `CorrectionBook.made`."""
-        return await self._database.write(_made, work, record)
+        return await self._database.write(_all_made, forms)
 
     async def failed(self, work: CorrectionWork, fault: str) -> None:
         """See `CorrectionBook.failed`."""
@@ -341,6 +341,12 @@ def _due(connection: Connection, study: str, limit: int) -> list[CorrectionWork]
             )
         )
     return work
+
+
+def _all_made(
+    connection: Connection, forms: Sequence[tuple[CorrectionWork, InstanceRecord]]
+) -> list[bool]:
+    return [_made(connection, work, record) for work, record in forms]
 
 
 def _made(connection: Connection, work: CorrectionWork, record: InstanceRecord) -> bool:
