@@ -21,7 +21,7 @@ from isocenter.services.archive.rejection.ports import RejectionBook
 from isocenter.services.archive.rejection.reasons import RejectionRules
 from isocenter.services.archive.retention.ports import RetentionBook
 from isocenter.services.archive.sweeping.ports import StagedKeys
-from isocenter.services.archive.usage import UsageBook
+from isocenter.services.archive.usage.ports import UsageBook
 from isocenter.services.errors import StorageError
 from isocenter.services.security.access.ports import ApiTokens, Sessions, ShareLinks
 from isocenter.services.service_classes.commitment.ports import Commitments

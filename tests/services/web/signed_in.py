@@ -14,7 +14,7 @@ import httpx
 from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy
 from isocenter.services.archive.retention.holding import Holding
-from isocenter.services.archive.usage import UsageFigures
+from isocenter.services.archive.usage.figures import UsageFigures
 from isocenter.services.association.server import Server
 from isocenter.services.composition.archive import (
     ArchiveParts,

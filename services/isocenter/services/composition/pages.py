@@ -7,7 +7,7 @@ from pathlib import Path
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.retention.holding import Holding
-from isocenter.services.archive.usage import UsageFigures
+from isocenter.services.archive.usage.figures import UsageFigures
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.composition.access import access_folder
 from isocenter.services.composition.archive import (

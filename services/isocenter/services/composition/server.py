@@ -16,7 +16,7 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.rules.evaluation import Rules
-from isocenter.services.archive.usage import UsageFigures
+from isocenter.services.archive.usage.figures import UsageFigures
 from isocenter.services.association.server import Server, ServerOptions, WrapTransport, serve_on
 from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.composition.access import access_control_of, rejected_callers_of

@@ -16,7 +16,7 @@ from isocenter.services.archive.rejection.service import Rejections
 from isocenter.services.archive.retention.holding import Holding
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import RetentionLook
-from isocenter.services.archive.usage import UsageFigures
+from isocenter.services.archive.usage.figures import UsageFigures
 from isocenter.services.association.server import LiveAssociations
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.notices import Notices

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from isocenter.services.archive.usage import Usage
+from isocenter.services.archive.usage.ports import Usage
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.rows import rows_as
 
@@ -20,7 +20,7 @@ _USAGE: Final = f"""
 
 
 class DatabaseUsage:
-    """See `isocenter.services.archive.usage.UsageBook`."""
+    """See `isocenter.services.archive.usage.ports.UsageBook`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -330,7 +330,7 @@ def _list(
 ) -> Route[Handler]:
     return endpoint(
         "GET", path, handler, text, name=name, service=_SERVICE, needs="search",
-        gives=Page[kind],  # type: ignore[valid-type]
+        gives=Page[kind],  # type: ignore[valid-type]  # known only here
         parameters=(*filters, *PAGE_PARAMETERS), answers=(_BROKEN, *answers),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from isocenter.services.archive.usage import UsageFigures, filled_on
+from isocenter.services.archive.usage.figures import UsageFigures, filled_on
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Parameter, Route

@@ -16,7 +16,7 @@ from typing import Any, Final
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.usage import UsageFigures, filled_on
+from isocenter.services.archive.usage.figures import UsageFigures, filled_on
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.net.http.routing import Route

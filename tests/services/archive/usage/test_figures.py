@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from isocenter.services.archive.usage import Total, Usage, filled_on, summed
+from isocenter.services.archive.usage.figures import Total, filled_on, summed
+from isocenter.services.archive.usage.ports import Usage
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()
 

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from time import time
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.usage.ports import Usage, UsageBook
 from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.storage")
@@ -19,33 +20,6 @@ log = logging.getLogger("isocenter.storage")
 #: So old may figures be before they are counted again, when somebody asks: it reads all rows.
 _OLD_SECONDS: Final = 3_600.0
 _WEEK: Final = 7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What came of one modality on one day, and is there still.
-
-    Attributes:
-        day: as 2026-11-30, in UTC.
-        size: in bytes of Part 10 files.
-    """
-
-    modality: str
-    day: str
-    instances: int
-    size: int
-
-
-class UsageBook(Protocol):
-    """Counts what is kept."""
-
-    async def usage(self) -> Sequence[Usage]:
-        """All of it; reads each row of the index.
-
-        Raises:
-            StorageError: it cannot be counted.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
