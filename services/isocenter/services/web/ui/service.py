@@ -163,6 +163,7 @@ class Pages:
             parts.receiver,
             can_download=downloads is not None,
             tells_arrivals=parts.streams is not None,
+            recent=None if parts.viewing is None else parts.viewing.recent,
         )
         shown = StudyPages(
             parts.archive,
@@ -174,6 +175,7 @@ class Pages:
             viewer="" if parts.viewer is None else PATH,
             can_share=parts.links is not None,
             volview=parts.volview,
+            marks=None if parts.viewing is None else parts.viewing.marks,
         )
         yield page("/", None, partial(self._first, listed.page), "The list of studies.")
         yield Route(

@@ -6,13 +6,17 @@ from datetime import datetime
 from typing import Final
 
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.viewing.ports import RecentStudies
 from isocenter.services.web.parts import Receiver
+from isocenter.services.web.principal import caller_of
 from isocenter.services.web.ui.catalogue import Catalogue, Row
 from isocenter.services.web.ui.csv_tables import MOST_CSV_ROWS, csv_response
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.study_filter import StudyFilter
 
 _ROWS: Final = 50
+#: Studies of whoever asks that are offered again.
+_MOST_SEEN: Final = 5
 _COLUMNS: Final = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "ModalitiesInStudy", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
@@ -25,6 +29,7 @@ class StudyList:
 
     Args:
         receiver: None: no port takes DICOM in the clear.
+        recent: what people looked at last; None: nobody knows.
         can_download: studies can be chosen for a ZIP file.
         tells_arrivals: there are streams of events, of which the page hears.
     """
@@ -37,7 +42,9 @@ class StudyList:
         *,
         can_download: bool = False,
         tells_arrivals: bool = False,
+        recent: RecentStudies | None = None,
     ) -> None:
+        self._recent = recent
         self._tells_arrivals = tells_arrivals
         self._can_download = can_download
         self._catalogue = catalogue
@@ -73,7 +80,20 @@ class StudyList:
             receiver=self._receiver,
             can_download=self._can_download,
             tells_arrivals=self._tells_arrivals and asked.page == 1,
+            recent=await self._seen(request) if asked.is_empty and asked.page == 1 else (),
         )
+
+    async def _seen(self, request: Request) -> list[Row]:
+        """The studies that whoever asks has looked at last."""
+        user = caller_of(request).user
+        if self._recent is None or not user:
+            return []
+        uids = [one.study_instance_uid for one in await self._recent.of(user, limit=_MOST_SEEN)]
+        if not uids:
+            return []
+        asked = [("StudyInstanceUID", ",".join(uids))]
+        found = await self._catalogue.studies(asked, limit=_MOST_SEEN)
+        return sorted(found, key=lambda row: uids.index(row["StudyInstanceUID"]))
 
     async def table(self, request: Request) -> Response:
         """The handler of the same as comma-separated values (RFC 4180)."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import orjson
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.viewing.key_object_documents import TITLES
+from isocenter.services.viewing.ports import Mark, MarkChoice, MarkKind, Marks
 from isocenter.services.web.dicomweb.urls import ROOT, instance_url
+from isocenter.services.web.principal import caller_name, caller_of
 from isocenter.services.web.ui.attribute_rows import attribute_rows
 from isocenter.services.web.ui.catalogue import MOST_ROWS, Catalogue, Row
 from isocenter.services.web.ui.layout import Layout
 
+#: Key images on the page of a study.
+_MOST_KEYS: Final = 50
 #: What has no picture: Structured Reports, key objects, presentation states, documents …
 _WITHOUT_PICTURE: Final = frozenset(
     {"SR", "KO", "PR", "DOC", "RTSTRUCT", "RTPLAN", "RTRECORD", "REG", "FID", "ECG", "HD", "AU"}
@@ -25,6 +31,7 @@ class StudyPages:
 
     Args:
         viewer: where one is served; empty: none is installed.
+        marks: what people noted on images; None: nobody can.
     """
 
     def __init__(
@@ -39,7 +46,9 @@ class StudyPages:
         viewer: str,
         can_share: bool = False,
         volview: str = "",
+        marks: Marks | None = None,
     ) -> None:
+        self._marks = marks
         self._can_share = can_share
         self._volview = volview
         self._viewer = viewer
@@ -69,6 +78,7 @@ class StudyPages:
             viewer=self._viewer,
             can_share=self._can_share,
             volview=self._volview,
+            keys=[_key_image(mark) for mark in await self._keys(study_uid)],
             is_cut=len(series) == MOST_ROWS,
         )
 
@@ -78,7 +88,9 @@ class StudyPages:
         study = await self._catalogue.study(study_uid)
         series = await self._catalogue.one_series(study_uid, series_uid)
         instances = await self._catalogue.instances(study_uid, series_uid)
-        at = _place(request, len(instances))
+        at = _place(request, [row["SOPInstanceUID"] for row in instances])
+        keys = await self._keys(study_uid, series_uid)
+        author = caller_name(caller_of(request))
         return self._layout.page(
             request,
             "series.html",
@@ -90,9 +102,20 @@ class StudyPages:
             web=instance_url(ROOT, study_uid, series_uid),
             can_download=self._can_download,
             images=orjson.dumps([_image(row) for row in instances]).decode(),
+            keys=None if self._marks is None else _as_json(keys, author),
             has_pictures=series["Modality"] not in _WITHOUT_PICTURE,
             is_cut=len(instances) == MOST_ROWS,
         )
+
+    async def _keys(self, study: str, series: str = "") -> Sequence[Mark]:
+        """The key images of a study or a series."""
+        if self._marks is None:
+            return ()
+        choice = MarkChoice(
+            kind=MarkKind.KEY_IMAGE, study_instance_uid=study, series_instance_uid=series
+        )
+        found, _ = await self._marks.chosen(choice, limit=MOST_ROWS if series else _MOST_KEYS)
+        return found
 
     async def instance(self, request: Request) -> Response:
         """The handler of an instance's page: its attributes."""
@@ -120,11 +143,41 @@ class StudyPages:
         )
 
 
-def _place(request: Request, count: int) -> int:
+def _place(request: Request, uids: Sequence[str]) -> int:
     """The image to begin with, from 1 on: the one in the middle, if none is named."""
+    instance = request.parameter("instance")
+    if instance in uids:
+        return uids.index(instance) + 1
     said = request.parameter("image") or ""
-    at = int(said) if said.isdecimal() and len(said) < 8 else count // 2 + 1
-    return max(1, min(at, count))
+    at = int(said) if said.isdecimal() and len(said) < 8 else len(uids) // 2 + 1
+    return max(1, min(at, len(uids)))
+
+
+def _key_image(mark: Mark) -> dict[str, Any]:
+    """A key image as the page of its study shows it."""
+    return {
+        "series": mark.series_instance_uid,
+        "instance": mark.sop_instance_uid,
+        "frame": mark.frame_number,
+        "author": mark.author,
+        "title": TITLES[mark.form].meaning,
+        "reason": orjson.loads(mark.content)["reason"],
+    }
+
+
+def _as_json(keys: Sequence[Mark], author: str) -> str:
+    """Key images as the script of the quick look reads them."""
+    return orjson.dumps(
+        [
+            {
+                "id": mark.mark_id,
+                "uid": mark.sop_instance_uid,
+                "frame": mark.frame_number,
+                "own": mark.author == author,
+            }
+            for mark in keys
+        ]
+    ).decode()
 
 
 def _image(row: Row) -> tuple[str, int]:

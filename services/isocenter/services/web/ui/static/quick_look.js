@@ -43,6 +43,7 @@ async function show(number) {
   slider.value = at + 1;
   caption.textContent = `${at + 1} / ${frames.length}`;
   control("attributes").href = `${location.pathname}/instances/${frames[at].uid}`;
+  look.dispatchEvent(new CustomEvent("shown", { detail: frames[at] }));
   const wanted = picture(at);
   try { await wanted.decode(); } catch {
     if (address(frames[at]) === wanted.getAttribute("src")) {
