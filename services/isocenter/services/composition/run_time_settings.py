@@ -75,6 +75,8 @@ class RunTimeSettings:
     ) -> ChangedNow:
         """Check, keep, apply and tell a change of some."""
         kept = self._kept
+        if not values:
+            raise InvalidChangeError([SettingFault(key="", text="name a setting, and its value")])
         if kept is None:
             raise InvalidChangeError(
                 [SettingFault(key="", text="an archive in memory keeps no settings")]
