@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from enum import Enum, IntEnum
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,12 @@ from isocenter.services.web.description.service import PLACES, described
 from isocenter.services.web.description.tables import tables
 
 DOCS = Path(__file__).resolve().parent
+# It lies beside this file, wherever that is run from.
+_spec = importlib.util.spec_from_file_location("administration_api", DOCS / "administration_api.py")
+assert _spec is not None
+assert _spec.loader is not None
+administration_api = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(administration_api)
 MAKE = "python docs/api_reference.py"
 GENERATED = f"<!-- Made by `{MAKE}`; edit the tables in the code instead. -->"
 
@@ -564,6 +571,7 @@ PAGES = {
     "reference/dataset.md": dataset_page,
     "reference/services.md": services_page,
     "reference/web-services.md": web_services_page,
+    "reference/administration-api.md": partial(administration_api.page, GENERATED),
 }
 
 
