@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
 import trio
 
+from isocenter.services.archive.corrections.making import make_form
+from isocenter.services.archive.corrections.values import Scope
 from isocenter.services.archive.deletion.ports import TrashChoice
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.index.attributes import Level
@@ -16,22 +19,33 @@ from isocenter.services.archive.object_location import ObjectLocation, StoreKind
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.reindexing import reindex
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.archive.verification import verify
 from isocenter.services.backup.manifest import BackupError
 from isocenter.services.composition import open_archive_parts, trash_of
+from isocenter.services.composition.archive import ArchiveParts, corrections_of
 from isocenter.services.composition.backup import backup_source_of
+from isocenter.services.concurrency import Backoff
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
 from isocenter.services.errors import StorageError
+from isocenter.services.notices import Notices
+from isocenter.services.settings.rules import parse_rule
 from isocenter.services.settings.sections.objects import ObjectsSettings
 from isocenter.services.settings.sections.storage import StorageSettings
 from isocenter.services.settings.settings import Settings
+from isocenter.services.workflow.compression.compressor import CompressionOptions, Compressor
 from isocenter.storage.objects.cloud.store import CloudStore
-from services.archive_support import data_set, data_set_of, keys_of, receive, store, uid
+from services.archive_support import STUDY, data_set, data_set_of, keys_of, receive, store, uid
 from support.buckets import connect, keys_in, new_location
 from support.faulty_buckets import faulty_bucket
+from support.images import dataset_of, describe, pixels
 
 ADMIN = Requester(name="root@here")
+BACKOFF = Backoff(first_seconds=10.0, longest_seconds=100.0, give_up_after_seconds=50.0)
+IMAGE = describe(48, 64, bits=12)
 ALL = Query(level=Level.STUDY)
 
 
@@ -289,3 +303,113 @@ async def test_objects_are_encrypted_with_keys_of_a_file(tmp_path: Path) -> None
     with pytest.raises(StorageError, match=r"are encrypted .*objects\.keys_file"):
         async with open_archive_parts(settings_of(tmp_path, location)):
             pass
+
+
+async def sweep_all(parts: ArchiveParts) -> None:
+    """As two hours later; what is needed has to be there afterwards."""
+    later = time() + 7200
+    await Sweeper(
+        parts.archive, parts.stores.staged_keys, parts.stores.trash, now=lambda: later
+    ).sweep()
+    assert await parts.stores.staged_keys.count() == 0
+
+
+async def test_corrected_objects_and_their_originals_are_kept(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, new_location())
+    async with open_archive_parts(settings) as parts:
+        for number in (1, 2):
+            await store(parts.archive, number)
+        corrections = corrections_of(settings, parts, "test")
+        scope = Scope(study_instance_uid=STUDY)
+        plan = await corrections.planner.correct(scope, {0x00100010: "Right^Name"})
+        number = await corrections.order(plan, ADMIN, "a test")
+        await corrections.work()
+        await sweep_all(parts)
+        assert len(await keys_of(parts.archive)) == 4
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert b"Right^Name" in await data_set_of(parts.archive, stored)
+        await corrections.undo(number, ADMIN, "it was right")
+        await corrections.work()
+        await sweep_all(parts)
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+        assert len(await keys_of(parts.archive)) == 2
+        assert (await verify(parts.archive)).is_good
+
+
+async def test_what_waits_to_be_exchanged_is_not_swept(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, new_location())
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        corrections = corrections_of(settings, parts, "test")
+        plan = await corrections.planner.correct(
+            Scope(study_instance_uid=STUDY), {0x00100010: "Right^Name"}
+        )
+        await corrections.order(plan, ADMIN, "a test")
+        book = corrections.book
+        (work,) = await book.due(STUDY, 9)
+        await make_form(
+            parts.archive, book, work, breaks_signatures=False, token=lambda: "0a0b0c0d"
+        )
+        await sweep_all(parts)
+        assert len(await keys_of(parts.archive)) == 2
+        await corrections.work()
+        assert (await verify(parts.archive)).is_good
+
+
+async def test_quarantined_objects_are_moved_and_not_swept(tmp_path: Path) -> None:
+    location = new_location()
+    settings = settings_of(tmp_path, location)
+    async with open_archive_parts(settings) as parts:
+        parts.archive.exchange_rules(
+            Rules([parse_rule({"name": "doubt", "quarantine": "no Patient ID"})])
+        )
+        result = await store(parts.archive, 1)
+        assert result.outcome is StoreOutcome.QUARANTINED
+        await sweep_all(parts)
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        await trash.finish()
+        assert not (await trash.verify()).count
+        assert await keys_of(parts.archive) == set()
+        assert any(key.startswith("trash/") for key in keys_in(location))
+
+
+async def test_an_object_is_compressed(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, new_location())
+    image = dataset_of(IMAGE, [pixels(IMAGE, 1)])
+    item = DicomObject.from_dataset(image)
+    async with (
+        open_archive_parts(settings) as parts,
+        CodecPool(PoolLimits(workers=1)) as pool,
+    ):
+        archive, queue = parts.archive, parts.stores.compressions
+        archive.exchange_rules(
+            Rules(
+                [parse_rule({"name": "small", "compress": "jpeg-ls", "compress_when": "arrival"})]
+            )
+        )
+        async with await archive.receive(
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            transfer_syntax_uid=item.transfer_syntax_uid,
+            source_ae_title="CT1",
+        ) as ingest:
+            async for part, _ in item.parts():
+                await ingest.write([part])
+            await ingest.commit()
+        compressor = Compressor(
+            queue,
+            archive,
+            pool,
+            CompressionOptions(backoff=BACKOFF),
+            notices=Notices(),
+            now=time,
+            token=lambda: "0a0b0c0d",
+        )
+        await compressor.compress_due()
+        await sweep_all(parts)
+        stored = (await archive.index.get([item.sop_instance_uid]))[item.sop_instance_uid]
+        assert stored.received_digest
+        assert await keys_of(archive) == {stored.object_key}
+        assert (await verify(archive)).is_good
