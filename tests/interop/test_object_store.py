@@ -11,6 +11,7 @@ import pytest
 
 from support.buckets import new_location
 from support.corpus import data_set_bytes
+from support.postgresql import Server
 from support.processes import ServedArchive, run, served_archive
 from support.studies import write_studies
 
@@ -28,6 +29,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedArchive]
 
 @pytest.mark.interop("storescu", "getscu")
 def test_what_was_stored_comes_back_byte_for_byte(archive: ServedArchive, tmp_path: Path) -> None:
+    there_and_back(archive, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.interop("storescu", "getscu")
+def test_with_the_index_in_postgresql(postgresql_server: Server, tmp_path: Path) -> None:
+    name = postgresql_server.new_database()
+    options = ["--database", postgresql_server.url(name), "--objects", new_location()]
+    with served_archive(tmp_path / "archive", *options, run_by=CREDENTIALS) as archive:
+        there_and_back(archive, tmp_path)
+    postgresql_server.give_back(name)
+
+
+def there_and_back(archive: ServedArchive, tmp_path: Path) -> None:
     files = write_studies(tmp_path / "in", studies=1, series=2, instances=3)
     done = run("storescu", "-aec", archive.ae_title, "127.0.0.1", archive.port, *files)
     assert done.returncode == 0, done.stdout

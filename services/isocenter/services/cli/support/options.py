@@ -125,7 +125,7 @@ def add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text:
 
 
 def add_archive_options(parser: argparse.ArgumentParser) -> None:
-    """Which archive: ``--config``, ``--data-dir`` and ``--database``, as for serve."""
+    """Which archive: ``--config``, ``--data-dir``, ``--database``, ``--objects``, as for serve."""
     group = parser.add_argument_group("archive")
     group.add_argument("--config", metavar="FILE", help="TOML file with settings")
     group.add_argument(
@@ -133,6 +133,12 @@ def add_archive_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--database", dest="database.url", metavar="URL", help="its PostgreSQL database, if it has"
+    )
+    group.add_argument(
+        "--objects",
+        dest="objects.url",
+        metavar="URL",
+        help="where its objects are, if not in the data directory",
     )
 
 
