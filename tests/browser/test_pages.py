@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,9 +235,49 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     page.get_by_role("region", name="Admitted devices").get_by_text("MR7").wait_for()
     assert isocenter("echoscu", site.dicom, "-aet", "MR7").returncode == 0
 
+    # A colleague, a token that is shown once, a certificate that is taken away, and a setting.
+    go(page, "Access", "Users")
+    page.get_by_label("Name").fill("carol")
+    page.get_by_label("Passcode").fill("a long passcode of carol")
+    page.get_by_role("button", name="Add").click()
+    page.get_by_role("link", name="carol").wait_for()
+    go(page, "Access", "API tokens")
+    page.get_by_label("Name").fill("reports")
+    page.get_by_label("user").select_option("carol")
+    page.get_by_role("button", name="Make").click()
+    assert re.search(r"iso_[0-9a-f]{8}_[0-9a-f]{64}", page.inner_text("main"))
+    go(page, "Access", "API tokens")
+    assert "iso_" not in page.inner_text("main")
+    go(page, "Network", "Certificates")
+    page.get_by_label("AE title").first.fill("US4")
+    with page.expect_download() as issuing:
+        page.get_by_role("button", name="Issue").click()
+    with zipfile.ZipFile(issuing.value.path()) as bundle:
+        assert "US4.key" in bundle.namelist()
+    go(page, "System", "Settings")
+    page.get_by_label("Key or purpose").fill("web.max_results")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_role("link", name="web.max_results").click()
+    page.get_by_label("Value").fill("77")
+    page.get_by_role("button", name="Change").click()
+    page.get_by_text("in use after a restart only").wait_for()
+
+    # What the rules would do with a study, and what came last.
+    page.goto(f"{site.url}{CT}")
+    page.get_by_text("For programs").click()
+    page.get_by_role("link", name="Try the rules").click()
+    page.get_by_text("1 instance", exact=True).wait_for()
+    page.get_by_text("(0010,4000)").wait_for()
+    go(page, "Studies", "Arrivals")
+    assert page.locator("tbody tr").count() == count
+
     # All of it is in the audit trail.
     page.goto(f"{site.url}/audit?event=security+alert")
-    page.get_by_text("application entity MR7 admitted").first.wait_for()
+    for done in (
+        "application entity MR7 admitted", "user carol added", "the API token reports was made",
+        "certificate US4 issued", "settings changed: web.max_results",
+    ):  # fmt: skip
+        page.get_by_text(done).first.wait_for()
 
 
 def addresses() -> list[str]:
