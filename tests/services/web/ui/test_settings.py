@@ -33,12 +33,13 @@ async def value_of(site: Site, key: str) -> object:
 
 
 async def test_settings_are_found_by_key_and_purpose(site: Site, cookie: dict[str, str]) -> None:
-    page = await text_of(site, cookie, "/settings")
+    page = await text_of(site, cookie, "/settings?section=web")
     assert 'href="/settings/web.max_results"' in page
+    assert "commitment." not in page
     found = await text_of(site, cookie, "/settings?find=COMMITMENT")
     assert 'href="/settings/commitment.' in found
     assert "web.max_results" not in found
-    chosen = await text_of(site, cookie, "/settings?set=yes")
+    chosen = await text_of(site, cookie, "/settings")
     assert "storage.durability" in chosen
     assert "web.max_results" not in chosen
     assert "No setting is like that" in await text_of(site, cookie, "/settings?find=nothing!")

@@ -81,24 +81,29 @@ class SettingsPages:
     async def show(self, request: Request) -> Response:
         """The handler of the list."""
         words = (request.parameter("find") or "").strip()
-        is_set_only = request.parameter("set") is not None
+        section = request.parameter("section") or ""
+        is_set_only = request.parameter("set") is not None or not (words or section)
+        shown = await self._settings()
         found = [
             one
-            for one in await self._settings()
+            for one in shown
             if words.lower() in f"{one.key} {one.text}".lower()
+            and section in ("", _section_of(one))
             and (not is_set_only or one.source != "default")
         ]
         sections: dict[str, list[ShownSetting]] = {}
         for one in found:
-            sections.setdefault(one.key.partition(".")[0], []).append(one)
+            sections.setdefault(_section_of(one), []).append(one)
         return self._layout.page(
             request,
             "settings.html",
             section="settings",
             sections=sections,
+            names=list(dict.fromkeys(map(_section_of, shown))),
+            name=section,
             find=words,
             is_set_only=is_set_only,
-            pending=[one.key for one in found if one.is_pending],
+            pending=[one.key for one in shown if one.is_pending],
             shown=_shown,
         )
 
@@ -171,6 +176,10 @@ class SettingsPages:
 
 class _OtherValueError(Exception):
     """The setting is not what the form has shown."""
+
+
+def _section_of(setting: ShownSetting) -> str:
+    return setting.key.partition(".")[0]
 
 
 def _field(setting: ShownSetting) -> Field:
