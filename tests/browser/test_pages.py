@@ -177,8 +177,7 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     page.goto(f"{site.url}/studies/{moving.StudyInstanceUID}")
     page.locator(".series a").first.click()
     frames = int(moving.NumberOfFrames)
-    caption = page.locator("figcaption")
-    assert caption.inner_text() == f"1 / {frames}"
+    page.locator("figcaption", has_text=f"1 / {frames}").wait_for()
     page.locator("figure").hover()
     page.mouse.wheel(0, 100)
     page.get_by_text(f"2 / {frames}").wait_for()

@@ -1,1 +1,1 @@
-"""Usage of the room of an archive: who counts it, and what is made of the figures."""
+"""Usage of the room of an archive, and what is made of its figures."""
