@@ -272,6 +272,7 @@ async def opened(
             trash=trash_of(settings, parts, "test"),
             rejections=rejections_of(settings, parts, "test"),
             retention=retention_of(settings, parts),
+            reconciliation=parts.stores.reconciliation,
             holding=Holding(
                 parts.stores.holds, hold_recorder(settings, parts.archive.index, "test")
             ),

@@ -125,6 +125,7 @@ def web_parts(
         trash=trash_of(settings, parts, "isocenter serve"),
         rejections=rejections_of(settings, parts, "isocenter serve"),
         retention=retention_of(settings, parts),
+        reconciliation=parts.stores.reconciliation,
         holding=Holding(
             parts.stores.holds, hold_recorder(settings, parts.archive.index, "isocenter serve")
         ),

@@ -44,6 +44,7 @@ from isocenter.services.workflow.events.ports import EventLog
 from isocenter.services.workflow.forwarding.ports import ForwardQueue
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.nodes.changes import NodeChanges
+from isocenter.services.workflow.reconciliation.ports import ReconciliationBook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +151,7 @@ class WebParts:
         trash: None: nothing can be deleted.
         rejections, retention, holding: notes that reject, rules that delete by age, and studies
             that are held; None where there is no trash.
+        reconciliation: what other systems said of patients; None: it is not shown.
         corrections: None: nothing can be corrected.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
         certificates: of the private CA; None: there is none.
@@ -191,6 +193,7 @@ class WebParts:
     rejections: Rejections | None = None
     retention: RetentionParts | None = None
     holding: Holding | None = None
+    reconciliation: ReconciliationBook | None = None
     corrections: Corrections | None = None
     changes: PolicyChanges | None = None
     rejected: RejectedFile | None = None

@@ -22,7 +22,11 @@ from isocenter.services.web.rest.links import LinkApi
 from isocenter.services.web.rest.mark_documents import MarkDocumentsApi
 from isocenter.services.web.rest.measurements import MeasurementApi
 from isocenter.services.web.rest.monitoring import MonitoringApi
+from isocenter.services.web.rest.quarantine import QuarantineApi
+from isocenter.services.web.rest.reconciliation import ReconciliationApi
+from isocenter.services.web.rest.rejection_notes import RejectionApi
 from isocenter.services.web.rest.remote_nodes import NodeApi
+from isocenter.services.web.rest.retention import RetentionApi
 from isocenter.services.web.rest.roles import RoleApi
 from isocenter.services.web.rest.rules import RuleApi
 from isocenter.services.web.rest.sign_in import SignInApi
@@ -82,8 +86,15 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
     yield from BrowseApi(parts.archive.index, parts.trash).routes()
     if parts.trash is not None:
         yield from TrashApi(parts.trash).routes()
+        yield from QuarantineApi(parts.trash).routes()
     if parts.links is not None:
         yield from LinkApi(parts.links, parts.archive.index, parts.urls).routes()
+    if parts.rejections is not None and parts.trash is not None:
+        yield from RejectionApi(parts.rejections, parts.trash).routes()
+    if parts.retention is not None and parts.holding is not None:
+        yield from RetentionApi(parts.retention, parts.holding).routes()
+    if parts.reconciliation is not None:
+        yield from ReconciliationApi(parts.reconciliation).routes()
     viewing = parts.viewing
     if viewing is not None:
         yield from ImageValuesApi(parts.archive, viewing.book).routes()
