@@ -286,6 +286,7 @@ def addresses() -> list[str]:
         "/patients", "/patients?name=x", "/arrivals", "/steps",
         f"/delete?study={CT.removeprefix('/studies/')}",
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
+        f"{CT}/share", "/shares", "/share/none",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/queue", "/jobs", "/nodes",
         "/rules", f"/rules?study={CT.removeprefix('/studies/')}",
