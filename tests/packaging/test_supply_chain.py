@@ -29,7 +29,7 @@ _PACKAGE = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 
 #: What is in the image beside what every installation needs.
-LOCKED_EXTRAS = ("hl7", "identity")
+LOCKED_EXTRAS = ("cloud", "hl7", "identity")
 REQUIREMENTS = [
     *PROJECT["dependencies"],
     *(one for extra in LOCKED_EXTRAS for one in PROJECT["optional-dependencies"][extra]),
