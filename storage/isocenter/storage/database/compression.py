@@ -63,13 +63,15 @@ _IS_STILL: Final = """
       AND NOT EXISTS (SELECT 1 FROM corrected_instance c
                       WHERE c.sop_instance_uid = :uid AND c.original_key = :old_key)
 """
-_DONE: Final = """
+#: It was not compressed before; it may have been corrected.
+_IS_FIRST: Final = "(:received = '' OR received_digest = '')"
+_DONE: Final = f"""
     UPDATE compression SET state = 'done', ended_at = :now, attempts = attempts + 1,
         last_fault = '', digest = :digest, size = :size, leaving = :old_key,
         received_syntax =
-            CASE WHEN :received = '' THEN :old_syntax ELSE received_syntax END,
-        received_size = CASE WHEN :received = '' THEN :old_size ELSE received_size END,
-        received_digest = CASE WHEN :received = '' THEN :old_digest ELSE received_digest END
+            CASE WHEN {_IS_FIRST} THEN :old_syntax ELSE received_syntax END,
+        received_size = CASE WHEN {_IS_FIRST} THEN :old_size ELSE received_size END,
+        received_digest = CASE WHEN {_IS_FIRST} THEN :old_digest ELSE received_digest END
     WHERE compression_pk = :number AND version = :version AND state = 'due'
 """
 _EXCHANGE: Final = """

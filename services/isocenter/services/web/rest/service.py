@@ -13,6 +13,7 @@ from isocenter.services.web.rest.audit import AuditApi
 from isocenter.services.web.rest.browse import BrowseApi
 from isocenter.services.web.rest.certificates import CertificateApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
+from isocenter.services.web.rest.corrections import CorrectionApi
 from isocenter.services.web.rest.devices import DeviceApi
 from isocenter.services.web.rest.forwarding import ForwardingApi
 from isocenter.services.web.rest.image_values import ImageValuesApi
@@ -87,6 +88,8 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
     if parts.trash is not None:
         yield from TrashApi(parts.trash).routes()
         yield from QuarantineApi(parts.trash).routes()
+    if parts.corrections is not None:
+        yield from CorrectionApi(parts.corrections).routes()
     if parts.links is not None:
         yield from LinkApi(parts.links, parts.archive.index, parts.urls).routes()
     if parts.rejections is not None and parts.trash is not None:
