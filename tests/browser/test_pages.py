@@ -304,6 +304,24 @@ def filled(site: Site) -> Site:
     return site
 
 
+def test_an_image_is_marked_and_the_mark_taken_away(filled: Site, page: Page) -> None:
+    page.goto(f"{filled.url}{CT}")
+    page.locator(".series a").first.click()
+    button = page.get_by_role("button", name="Key image")
+    with page.expect_response(re.compile("/key-images$")) as answered:
+        button.click()
+    assert answered.value.status == 201
+    page.locator("[aria-pressed=true]").wait_for()
+    page.goto(f"{filled.url}{CT}")
+    page.get_by_text("Of Interest").wait_for()
+    page.get_by_role("link", name="Of Interest").click()
+    page.locator("[aria-pressed=true]").wait_for()
+    page.get_by_role("button", name="Key image").click()
+    page.locator("[aria-pressed=false]").wait_for()
+    page.goto(f"{filled.url}{CT}")
+    assert page.get_by_role("heading", name="Key images").count() == 0
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_everybody_can_use_every_page(

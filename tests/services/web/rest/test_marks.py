@@ -177,6 +177,7 @@ async def test_whose_it_is_changes_it_as_it_was_read(site: Site, tess: Person) -
     assert (await tess("PUT", path, {"annotation_type": "arrow"}, 400))["code"] == (
         "INVALID_GEOMETRY"
     )
+    assert (await tess("PUT", path, {"frame_number": 0}, 400))["code"] == "NO_FRAME"
     otto = Person(site, await site.cookie("otto"))
     assert (await otto("PUT", path, {"text": "mine"}, 403))["code"] == "NOT_YOURS"
     assert (await otto("DELETE", path, status=403))["code"] == "NOT_YOURS"

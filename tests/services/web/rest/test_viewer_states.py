@@ -26,7 +26,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 async def test_a_state_is_for_whoever_made_it(site: Site) -> None:
     vera, alice = Person(site, await site.cookie("vera")), Person(site, await site.cookie())
-    state = {"layout": "2x2", "viewports": [{"index": 0}], "active_viewport": 0}
+    state = {"layout": "2x2", "viewports": [{"index": 10**30}], "active_viewport": 0.5}
     made = await vera("POST", "/viewer-states", {"study_uid": STUDY, "state": state})
     assert (made["user_id"], made["state"]) == ("vera", state)
     path = f"/viewer-states/{made['id']}"

@@ -158,7 +158,7 @@ class AnnotationApi:
         stored = await self._desk.stored(mark)
         image = MarkedImage(stored=stored, view=await attributes_of(self._archive, stored))
         before = _shown(mark)
-        frame = said.frame_number or mark.frame_number
+        frame = mark.frame_number if said.frame_number is None else said.frame_number
         if not 1 <= frame <= image.view.frames:
             raise HttpError(400, "NO_FRAME", f"the image has {image.view.frames} frames")
         made = _checked(

@@ -14,8 +14,9 @@ Find = Callable[[int, int], Awaitable[Sequence[Item]]]
 
 #: Of the last ones of a page the cursor names so many: one of them may go.
 _NAMED: Final = 3
-#: How far around its place the last one is looked for: so many may have come or gone.
-_AROUND: Final = 200
+#: How far around its place the last one is looked for, further each time: so many may have come
+#: or gone meanwhile.
+_AROUND: Final = (200, 2_000, 20_000)
 
 
 async def page_behind(
@@ -45,9 +46,12 @@ async def _resumed(find: Find[Item], key: Key, name: Callable[[Item], str]) -> i
     place, names = key[0], key[1:]
     if not isinstance(place, int) or place < 0 or not names:
         raise HttpError(400, "INVALID_REQUEST", "after is of another list; begin without it")
-    start = max(0, place - _AROUND)
-    around = [name(one) for one in await find(2 * _AROUND, start)]
-    for one in reversed(names):
-        if one in around:
-            return start + around.index(str(one)) + 1
+    for distance in _AROUND:
+        start = max(0, place - distance)
+        around = [name(one) for one in await find(2 * distance, start)]
+        for one in reversed(names):
+            if one in around:
+                return start + around.index(str(one)) + 1
+        if start == 0 and len(around) < 2 * distance:
+            break  # that was all
     return place

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from time import time
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Parameter, Route, ok
 from isocenter.services.viewing.ports import RecentStudies, ViewerState, ViewerStates
 from isocenter.services.web.principal import what_may
-from isocenter.services.web.rest.bodies import Body, answer, read_body
+from isocenter.services.web.rest.bodies import Body, answer, encoded, read_body
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.marks import author_of, moment_text
 
@@ -121,7 +121,7 @@ class ViewerStatesApi:
             state_id=secrets.token_hex(_ID_BYTES),
             study_instance_uid=said.study_uid,
             author=author_of(request),
-            content=orjson.dumps(said.state).decode(),
+            content=encoded(said.state).decode(),
             created_at=time(),
         )
         if not await self._states.add(state, most=MOST_STATES):
@@ -187,6 +187,6 @@ def _shown(state: ViewerState) -> ShownState:
         id=state.state_id,
         study_uid=state.study_instance_uid,
         user_id=state.author,
-        state=orjson.loads(state.content),
+        state=msgspec.json.decode(state.content),
         created_at=moment_text(state.created_at),
     )
