@@ -349,3 +349,21 @@ def test_everybody_can_use_every_page(
         assert not too_wide, f"{address} is wider than {width} pixels"
     context.close()
     assert violations == []
+
+
+def test_no_page_breaks_its_own_policy(filled: Site, browser: Browser) -> None:
+    """Nothing that the Content Security Policy would have to keep from running or loading."""
+    context = browser.new_context()
+    context.add_init_script(
+        "window.refused = []; document.addEventListener('securitypolicyviolation', "
+        "event => window.refused.push(event.violatedDirective + ' ' + event.blockedURI));"
+    )
+    page = context.new_page()
+    page.set_default_timeout(SECONDS)
+    refused = {}
+    for address in addresses():
+        page.goto(f"{filled.url}{address}")
+        page.wait_for_load_state("networkidle")
+        refused[address] = page.evaluate("window.refused")
+    context.close()
+    assert {address: found for address, found in refused.items() if found} == {}
