@@ -180,7 +180,7 @@ class _Staged:
     async def spill(self) -> bool:
         return False
 
-    async def finish(self) -> None:
+    async def finish(self, key: str = "") -> None:
         pass
 
     async def discard(self) -> None:
