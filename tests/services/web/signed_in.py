@@ -88,7 +88,7 @@ NO_ROLES: Mapping[str, Permissions] = {}
 START = 1_700_000_000.0
 PASSCODE = "correct horse battery"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-MOST_DOWNLOAD = 4 << 20
+MOST_DOWNLOAD = 32 << 20
 IDLE, MOST = 600.0, 3_000.0
 HTML = {"accept": "text/html"}
 

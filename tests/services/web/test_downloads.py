@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -328,3 +329,27 @@ async def test_memory_does_not_grow_with_what_is_downloaded(site: Site) -> None:
         most, total = max(most, size), total + size
     assert total > 24 << 20
     assert most <= 2 << 20
+
+
+async def test_a_caller_that_goes_away_ends_the_download(site: Site) -> None:
+    """Over a connection: what was taken for it is given back, and the trail says it was cut."""
+    cookie = await site.cookie("doctor")
+    for number in range(20, 24):
+        await keep(site, number, study="1.2.9", pixels=bytes(7 << 20))
+    port = httpx.URL(site.root).port
+    assert port is not None
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        # What is on its way fits into no window: the server has to wait for its peer.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        fields = f"host: 127.0.0.1\r\ncookie: {cookie['cookie']}\r\n\r\n"
+        await stream.send_all(f"GET /download?study=1.2.9 HTTP/1.1\r\n{fields}".encode())
+        assert (await stream.receive_some(64)).startswith(b"HTTP/1.1 200")
+        assert [one.is_whole for one in site.exported] == [True]
+    with trio.fail_after(60):
+        while len(site.exported) < 2:
+            await trio.lowlevel.checkpoint()
+    assert not site.exported[1].is_whole
+    assert sum(site.exported[1].sop_classes.values()) < 4
+    with trio.fail_after(60):
+        while site.slots.under_way:
+            await trio.lowlevel.checkpoint()

@@ -62,6 +62,11 @@ class DownloadSlots:
         self._most_per_caller = most_per_caller
         self._under_way: Counter[str] = Counter()
 
+    @property
+    def under_way(self) -> int:
+        """Downloads now."""
+        return self._under_way.total()
+
     def take(self, caller: str) -> Callable[[], None]:
         """One more of *caller*; what gives it back, which may be called more than once.
 

@@ -14,14 +14,20 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.messages import HttpError, Request, Response
+from isocenter.services.net.http.routing import Route, RouteTable
+from isocenter.services.net.listeners import ListenAddress
+from isocenter.services.net.tls.contexts import ClientCertificates, TlsFiles, server_context
 from isocenter.services.security.access.permissions import ROLES, Permissions
+from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.web.principal import Principal
 from isocenter.services.web.rest.event_stream import EventStreams
 from isocenter.services.workflow.events.event import StoredEvent
 from isocenter.services.workflow.events.ports import EventSelection
 from services.archive_support import STUDY, store
 from services.web.signed_in import ALICE, Site, opened
+from support.web_archive import http_serving
 
 ADMINISTRATOR = replace(ALICE, name="admin", roles=("Administrator",))
 
@@ -296,3 +302,41 @@ async def test_who_is_not_known_hears_nothing(site: Site) -> None:
     answer: httpx.Response = await site.client.get("/api/v1/events", headers={"accept": "*/*"})
     assert answer.status_code == 401
     assert answer.json()["code"] == "NOT_SIGNED_IN"
+
+
+@pytest.mark.interop("curl")
+@pytest.mark.parametrize(("option", "version"), [("--http1.1", "1.1"), ("--http2", "2")])
+async def test_curl_hears_it_over_both_versions(option: str, version: str, tmp_path: Path) -> None:
+    ca = CertificateAuthority.create(tmp_path / "ca")
+    ca.issue("HERE", hosts=["127.0.0.1"], folder=tmp_path)
+    files = TlsFiles(
+        certificate=tmp_path / "HERE.crt", key=tmp_path / "HERE.key", ca=ca.certificate_path
+    )
+    context = server_context(
+        files, client_certificates=ClientCertificates.OPTIONAL, protocols=("h2", "http/1.1")
+    )
+    log = Log()
+    log.add("study.opened")
+    log.add("study.complete")
+    streams = streams_of(log, most_seconds=0.0)
+
+    async def authorize(request: Request, route: Route[Any]) -> None:
+        request.caller = Principal(permissions=ROLES["System"])
+
+    application = RoutedApplication(RouteTable(streams.routes()), authorize=authorize)
+    bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)
+    async with http_serving(application, bind) as url:
+        command = [
+            "curl",
+            "-sSi",
+            option,
+            "--cacert",
+            str(files.ca),
+            f"{url}/api/v1/events?after=0",
+        ]
+        done = await trio.run_process(command, capture_stdout=True)
+    said = done.stdout.decode()
+    assert said.startswith(f"HTTP/{version} 200")
+    assert events_in(said.partition("retry: 3000")[2]) == [
+        ("1", "study.opened"), ("2", "study.complete"),
+    ]  # fmt: skip
