@@ -6,6 +6,7 @@ Judged by programs that we did not write: dciodvfy, DCMTK, highdicom.
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -291,6 +292,20 @@ def test_a_title_is_named_by_code_or_meaning_and_rejects_nothing() -> None:
             title_for(rejection)
 
 
+def test_a_program_is_no_person() -> None:
+    program = replace(NOW, author="::1")
+    report = read(measurement_report(MEASURED[:1], program))
+    observer = [
+        item for item in report.ContentSequence if item.RelationshipType == "HAS OBS CONTEXT"
+    ]
+    assert observer[0].ConceptCodeSequence[0].CodeMeaning == "Device"
+    assert observer[1].UID.startswith("2.25.")
+    assert observer[2].TextValue == "::1"
+    (group,) = together([placed(AnnotationType.LINE, image())])
+    made = read(presentation_state(group, program, label="A", description="", icc_profile=b""))
+    assert made.ContentCreatorName is None or not made.ContentCreatorName
+
+
 # -- By other programs --------------------------------------------------------------------
 
 
@@ -314,7 +329,10 @@ def test_reports_and_selections_are_valid(tmp_path: Path) -> None:
         ["dsrdump", tmp_path / "made.dcm"], capture_output=True, text=True, check=True
     )
     assert '<contains NUM:(,,"Length")="12.345" (mm,UCUM,"millimeter")>' in done.stdout
+    by_program = replace(NOW, author="127.0.0.1")
+    assert judged(measurement_report(MEASURED, by_program), tmp_path) == []
     keys = [KeyImage(image=image(), frame=1, reason="because")]
+    assert judged(key_object_document(keys, title_for(""), by_program), tmp_path) == []
     assert judged(key_object_document(keys, title_for(""), NOW), tmp_path) == []
     subprocess.run(["dsrdump", tmp_path / "made.dcm"], capture_output=True, check=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
+from ipaddress import ip_address
 from typing import Any, Final
 from uuid import NAMESPACE_OID, uuid5
 
@@ -247,19 +248,30 @@ def image_item(
     )
 
 
+def is_person(author: str) -> bool:
+    """Whether an author is somebody; otherwise it is a program, of which the address is known."""
+    try:
+        ip_address(author)
+    except ValueError:
+        return True
+    return False
+
+
 def observer(author: str) -> list[Item]:
-    """Who says so: a person (TID 1001, 1003)."""
+    """Who says so: a person, or a device (TID 1001 to 1004)."""
+    kind = Code("121005", "DCM", "Observer Type")
+    if is_person(author):
+        name = Code("121008", "DCM", "Person Observer Name")
+        return [
+            coded(HAS_CONTEXT, kind, Code("121006", "DCM", "Person")),
+            content_item(HAS_CONTEXT, "PNAME", name, PersonName=person(author)),
+        ]
+    uid = f"2.25.{uuid5(NAMESPACE_OID, f'observer/{author}').int}"
     return [
-        coded(
-            HAS_CONTEXT,
-            Code("121005", "DCM", "Observer Type"),
-            Code("121006", "DCM", "Person"),
-        ),
+        coded(HAS_CONTEXT, kind, Code("121007", "DCM", "Device")),
+        content_item(HAS_CONTEXT, "UIDREF", Code("121012", "DCM", "Device Observer UID"), UID=uid),
         content_item(
-            HAS_CONTEXT,
-            "PNAME",
-            Code("121008", "DCM", "Person Observer Name"),
-            PersonName=person(author),
+            HAS_CONTEXT, "TEXT", Code("121013", "DCM", "Device Observer Name"), TextValue=author
         ),
     ]
 

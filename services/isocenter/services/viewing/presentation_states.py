@@ -21,6 +21,7 @@ from isocenter.services.viewing.document_parts import (
     decimal,
     document,
     image_reference,
+    is_person,
     person,
     time_text,
 )
@@ -105,7 +106,7 @@ def presentation_state(
         PresentationCreationTime=time_text(authorship.now),
         ContentLabel=label,
         ContentDescription=description,
-        ContentCreatorName=person(authorship.author),
+        ContentCreatorName=person(authorship.author) if is_person(authorship.author) else None,
         ReferencedSeriesSequence=[
             attributes(
                 SeriesInstanceUID=first.stored.series_instance_uid,
