@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +26,7 @@ _OF_LISTS = ("limit", "after", "offset")
 Json = dict[str, Any]
 
 
+@cache
 def document() -> Json:
     """What a server with the default settings says of its API."""
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from isocenter.services.archive.corrections.ports import CorrectionBook
 from isocenter.services.archive.deletion.ports import Holds, TrashBook
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import Index
+from isocenter.services.archive.query_times.ports import QueryTimer
 from isocenter.services.archive.rejection.ports import RejectionBook
 from isocenter.services.archive.rejection.reasons import RejectionRules
 from isocenter.services.archive.retention.ports import RetentionBook
@@ -74,6 +75,7 @@ from isocenter.storage.database.sqlite.index_copies import (
 )
 from isocenter.storage.database.sqlite.schema import NewerIndexError
 from isocenter.storage.database.staged_keys import DatabaseStagedKeys
+from isocenter.storage.database.timed import TimedDatabase, Timer
 from isocenter.storage.database.trash import DatabaseTrash
 from isocenter.storage.database.usage import DatabaseUsage
 from isocenter.storage.database.viewing.marks import DatabaseMarks, forget_marks
@@ -126,6 +128,7 @@ class Stores:
     nodes: NodeBook
     jobs: JobQueue
     staged_keys: StagedKeys
+    timer: QueryTimer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +238,8 @@ def _copy(path: Path, days: int, on_copy: Callable[[Path], None]) -> None:
 
 def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores:
     """The adapters over *database*, each with what the others write in its transactions."""
+    timer = Timer()
+    database = TimedDatabase(database, timer)
     now = options.now
     events = None
     if options.completion is not None:
@@ -324,4 +329,5 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         nodes=DatabaseNodes(database),
         jobs=DatabaseJobs(database, now=now),
         staged_keys=staged_keys,
+        timer=timer,
     )

@@ -265,6 +265,7 @@ async def opened(
             ),
             checks=Checks(lambda: sites[0].settings).look,
             log=recent.lines,
+            database=parts.stores.timer,
             usage=usage,
             metrics=partial(figures_of, Metrics(version="1.2.3", limits={})),
             rules=RunningRules(parts.archive, lambda: sites[0].settings),

@@ -118,6 +118,7 @@ def web_parts(
         configuration=running.configuration,
         checks=Checks(running.settings).look,
         log=running.log,
+        database=parts.stores.timer,
         usage=running.usage,
         metrics=running.metrics,
         rules=RunningRules(parts.archive, running.settings),

@@ -12,6 +12,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.corrections.service import Corrections
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.metadata.ports import MetadataBook
+from isocenter.services.archive.query_times.ports import QueryTimer
 from isocenter.services.archive.rejection.service import Rejections
 from isocenter.services.archive.retention.holding import Holding
 from isocenter.services.archive.retention.rules import RetentionRule
@@ -147,6 +148,7 @@ class WebParts:
         checks: looks at the installation, as ``isocenter doctor`` does; None: nobody can.
         log: the latest lines of this process; None: they are not kept.
         metrics: all figures of all processes; None: nothing is counted.
+        database: how the database does; None: nobody measures it.
         usage: of the room, counted now and then; None: it is not.
         trash: None: nothing can be deleted.
         rejections, retention, holding: notes that reject, rules that delete by age, and studies
@@ -188,6 +190,7 @@ class WebParts:
     checks: Callable[[], Awaitable[Sequence[Check]]] | None = None
     log: Callable[[], Sequence[LogLine]] | None = None
     metrics: Callable[[], Sequence[Figure]] | None = None
+    database: QueryTimer | None = None
     usage: UsageFigures | None = None
     trash: Trash | None = None
     rejections: Rejections | None = None

@@ -137,6 +137,18 @@ async def test_figures_of_the_system(filled: Site) -> None:
     assert {one["severity"] for one in checks} <= {"", "note", "warning", "error"}
 
 
+async def test_figures_of_the_database(filled: Site) -> None:
+    health = (await ask(filled, "GET", "/health/database")).json()
+    assert (health["status"], health["error_rate"], health["warnings"]) == ("healthy", 0.0, [])
+    before = (await ask(filled, "GET", "/metrics/database")).json()
+    await filled.parts.archive.index.statistics()
+    after = (await ask(filled, "GET", "/metrics/database")).json()
+    assert after["total_queries"] > before["total_queries"] > 0
+    assert after["latency"]["min_us"] <= after["latency"]["p95_us"] <= after["latency"]["max_us"]
+    slow = (await ask(filled, "GET", "/metrics/database/slow-queries")).json()
+    assert slow["threshold_ms"] == 1000.0
+
+
 async def test_lines_of_the_log(site: Site) -> None:
     for level, text in ((logging.INFO, "first"), (logging.WARNING, "second")):
         site.recent.handle(logging.LogRecord("isocenter.x", level, "", 0, text, (), None))

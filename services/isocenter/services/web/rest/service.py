@@ -14,6 +14,7 @@ from isocenter.services.web.rest.browse import BrowseApi
 from isocenter.services.web.rest.certificates import CertificateApi
 from isocenter.services.web.rest.configuration import ConfigurationApi
 from isocenter.services.web.rest.corrections import CorrectionApi
+from isocenter.services.web.rest.database import DatabaseApi
 from isocenter.services.web.rest.devices import DeviceApi
 from isocenter.services.web.rest.forwarding import ForwardingApi
 from isocenter.services.web.rest.image_values import ImageValuesApi
@@ -67,6 +68,8 @@ def _of_system(parts: WebParts) -> Iterator[Route[Handler]]:
         log=parts.log,
     )
     yield from figures.routes()
+    if parts.database is not None:
+        yield from DatabaseApi(parts.database, parts.state).routes()
 
 
 def _of_security(parts: WebParts) -> Iterator[Route[Handler]]:

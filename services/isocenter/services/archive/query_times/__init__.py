@@ -1,0 +1,1 @@
+"""Times that the database of an archive takes."""
