@@ -38,7 +38,7 @@ _PATH: Final = "/annotations"
 _CONFLICT: Final = Answer(409, "It was changed or removed just now.")
 
 
-class Geometry(Body):
+class AnnotationGeometry(Body):
     """Points as (column, row) in pixels; (0, 0) is the corner at the top left of the image."""
 
     points: list[tuple[float, float]]
@@ -60,7 +60,7 @@ class NewAnnotation(Body):
 
     sop_instance_uid: str
     annotation_type: AnnotationType
-    geometry: Geometry
+    geometry: AnnotationGeometry
     study_uid: str | None = None
     series_uid: str | None = None
     frame_number: int = 1
@@ -74,7 +74,7 @@ class ChangedAnnotation(Body):
 
     frame_number: int | None = None
     annotation_type: AnnotationType | None = None
-    geometry: Geometry | None = None
+    geometry: AnnotationGeometry | None = None
     text: str | None = None
     style: Style | None = None
 
@@ -89,7 +89,7 @@ class Annotation(Body):
     frame_number: int
     user_id: str
     annotation_type: AnnotationType
-    geometry: Geometry
+    geometry: AnnotationGeometry
     text: str
     style: Style
     version: int
@@ -172,7 +172,7 @@ class AnnotationApi:
 
 
 def _checked(
-    image: MarkedImage, kind: AnnotationType, geometry: Geometry, text: str, style: Style
+    image: MarkedImage, kind: AnnotationType, geometry: AnnotationGeometry, text: str, style: Style
 ) -> domain.Annotation:
     made = domain.Annotation(
         type=kind,
@@ -200,7 +200,7 @@ def _shown(mark: Mark) -> Annotation:
     return Annotation(
         **where_of(mark),
         annotation_type=AnnotationType(mark.form),
-        geometry=Geometry(points=[(x, y) for x, y in said["points"]]),
+        geometry=AnnotationGeometry(points=[(x, y) for x, y in said["points"]]),
         text=said["text"],
         style=Style(**said["style"]),
         version=mark.version,

@@ -66,7 +66,7 @@ _ANSWERS: Final = (
 )
 
 
-class Chosen(Body):
+class ReportOptions(Body):
     """Which marks of the study objects are made of: these, or of this person, or all."""
 
     ids: list[str] = msgspec.field(default_factory=list)
@@ -149,7 +149,7 @@ class MarkDocumentsApi:
         for what, end, handler, takes, name, text in (
             ("annotations", "export-ps", self.states, StateOptions, "ExportAnnotations",
              "Make presentation states of the annotations of a study."),
-            ("measurements", "export-sr", self.reports, Chosen, "ExportMeasurements",
+            ("measurements", "export-sr", self.reports, ReportOptions, "ExportMeasurements",
              "Make measurement reports (TID 1500) of the measurements of a study."),
             ("key-images", "export-sr", self.selections, SelectionOptions, "ExportKeyImages",
              "Make key object selections of the key images of a study."),
@@ -197,7 +197,7 @@ class MarkDocumentsApi:
 
     async def reports(self, request: Request) -> Response:
         """The handler."""
-        said = await _read(request, Chosen)
+        said = await _read(request, ReportOptions)
 
         async def make(
             marks: Sequence[Mark], images: Mapping[str, MarkedImage], authorship: Authorship

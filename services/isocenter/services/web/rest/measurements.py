@@ -67,7 +67,7 @@ _CONFLICT: Final = Answer(409, "It was removed just now.")
 _MOST_PIXELS: Final = 64_000_000
 
 
-class Geometry(Body):
+class MeasurementGeometry(Body):
     """Points as (column, row) in pixels, (0, 0) being the corner at the top left of the image; the
     shape follows from type and number of points where it is not said."""
 
@@ -81,7 +81,7 @@ class NewMeasurement(Body):
 
     sop_instance_uid: str
     measurement_type: MeasurementType
-    geometry: Geometry
+    geometry: MeasurementGeometry
     study_uid: str | None = None
     series_uid: str | None = None
     frame_number: int = 1
@@ -111,7 +111,7 @@ class Measurement(Body):
     frame_number: int
     user_id: str
     measurement_type: MeasurementType
-    geometry: Geometry
+    geometry: MeasurementGeometry
     value: float
     unit: str
     label: str
@@ -257,7 +257,9 @@ def _shown(mark: Mark) -> Measurement:
     return Measurement(
         **where_of(mark),
         measurement_type=MeasurementType(mark.form),
-        geometry=Geometry(points=[(x, y) for x, y in said["points"]], shape=Shape(said["shape"])),
+        geometry=MeasurementGeometry(
+            points=[(x, y) for x, y in said["points"]], shape=Shape(said["shape"])
+        ),
         value=said["value"],
         unit=said["unit"],
         label=said["label"],
