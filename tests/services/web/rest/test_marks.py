@@ -15,6 +15,7 @@ import pydicom
 import pytest
 import trio
 
+from isocenter.services.archive.corrections.service import Corrections
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.stored_objects import stored_object
@@ -29,6 +30,7 @@ from services.web.signed_in import ALICE, Site, opened
 TECH = replace(ALICE, name="tess", roles=("Technologist",))
 OTHER = replace(ALICE, name="otto", roles=("Technologist",))
 RADA = replace(ALICE, name="rada", roles=("Radiologist",))
+SYSTEM = replace(ALICE, name="ada", roles=("System",))
 ARROW = {
     "sop_instance_uid": uid(1),
     "annotation_type": "arrow",
@@ -65,7 +67,7 @@ class Person:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(tmp_path, more=[TECH, OTHER, RADA]) as found:
+    async with opened(tmp_path, more=[TECH, OTHER, RADA, SYSTEM]) as found:
         await put(found.parts.archive, *(image(number) for number in (1, 2, 3)))
         yield found
 
@@ -368,6 +370,31 @@ async def test_key_images_become_key_object_selections(site: Site, tess: Person)
     assert [one.InstanceNumber for one in selections] == [1, 2]
     only = await tess("POST", f"{path}/export-sr", {"document_title": "For Teaching"})
     assert len(only["documents"]) == 1
+
+
+async def test_marks_follow_their_image_when_it_is_corrected(site: Site, tess: Person) -> None:
+    """A study is split, and its patient's name put right: marks and exports say what holds now."""
+    await put(site.parts.archive, image(1, series="1.2.3.2"))
+    made = await tess("POST", "/annotations", ARROW)
+    rada = Person(site, await site.cookie("ada"))
+    split = {"kind": "split study", "study": STUDY, "series": [SERIES], "reason": "two visits"}
+    await rada("POST", "/corrections", split, 202)
+    corrections = Corrections(site.parts.archive, site.parts.stores.corrections)
+    await corrections.work()
+    found = await tess("GET", f"/annotations/{made['id']}")
+    assert found["study_uid"] != STUDY
+    assert found["sop_instance_uid"] == uid(1)
+    rename = {
+        "kind": "correct", "study": found["study_uid"], "changes": {"PatientName": "Right^Name"},
+        "reason": "misspelt",
+    }  # fmt: skip
+    await rada("POST", "/corrections", rename, 202)
+    await corrections.work()
+    exported = await tess("POST", f"/studies/{found['study_uid']}/annotations/export-ps", {})
+    state = await read(site, exported["documents"][0]["sop_instance_uid"])
+    assert state.StudyInstanceUID == found["study_uid"]
+    assert state.PatientName == "Right^Name"
+    assert (await tess("GET", f"/annotations?study_uid={STUDY}"))["data"] == []
 
 
 @pytest.mark.interop("dciodvfy", "dsrdump")
