@@ -20,6 +20,7 @@ from isocenter.services.notices import (
     ConnectionRefused,
     EventBacklogMeasured,
     EventDelivery,
+    ForwardAttempted,
     Notice,
     Notices,
     RefusalReason,
@@ -118,6 +119,21 @@ async def test_refusals_become_events() -> None:
             ("operation", "[::1]", "C-FIND: may not query", 1),
         ]
         assert events[1]["calling_ae_title"] == "STRANGER"
+
+
+async def test_failed_forwarding_becomes_an_event_with_its_objects() -> None:
+    async with open_sqlite_database(":memory:") as database, kept(database, duty=never) as keeping:
+        for outcome, objects in (
+            ("delivered", 7), ("failed", 2), ("failed", 3), ("given_up", 1),
+        ):  # fmt: skip
+            keeping.on_notice(
+                ForwardAttempted(destination="PACS2", outcome=outcome, objects=objects)
+            )
+        events = [each.members() for each in await until(database, 2)]
+        assert [(e["kind"], e["destination"], e["is_given_up"], e["count"]) for e in events] == [
+            ("forward.failed", "PACS2", False, 5),
+            ("forward.failed", "PACS2", True, 1),
+        ]
 
 
 async def test_a_flood_of_refusals_is_few_events() -> None:

@@ -38,6 +38,7 @@ class Kind(Enum):
     INSTANCES_RESTORED = "instances.restored"
     ASSOCIATION_REFUSED = "association.refused"
     RETRIEVE_FAILED = "retrieve.failed"
+    FORWARD_FAILED = "forward.failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,8 +359,25 @@ class RetrieveFailed:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardFailed:
+    """Objects could not be sent on to a peer by a rule.
+
+    Attributes:
+        destination: its AE title.
+        is_given_up: there will be no other attempt by itself.
+        count: how many objects, within the few seconds that are told together.
+    """
+
+    kind: ClassVar = Kind.FORWARD_FAILED
+    study_instance_uid: ClassVar = ""
+    destination: str
+    is_given_up: bool
+    count: int
+
+
 #: Events that belong to no transaction of something else; their `count` says how often.
-Incident = AssociationRefused | RetrieveFailed
+Incident = AssociationRefused | RetrieveFailed | ForwardFailed
 
 Event = (
     InstanceStored
@@ -378,6 +396,7 @@ Event = (
     | InstancesRestored
     | AssociationRefused
     | RetrieveFailed
+    | ForwardFailed
 )
 
 

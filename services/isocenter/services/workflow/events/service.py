@@ -21,6 +21,7 @@ from isocenter.services.notices import (
     ConnectionRefused,
     EventBacklogMeasured,
     EventDelivery,
+    ForwardAttempted,
     InstancesSent,
     InstanceStored,
     Notice,
@@ -29,7 +30,12 @@ from isocenter.services.notices import (
 )
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.delivery import ConsumerDelivery
-from isocenter.services.workflow.events.event import AssociationRefused, Incident, RetrieveFailed
+from isocenter.services.workflow.events.event import (
+    AssociationRefused,
+    ForwardFailed,
+    Incident,
+    RetrieveFailed,
+)
 from isocenter.services.workflow.events.ports import OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.events.targets import NotifyAvailability, check_target
@@ -92,6 +98,7 @@ class EventService:
         AccessDenied,
         InstancesSent,
         notices.RetrieveFailed,
+        ForwardAttempted,
     )
 
     def __init__(
@@ -166,6 +173,13 @@ class EventService:
                 )
             case notices.RetrieveFailed():
                 self._retrieve_failed(notice, notice.studies, 0, 0)
+            case ForwardAttempted() if notice.outcome != "delivered":
+                failed = ForwardFailed(
+                    destination=notice.destination,
+                    is_given_up=notice.outcome == "given_up",
+                    count=0,
+                )
+                self._meet(failed, notice.objects)
             case _:
                 pass
 
@@ -207,11 +221,11 @@ class EventService:
             )
         )
 
-    def _meet(self, incident: Incident) -> None:
+    def _meet(self, incident: Incident, count: int = 1) -> None:
         if incident in self._incidents or len(self._incidents) < _MOST_INCIDENTS:
-            self._incidents[incident] += 1
+            self._incidents[incident] += count
         else:
-            self._incidents[_OTHERS] += 1
+            self._incidents[_OTHERS] += count
         self._met_one.set()
 
     async def run(self) -> None:
