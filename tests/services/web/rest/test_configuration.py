@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from isocenter.services.notices import SettingsChanged
-from services.web.rest.asking import ask
+from services.web.rest.asking import ask, refused
 from services.web.signed_in import Site
 
 pytestmark = pytest.mark.usefixtures("quiet_again")
@@ -76,3 +76,52 @@ async def test_who_changes_what_has_changed_meanwhile_is_told(site: Site) -> Non
         assert (answer.status_code, answer.json()["code"]) == (412, "CHANGED")
         assert (await ask(site, "PUT", path, body, if_match="*")).status_code == 200
         assert (await ask(site, "DELETE", f"{CONFIG}/log.level")).status_code == 200
+
+
+# -- Groups -------------------------------------------------------------------------------
+
+
+async def test_groups_of_settings_are_shown(site: Site) -> None:
+    dicom = (await ask(site, "GET", "/system/dicom-config")).json()
+    assert (dicom["ae_title"], dicom["ae_whitelist"]) == ("ISOCENTER", [])
+    assert dicom["accept_unknown_calling_ae"]
+    assert dicom["implementation_version_name"] == "ISOCENTER_1"
+    storage = (await ask(site, "GET", "/system/storage-config")).json()
+    assert (storage["naming_scheme"], storage["durability"]) == ("uid", "relaxed")
+    log = (await ask(site, "GET", "/system/logging-config")).json()
+    assert (log["level"], log["console"], log["file"]) == ("info", True, None)
+
+
+async def test_groups_of_settings_are_changed(site: Site) -> None:
+    path = "/system/dicom-config"
+    seen = (await ask(site, "GET", path)).headers["etag"]
+    body = {"ae_whitelist": ["CT1"], "accept_unknown_calling_ae": False, "port": 11119}
+    answer = await ask(site, "PUT", path, body, if_match=seen)
+    assert answer.json()["applied"] == ["access.allow"]
+    assert answer.json()["after_restart"] == ["server.port"]
+    assert (await refused(site, "PUT", path, body, if_match=seen))[0] == 412
+    assert site.access.settings.allow == ("CT1",)
+    shown = (await ask(site, "GET", path)).json()
+    assert (shown["accept_unknown_calling_ae"], shown["port"]) == (False, 11119)
+    await ask(site, "PUT", path, {"accept_unknown_calling_ae": True})
+    assert site.access.settings.allow == ()
+    answer = await ask(site, "PUT", "/system/logging-config", {"level": "error"})
+    assert answer.json()["applied"] == ["log.level"]
+    assert logging.getLogger("isocenter").level == logging.ERROR
+
+
+@pytest.mark.parametrize(
+    ("group", "body"),
+    [
+        ("dicom", {"accept_unknown_calling_ae": False}),
+        ("dicom", {"accept_unknown_calling_ae": True, "ae_whitelist": ["CT1"]}),
+        ("dicom", {"ae_title": "x" * 17}),
+        ("dicom", {"implementation_class_uid": "1.2"}),
+        ("storage", {"root_path": "/elsewhere"}),
+        ("storage", {"naming_scheme": "random"}),
+        ("logging", {"level": "loud"}),
+        ("logging", {}),
+    ],
+)
+async def test_a_group_that_cannot_be_is_told(site: Site, group: str, body: dict[str, Any]) -> None:
+    assert (await refused(site, "PUT", f"/system/{group}-config", body))[0] == 400

@@ -31,6 +31,7 @@ from isocenter.services.web.rest.remote_nodes import NodeApi
 from isocenter.services.web.rest.retention import RetentionApi
 from isocenter.services.web.rest.roles import RoleApi
 from isocenter.services.web.rest.rules import RuleApi
+from isocenter.services.web.rest.settings_groups import SettingsGroupApi
 from isocenter.services.web.rest.sign_in import SignInApi
 from isocenter.services.web.rest.system import SystemApi
 from isocenter.services.web.rest.thumbnails import ThumbnailsApi
@@ -55,6 +56,7 @@ def _of_system(parts: WebParts) -> Iterator[Route[Handler]]:
     yield from SystemApi(parts.version, parts.state).routes()
     if parts.configuration is not None:
         yield from ConfigurationApi(parts.configuration).routes()
+        yield from SettingsGroupApi(parts.configuration).routes()
     if parts.associations is not None:
         live = AssociationApi(parts.associations, parts.state, workers=parts.workers)
         yield from live.routes()
