@@ -12,8 +12,7 @@ from typing import Final, Literal
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.corrections.links import LinkedPatients
-from isocenter.services.archive.corrections.ports import CorrectionBook
+from isocenter.services.archive.corrections.ports import CorrectionBook, LinkedPatients
 from isocenter.services.archive.deletion.ports import Holds, TrashBook
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import Index

@@ -8,26 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
+from isocenter.services.archive.corrections.ports import LinkedPatients
 from isocenter.services.archive.corrections.values import (
     ISSUER_OF_PATIENT_ID,
     PATIENT_ID,
     PatientKey,
 )
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
-
-
-class LinkedPatients(Protocol):
-    """Knows who is linked.  Failures are `StorageError`."""
-
-    async def linked(self, patient_id: str, issuer: str | None) -> Sequence[PatientKey]:
-        """Patients that are linked to one, directly or by others, without that one.
-
-        Args:
-            issuer: None: of any issuer.
-        """
-        ...
 
 
 async def followed(query: Query, links: LinkedPatients | None) -> Sequence[Query]:

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.corrections.values import Correction
+from isocenter.services.archive.corrections.values import Correction, PatientKey
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 
 
@@ -165,4 +165,16 @@ class CorrectionBook(Protocol):
 
     async def get(self, number: int) -> CorrectionSummary | None:
         """One of them."""
+        ...
+
+
+class LinkedPatients(Protocol):
+    """Knows who is linked.  Failures are `StorageError`."""
+
+    async def linked(self, patient_id: str, issuer: str | None) -> Sequence[PatientKey]:
+        """Patients that are linked to one, directly or by others, without that one.
+
+        Args:
+            issuer: None: of any issuer.
+        """
         ...

@@ -8,7 +8,7 @@ from typing import Final
 from isocenter.engine.extended_negotiation import FindFlags, RetrieveFlags
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
-from isocenter.services.archive.corrections.links import LinkedPatients
+from isocenter.services.archive.corrections.ports import LinkedPatients
 from isocenter.services.association.operation import Operation
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES

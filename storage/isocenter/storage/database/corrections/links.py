@@ -21,7 +21,7 @@ _MOST: Final = 100
 
 
 class DatabaseLinks:
-    """See `isocenter.services.archive.corrections.links.LinkedPatients`."""
+    """See `isocenter.services.archive.corrections.ports.LinkedPatients`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
