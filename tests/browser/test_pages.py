@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -250,7 +251,7 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     go(page, "Network", "Certificates")
     page.get_by_label("AE title").first.fill("US4")
     with page.expect_download() as issuing:
-        page.get_by_role("button", name="Issue").click()
+        page.get_by_role("button", name="Issue", exact=True).click()
     with zipfile.ZipFile(issuing.value.path()) as bundle:
         assert "US4.key" in bundle.namelist()
     go(page, "System", "Settings")
@@ -269,6 +270,12 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
     page.get_by_text("(0010,4000)").wait_for()
     go(page, "Studies", "Arrivals")
     assert page.locator("tbody tr").count() == count
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="As CSV").click()
+    rows = list(csv.reader(saving.value.path().read_text("utf-8-sig").splitlines()))
+    assert rows[0][:3] == ["Last", "Patient", "ID"]
+    assert len(rows) == count + 1
+    assert "CompressedSamples, MR1" in {row[1] for row in rows}
 
     # All of it is in the audit trail.
     page.goto(f"{site.url}/audit?event=security+alert")
@@ -288,7 +295,8 @@ def addresses() -> list[str]:
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         f"{CT}/share", "/shares", "/share/none",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
-        "/users", "/users/eve", "/tokens", "/worklist", "/queue", "/jobs", "/nodes",
+        "/users", "/users/eve", "/tokens", "/worklist", "/worklist/new", "/queue", "/jobs",
+        "/nodes",
         "/rules", f"/rules?study={CT.removeprefix('/studies/')}",
         "/audit", "/status", "/storage", "/checks", "/log", "/about",
         "/settings", "/settings/log.level", "/settings/web.cors_origins",

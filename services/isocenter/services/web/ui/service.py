@@ -28,6 +28,7 @@ from isocenter.services.web.ui.job_pages import JobPages
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.navigation import Group, Section
 from isocenter.services.web.ui.node_pages import NodePages
+from isocenter.services.web.ui.order_form import OrderForm
 from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.patient_list import PatientList
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
@@ -328,6 +329,7 @@ class Pages:
         pages = WorklistPages(self._parts.worklist, self.layout)
         yield page("/worklist", "search", pages.show, "Scheduled procedure steps.")
         yield action("/worklist", "write", pages.change, "Change the state of one.")
+        yield from OrderForm(self._parts.worklist, self.layout).routes()
 
     def _of_queue(self) -> Iterator[Route[Handler]]:
         if self._parts.queue is None:

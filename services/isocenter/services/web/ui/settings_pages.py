@@ -82,14 +82,15 @@ class SettingsPages:
         """The handler of the list."""
         words = (request.parameter("find") or "").strip()
         section = request.parameter("section") or ""
-        is_set_only = request.parameter("set") is not None or not (words or section)
+        is_set_only = request.parameter("set") is not None
+        is_first = not (words or section)
         shown = await self._settings()
         found = [
             one
             for one in shown
             if words.lower() in f"{one.key} {one.text}".lower()
             and section in ("", _section_of(one))
-            and (not is_set_only or one.source != "default")
+            and (one.source != "default" or not (is_set_only or is_first))
         ]
         sections: dict[str, list[ShownSetting]] = {}
         for one in found:
