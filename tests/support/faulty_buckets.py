@@ -26,7 +26,7 @@ class FaultyBucket:
 
     Attributes:
         decide: what becomes of each request.
-        requests: method and path of all that came.
+        requests: method and path of all that came; *headers*: the names of theirs.
     """
 
     def __init__(self, location: ObjectLocation, port: int) -> None:
@@ -35,6 +35,7 @@ class FaultyBucket:
         )
         self.decide: Decide = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
+        self.headers: set[str] = set()
 
     def fail(self, fault: Fault, *methods: str, times: int = 1_000_000) -> None:
         """The next requests with these methods, of objects and not of probes."""
@@ -61,6 +62,7 @@ def faulty_bucket(location: ObjectLocation) -> Iterator[FaultyBucket]:
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             bucket.requests.append((self.command, self.path))
+            bucket.headers.update(name.lower() for name in self.headers)
             fault = bucket.decide(self.command, self.path)
             if isinstance(fault, threading.Event):
                 fault.wait(60)

@@ -45,6 +45,7 @@ def test_a_location_is_read(text: str, kind: StoreKind, bucket: str, prefix: str
         ("s3://pacs?region=", "needs one value"),
         ("s3://pacs?region=a&region=b", "needs one value"),
         ("s3://pacs?virtual_host=yes", "virtual_host must be"),
+        ("s3://pacs?checksum=md5", "checksum must be sha256 or none"),
         ("s3://pacs/../x", "the prefix may have"),
         ("s3://pacs/a//b", "the prefix may have"),
         ("s3://pacs#x", "no meaning"),

@@ -33,9 +33,11 @@ class StoreKind(Enum):
 #: What may stand behind the question mark.
 _PARAMETERS: Final[Mapping[StoreKind, frozenset[str]]] = {
     StoreKind.FILES: frozenset(),
-    StoreKind.S3: frozenset({"endpoint", "region", "virtual_host"}),
+    StoreKind.S3: frozenset({"checksum", "endpoint", "region", "virtual_host"}),
     StoreKind.AZURE: frozenset({"account", "endpoint"}),
 }
+
+_VALUES: Final = {"checksum": ("sha256", "none"), "virtual_host": ("true", "false")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ def _parameters(kind: StoreKind, query: str) -> dict[str, str]:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise ValueError("endpoint must be a URL such as https://s3.example.org:9000")
-    if parameters.get("virtual_host", "true") not in ("true", "false"):
-        raise ValueError("virtual_host must be true or false")
+    for name, values in _VALUES.items():
+        if parameters.get(name, values[0]) not in values:
+            raise ValueError(f"{name} must be {' or '.join(values)}")
     return parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,27 @@ async def test_a_store_is_looked_at_without_an_object(bucket: FaultyBucket, tmp_
                 await store.look()
         assert store.is_away
         assert {method for method, _ in bucket.requests} == {"HEAD"}
+
+
+async def test_a_store_without_conditional_puts_is_used_without(
+    bucket: FaultyBucket, tmp_path: Path
+) -> None:
+    async with opened(bucket, tmp_path) as (store, _):
+        bucket.fail((501, "NotImplemented"), "PUT", times=1)
+        await upload(store)
+        assert await content(store, KEY) == b"content"
+        bucket.requests.clear()
+        await store.bucket.put("objects/1.2/1.2.4~0a1b2c3d.dcm", [b"x"], size=1)
+        assert len(bucket.requests) == 1
+        bucket.fail((501, "NotImplemented"), "PUT")
+        with pytest.raises(BucketError, match="put checksum=none into"):
+            await store.bucket.put("objects/1.2/1.2.5~0a1b2c3d.dcm", [b"x"], size=1)
+
+
+async def test_sums_are_sent_unless_the_url_says_no(bucket: FaultyBucket, tmp_path: Path) -> None:
+    parameters = {**bucket.location.parameters, "checksum": "none"}
+    await connect(bucket.location).try_out()
+    assert "x-amz-checksum-sha256" in bucket.headers
+    bucket.headers.clear()
+    await connect(replace(bucket.location, parameters=parameters)).try_out()
+    assert "x-amz-checksum-sha256" not in bucket.headers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final, Literal, TypeVar
 
 import obstore
 import trio
@@ -71,6 +71,9 @@ class Bucket:
         self._once = once
         self.place = place
         self.breaker = breaker
+        #: Whether the store knows PUTs that overwrite nothing.  Nothing depends on it: a key that
+        #: is noted is nobody else's.
+        self._is_conditional = True
         self._writers = trio.CapacityLimiter(requests)
         self._readers = trio.CapacityLimiter(requests)
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
@@ -148,6 +151,19 @@ class Bucket:
             FileExistsError: there is something.
             BucketError: it failed; `is_unknown`: it may be there all the same.
         """
+        if self._is_conditional:
+            try:
+                await self._put(path, parts, size=size, mode="create")
+                return
+            except BucketError as error:
+                if not error.is_unsupported:
+                    raise
+            self._is_conditional = False
+        await self._put(path, parts, size=size, mode="overwrite")
+
+    async def _put(
+        self, path: str, parts: Sequence[bytes], *, size: int, mode: Literal["create", "overwrite"]
+    ) -> None:
         may_be_ours = False
         pause = _PAUSE_SECONDS
         for attempt in range(PUT_ATTEMPTS):
@@ -155,7 +171,7 @@ class Bucket:
                 await self._run(
                     self._writers,
                     lambda: obstore.put(
-                        self._once, path, iter(parts), mode="create", use_multipart=False
+                        self._once, path, iter(parts), mode=mode, use_multipart=False
                     ),
                 )
                 return

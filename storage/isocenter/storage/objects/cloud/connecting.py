@@ -82,7 +82,10 @@ def connect_bucket(location: ObjectLocation, options: ConnectOptions) -> Bucket:
         if account := parameters.get("account"):
             config["azure_storage_account_name"] = account
     else:
-        config["aws_checksum_algorithm"] = "SHA256"
+        # Each object is removed by a request of its own, which every store knows.
+        config["aws_disable_bulk_delete"] = "true"
+        if parameters.get("checksum") != "none":
+            config["aws_checksum_algorithm"] = "SHA256"
         if region := parameters.get("region"):
             config["aws_region"] = region
         if parameters.get("virtual_host") == "true":

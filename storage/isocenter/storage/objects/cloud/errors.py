@@ -40,12 +40,21 @@ class BucketError(StorageError):
     Attributes:
         is_away: the store is not there, or too busy: it may be a moment later.
         is_unknown: whether the request was carried out, nobody knows.
+        is_unsupported: the store does not do what was asked for.
     """
 
-    def __init__(self, message: str, *, is_away: bool = False, is_unknown: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_away: bool = False,
+        is_unknown: bool = False,
+        is_unsupported: bool = False,
+    ) -> None:
         super().__init__(message, out_of_resources=True, comment=_ANSWER)
         self.is_away = is_away
         self.is_unknown = is_unknown
+        self.is_unsupported = is_unsupported
 
 
 def is_missing(error: Exception) -> bool:
@@ -96,6 +105,12 @@ def bucket_error(error: Exception, place: str) -> BucketError:
         return BucketError(f"{place} denies access ({answer or 'denied'}); {cure}")
     if status == "507" or code in _FULL:
         return BucketError(f"there is no room in {place} ({answer}); make room, or raise its quota")
+    if status == "501" or code == "NotImplemented":
+        return BucketError(
+            f"{place} does not do what was asked for ({answer}); if it is about checksums, put "
+            "checksum=none into objects.url",
+            is_unsupported=True,
+        )
     if status:
         is_away = status[0] == "5" or status in ("408", "429")
         return BucketError(
