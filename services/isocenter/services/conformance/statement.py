@@ -58,6 +58,9 @@ from isocenter.services.service_classes.worklist.entry import (
 )
 from isocenter.services.service_classes.worklist.query_keys import STEP_STATUS
 from isocenter.services.settings.settings import Settings
+from isocenter.services.viewing.key_object_documents import KEY_OBJECT_SELECTION
+from isocenter.services.viewing.measurement_reports import COMPREHENSIVE_SR
+from isocenter.services.viewing.presentation_states import COLOUR, GRAYSCALE
 from isocenter.services.web.description.document import Block, Heading, Paragraph, Table
 from isocenter.services.workflow.events.consumer import Availability
 
@@ -88,6 +91,13 @@ _AS_SCU: Final = frozenset(
 )
 
 
+#: SOP classes of which the web services create objects, and of what.
+_CREATED: Final = (
+    (GRAYSCALE, "annotations of gray images"),
+    (COLOUR, "annotations of images in colour"),
+    (COMPREHENSIVE_SR, "measurements (TID 1500)"),
+    (KEY_OBJECT_SELECTION, "key images (TID 2010)"),
+)
 #: Stands for every private SOP class that nobody names; a UID that is nobody's (PS3.5 B.2).
 ANY_PRIVATE: Final = "2.25.0"
 
@@ -190,6 +200,9 @@ def _overview(settings: Settings, offers: _Contexts) -> Iterator[Block]:
         "SCU: of the server as 4.2.2.2 says, and of the commands that come with it "
         "(isocenter echoscu, storescu, findscu, getscu, movescu, worklistscu, mppsscu, commitscu)."
     )
+    if settings.web.enabled:
+        yield Paragraph("Objects that the server creates of what people note on images:")
+        yield Table(("SOP class", "UID", "Of"), [(name_of(uid), uid, of) for uid, of in _CREATED])
 
 
 def _told(settings: Settings) -> Iterator[tuple[str, str, str]]:
