@@ -49,6 +49,8 @@ class Server:
         self._user = user
         self._numbers = count(1)
         self._free: list[str] = []
+        self._schema = ""
+        self._reset: sql.Composable = sql.SQL("")
         self._first_rows: dict[str, list[tuple[Any, ...]]] = {}
 
     def run(self, program: str, *arguments: str) -> None:
@@ -96,12 +98,31 @@ class Server:
         place = Place(self.conninfo(_TEMPLATE))
         with connect(place) as connection:
             migrate(connection, place.schema)
-            tables = connection.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
-            ).fetchall()
-            for (table,) in tables:
+            tables = [
+                table
+                for (table,) in connection.execute(
+                    "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+                )
+            ]
+            for table in tables:
                 rows = connection.execute(sql.SQL("TABLE {}").format(sql.Identifier(table)))
-                self._first_rows[table] = rows.fetchall()
+                if found := rows.fetchall():
+                    self._first_rows[table] = found
+        # One message for all of it.
+        self._reset = sql.SQL("; ").join(
+            [
+                sql.SQL("SET LOCAL session_replication_role = replica"),
+                *(
+                    sql.SQL("DELETE FROM {}").format(sql.Identifier(place.schema, table))
+                    for table in tables
+                ),
+                sql.SQL(
+                    "SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence "
+                    "WHERE pg_sequence_last_value(seqrelid) IS NOT NULL"
+                ),
+            ]
+        )
+        self._schema = place.schema
 
     def new_database(self) -> str:
         """The name of a database as a new archive has it: with all tables, and hardly a row."""
@@ -113,17 +134,14 @@ class Server:
 
     def give_back(self, name: str) -> None:
         """It is made a new one again, which takes a tenth of the time that another one would."""
-        with connect(Place(self.conninfo(name))) as connection, connection.transaction():
-            connection.execute("SET LOCAL session_replication_role = replica")
+        with psycopg.connect(self.conninfo(name)) as connection:
+            connection.execute(self._reset)
             for table, rows in self._first_rows.items():
-                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-                for row in rows:
-                    marks = sql.SQL(", ").join(sql.Placeholder() * len(row))
-                    insert = sql.SQL("INSERT INTO {} VALUES ({})")
-                    connection.execute(insert.format(sql.Identifier(table), marks), row)
-            connection.execute(
-                "SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence"
-            )
+                marks = sql.SQL(", ").join(sql.Placeholder() * len(rows[0]))
+                insert = sql.SQL("INSERT INTO {} VALUES ({})").format(
+                    sql.Identifier(self._schema, table), marks
+                )
+                connection.cursor().executemany(insert, rows)
         self._free.append(name)
 
     def drop_database(self, name: str) -> None:

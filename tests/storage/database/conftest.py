@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 
 from storage.databases import DATABASES, POSTGRESQL, choose
+
+#: Each takes a tenth of a second on PostgreSQL; with the profile ``thorough`` there is no limit.
+_MOST_EXAMPLES = 25
 
 
 @pytest.fixture(scope="module", params=list(DATABASES))
@@ -18,3 +23,11 @@ def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
     yield request.param
     if request.param == "postgresql":
         POSTGRESQL.forget()
+
+
+@pytest.fixture
+def more_examples(each_database: str) -> Callable[[], bool]:
+    """Whether a property is to be looked at in one more example."""
+    is_limited = each_database == "postgresql" and "HYPOTHESIS_PROFILE" not in os.environ
+    numbers = count()
+    return lambda: not is_limited or next(numbers) < _MOST_EXAMPLES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -339,13 +339,20 @@ def made(number: int, row: tuple[str, str, str, str, str, str, str, EntryState])
 
 
 @given(entries, questions, st.sets(st.sampled_from(ALL), min_size=1))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 def test_the_database_answers_what_the_matcher_does(
+    more_examples: Callable[[], bool],
     rows: list[tuple[str, str, str, str, str, str, str, EntryState]],
     question: dict[str, str],
     states: set[EntryState],
 ) -> None:
     async def check() -> None:
+        if not more_examples():
+            return
         async with open_database() as database:
             worklist = DatabaseWorklist(database)
             given = [made(number, row) for number, row in enumerate(rows)]

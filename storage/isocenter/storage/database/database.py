@@ -46,12 +46,15 @@ class Question:
     Attributes:
         matchers: ``dicom_matches(number, column, …)`` in the text calls the one with the number.
         candidates: of each matcher.
+        rows_at_once: so many are worth fetching before the next are asked for, since not all
+            may be read; 0: all.
     """
 
     text: str
     parameters: tuple[str, ...]
     matchers: tuple[Matcher, ...] = ()
     candidates: tuple[Candidates, ...] = ()
+    rows_at_once: int = 0
 
 
 class Cursor(Protocol):

@@ -75,6 +75,10 @@ def record(number: int, *, study: int = 1, series: int = 1) -> InstanceRecord:
 @pytest.mark.usefixtures("each_database")
 class TestIndexInADatabase(IndexContract):
     @pytest.fixture
+    def wants_more(self, more_examples: Callable[[], bool]) -> Callable[[], bool]:
+        return more_examples
+
+    @pytest.fixture
     def open_index(self) -> IndexFactory:
         @asynccontextmanager
         async def open_index() -> AsyncIterator[Index]:

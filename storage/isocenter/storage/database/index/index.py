@@ -64,7 +64,7 @@ BLOCK_ROWS: Final = 250
 
 #: A first block that is found within this leaves before the other matches are counted: then
 #: the question is asked twice, which is cheap where the beginning was.
-EARLY_SECONDS: Final = 0.005
+EARLY_SECONDS: Final = 0.02
 
 
 class DatabaseIndex:

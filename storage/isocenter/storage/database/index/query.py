@@ -64,6 +64,10 @@ from isocenter.storage.database.index.joins import (
 
 _LEVELS: Final = tuple(Level)
 _DATE_LENGTH: Final = len("YYYYMMDD")
+#: A page has fewer, and to find each may take long.
+_PLACES_AT_ONCE: Final = 100
+#: The first answers are made of fewer; all there are may be millions.
+_KEYS_AT_ONCE: Final = 1_000
 
 _ORDER: Final = {
     Level.PATIENT: "patient.patient_id, patient.issuer_of_patient_id, patient.patient_pk",
@@ -104,7 +108,9 @@ def _uses_index(criterion: Criterion) -> bool:
 def compile_keys(query: Query) -> Question:
     """The row numbers of all matches of *query*, each once; of all there is, ordered by
     unique key."""
-    return _Compiler(query).keys().question()
+    compiler = _Compiler(query)
+    question = compiler.keys().question()
+    return question if compiler.is_narrow else replace(question, rows_at_once=_KEYS_AT_ONCE)
 
 
 #: Of a row of a page: what the order is made of, then the row number (`Index.find`).
@@ -160,7 +166,8 @@ def compile_places(query: Query) -> Question:
 
     They are found by what is asked for: what takes time is how many there are.
     """
-    return _Compiler(query, _Way.EACH).places().question()
+    found = _Compiler(query, _Way.EACH).places().question()
+    return replace(found, rows_at_once=_PLACES_AT_ONCE)
 
 
 def compile_places_in_order(query: Query, edge: str | None = None) -> Question:
@@ -180,7 +187,8 @@ def compile_places_in_order(query: Query, edge: str | None = None) -> Question:
         found = _Compiler(query, _Way.ORDER, edge=edge).places()
     direction = " DESC" if is_latest_first(query.level) else ""
     columns = range(1, len(_PLACE[query.level]) + 1)
-    return (found + " ORDER BY " + ", ".join(f"{n}{direction}" for n in columns)).question()
+    in_order = found + " ORDER BY " + ", ".join(f"{n}{direction}" for n in columns)
+    return replace(in_order.question(), rows_at_once=_PLACES_AT_ONCE)
 
 
 def compile_edge(query: Query, studies: int) -> Question:
@@ -196,7 +204,7 @@ def compile_edge(query: Query, studies: int) -> Question:
                 combined=tuple(filter(_is_of_order, query.combined)),
             )
         )
-    return replace(question, text=f"{question.text} LIMIT 1 OFFSET {studies}")
+    return replace(question, text=f"{question.text} LIMIT 1 OFFSET {studies}", rows_at_once=0)
 
 
 def is_found_in_order(query: Query) -> bool:
@@ -281,7 +289,7 @@ class _Compiler:
         self._combined_here = [c for c in query.combined if _level(c).depth <= depth]
         self._combined_below = [c for c in query.combined if _level(c).depth > depth]
         #: Few rows are looked at, whatever the subqueries say.
-        self._is_narrow = (
+        self.is_narrow = (
             way is _Way.ORDER or bool(self._combined_here) or any(map(_uses_index, self._here))
         )
         #: The table of a computed attribute that is joined, and not looked into for each row.
@@ -302,7 +310,7 @@ class _Compiler:
 
     def _table_to_join(self) -> str | None:
         """Only where nothing else leads to few rows, and nothing else is asked of that table."""
-        if self._is_narrow or self._below or self._combined_below:
+        if self.is_narrow or self._below or self._combined_below:
             return None
         computed = [COMPUTED_FROM[c.tag] for c in self._here if c.tag in COMPUTED_FROM]
         has_value = not any(isinstance(c.match, EmptyValue) for c in self._here)
@@ -455,7 +463,7 @@ class _Compiler:
         Where an index leads to few rows of *outer*, each is looked at; otherwise the
         inner rows are found first, once.
         """
-        if self._is_narrow:
+        if self.is_narrow:
             link = f"{inner}.{key} = {outer}.{key}"
             return f"EXISTS (SELECT 1 FROM {source} WHERE {link} AND " + condition + ")"
         return f"{outer}.{key} IN (SELECT {inner}.{key} FROM {source} WHERE " + condition + ")"

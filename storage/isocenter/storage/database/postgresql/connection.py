@@ -89,6 +89,7 @@ class TranslatingConnection:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._cursors: list[psycopg.ServerCursor[Any]] = []
 
     def execute(self, statement: str, values: Values = (), /) -> Cursor:
         translated = translate(statement)
@@ -104,7 +105,20 @@ class TranslatingConnection:
 
     def ask(self, question: Question) -> Cursor:
         text, parameters = answer_matchers(self._connection, question)
-        return self._run(translate(text), parameters)
+        statement = translate(text)
+        if not question.rows_at_once:
+            return self._run(statement, parameters)
+        # psycopg would have all rows sent otherwise, and PostgreSQL would plan for all.
+        cursor = self._connection.cursor(f"part_{len(self._cursors)}")
+        cursor.itersize = question.rows_at_once
+        self._cursors.append(cursor)
+        cursor.execute(statement.text.encode(), statement.bind(parameters))
+        return cast("Cursor", cursor)
+
+    def end(self) -> None:
+        """Close what was not read to its end."""
+        for cursor in self._cursors:
+            cursor.close()
 
     def _run(self, statement: Statement, values: Values) -> Cursor:
         # Without rows psycopg's has no description, which nobody asks for then.
@@ -213,15 +227,17 @@ class PostgresqlConnection:
 
     def _read(self, function: Callable[[TranslatingConnection], T]) -> T:
         connection = self._begin(_BEGIN_READING)[0]
-        with self._kept_if_sound(connection):
-            result = function(TranslatingConnection(connection))
+        with self._kept_if_sound(connection) as translating:
+            result = function(translating)
+            translating.end()
             connection.execute("COMMIT")
         return result
 
     def _write(self, function: Callable[[TranslatingConnection], T]) -> T:
         connection, transaction = self._begin(_BEGIN_WRITING)
-        with self._kept_if_sound(connection):
-            result = function(TranslatingConnection(connection))
+        with self._kept_if_sound(connection) as translating:
+            result = function(translating)
+            translating.end()
             try:
                 connection.execute("COMMIT")
             except psycopg.OperationalError as error:
@@ -254,11 +270,16 @@ class PostgresqlConnection:
         return connection, _last_value(connection.execute(statement))
 
     @contextmanager
-    def _kept_if_sound(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    def _kept_if_sound(
+        self, connection: psycopg.Connection[Any]
+    ) -> Iterator[TranslatingConnection]:
+        translating = TranslatingConnection(connection)
         try:
-            yield
+            yield translating
         except BaseException:
             _roll_back(connection)
+            with suppress(psycopg.Error):
+                translating.end()
             raise
 
     def _was_committed(self, transaction: str) -> bool:
