@@ -15,9 +15,11 @@ import trio
 import trio.testing
 
 from isocenter.services.net.http.application import RoutedApplication
+from isocenter.services.net.http.limits import HttpLimits
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route, RouteTable
-from isocenter.services.net.listeners import ListenAddress
+from isocenter.services.net.http.server import HttpServer
+from isocenter.services.net.listeners import ListenAddress, open_listener
 from isocenter.services.net.tls.contexts import ClientCertificates, TlsFiles, server_context
 from isocenter.services.security.access.permissions import ROLES, Permissions
 from isocenter.services.security.certificates.authority import CertificateAuthority
@@ -340,3 +342,41 @@ async def test_curl_hears_it_over_both_versions(option: str, version: str, tmp_p
     assert events_in(said.partition("retry: 3000")[2]) == [
         ("1", "study.opened"), ("2", "study.complete"),
     ]  # fmt: skip
+
+
+async def test_who_does_not_read_is_cut() -> None:
+    """Nothing piles up for a caller that takes nothing: it is read for when there is room."""
+    log = Log()
+    for _ in range(200):
+        log.add("study.opened", why="x" * 50_000)
+    given = 0
+
+    async def counted(selection: EventSelection) -> Sequence[StoredEvent]:
+        nonlocal given
+        given += 1
+        log.number += 200
+        return [replace(one, number=log.number - 399 + at) for at, one in enumerate(log.kept)]
+
+    log.events = counted  # type: ignore[method-assign]  # there is always more
+    streams = streams_of(log)
+
+    async def authorize(request: Request, route: Route[Any]) -> None:
+        request.caller = Principal(permissions=ROLES["System"])
+
+    application = RoutedApplication(RouteTable(streams.routes()), authorize=authorize)
+    bind = ListenAddress(host="127.0.0.1", port=0)
+    (listener,) = open_listener(bind)
+    with listener:
+        async with trio.open_nursery() as nursery:
+            server = HttpServer(application, HttpLimits(send_seconds=0.5))
+            nursery.start_soon(server.run, [(listener, bind)])
+            async with await trio.open_tcp_stream(*listener.getsockname()) as stream:
+                await stream.send_all(b"GET /api/v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+                with trio.fail_after(60):
+                    while not streams.open:
+                        await trio.lowlevel.checkpoint()
+                    log.number += 200
+                    while streams.open:
+                        await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert 0 < given < 10
