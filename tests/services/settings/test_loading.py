@@ -378,6 +378,9 @@ def test_settings_cannot_be_changed() -> None:
         ({"tls.identity": "any"}, ["any AE title"]),
         ({"tls.client_certificates": "optional"}, ["without a certificate"]),
         ({"storage.durability": "relaxed"}, ["power failure"]),
+        ({"objects.url": "s3://pacs?endpoint=http://s3.example.org:9000"}, ["in the clear"]),
+        ({"objects.url": "s3://pacs?endpoint=http://127.0.0.1:9000"}, []),
+        ({"objects.url": "az://pacs?account=hospital"}, []),
         ({"storage.data_dir": ":memory:"}, ["in memory"]),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.addresses import is_loopback
 
 ALLOWED: Final = (
     "file:///FOLDER, s3://BUCKET/PREFIX?endpoint=URL&region=REGION or "
@@ -59,6 +60,13 @@ class ObjectLocation:
     def identity(self) -> str:
         """Without how it is reached, which may change."""
         return str(ObjectLocation(kind=self.kind, bucket=self.bucket, prefix=self.prefix))
+
+    @property
+    def host_in_the_clear(self) -> str:
+        """The other machine to which objects travel without TLS; empty: they do not."""
+        url = urlsplit(self.parameters.get("endpoint", ""))
+        host = url.hostname or ""
+        return host if url.scheme == "http" and not is_loopback(host) else ""
 
     def __str__(self) -> str:
         if self.kind is StoreKind.FILES:

@@ -120,6 +120,12 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
             "quarantine needs a data directory: in memory nobody could release anything",
             ("storage.data_dir",),
         )
+    if settings.objects.url is not None and settings.storage.is_in_memory:
+        yield Conflict(
+            "objects.url",
+            "needs a data directory: in memory nothing would know what is kept there",
+            ("storage.data_dir",),
+        )
     if settings.bytes_in_flight_of_one_worker() < MIB:
         key = "limits.bytes_in_flight" if "limits.bytes_in_flight" in given else "server.workers"
         yield Conflict(
@@ -333,6 +339,12 @@ def warnings(settings: Settings) -> list[str]:
         found.append(
             f"every association is recorded in {server.capture}: these captures hold PHI in the "
             "clear, and nobody deletes them; stop it (server.capture) when the fault is found"
+        )
+    location = settings.objects.in_bucket
+    if location is not None and location.host_in_the_clear:
+        found.append(
+            f"objects travel to {location.host_in_the_clear} in the clear, with what signs the "
+            "requests; use https:// in endpoint= of objects.url"
         )
     if settings.storage.is_in_memory:
         found.append("everything is kept in memory and gone when the server stops")

@@ -47,3 +47,14 @@ async def test_large_objects_leave_no_file_behind(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == []
         await staged.discard()
         assert await all_keys(store) == set()
+
+
+async def test_many_small_pieces_cost_no_more_than_few_large_ones(tmp_path: Path) -> None:
+    async with opened(connect(new_location()), tmp_path) as store:
+        staged = await store.stage()
+        for number in range(100_000):
+            await staged.write([b"%02d" % (number % 100)])
+        assert len(staged.parts) < 10
+        await staged.finish(KEY)
+        await store.publish([(staged, KEY)])
+        assert (await content(store, KEY))[:6] == b"000102"

@@ -144,7 +144,7 @@ class Bucket:
                     "new key another ID"
                 )
 
-    async def put(self, path: str, parts: Sequence[bytes], *, size: int) -> None:
+    async def put(self, path: str, parts: Sequence[Buffer], *, size: int) -> None:
         """Write a small object under a path that nobody else uses.
 
         Raises:
@@ -162,7 +162,7 @@ class Bucket:
         await self._put(path, parts, size=size, mode="overwrite")
 
     async def _put(
-        self, path: str, parts: Sequence[bytes], *, size: int, mode: Literal["create", "overwrite"]
+        self, path: str, parts: Sequence[Buffer], *, size: int, mode: Literal["create", "overwrite"]
     ) -> None:
         may_be_ours = False
         pause = _PAUSE_SECONDS

@@ -23,6 +23,8 @@ from isocenter.storage.objects.cloud.encryption import HEADER_BYTES, ObjectCiphe
 SMALL_OBJECT: Final = 8 << 20
 #: Of a larger one, what is written to the file in one go.
 _PIECE: Final = 1 << 20
+#: What is shorter is made longer before another piece is begun.
+_JOINED: Final = 64 << 10
 
 
 class Stage(Enum):
@@ -67,7 +69,7 @@ class StagedUpload:
         #: Stands before all else, once it is known.
         self._head = b""
         #: What is in memory; of a larger object what is not in the file yet.
-        self.parts: list[bytes] = []
+        self.parts: list[bytearray] = []
         self.unwritten = 0
         self.file: IO[bytes] | None = None
         #: Of what is to be in the bucket.
@@ -81,15 +83,19 @@ class StagedUpload:
         self.check_open()
         for buffer in buffers:
             if self._cipher is None:
-                self._take(bytes(buffer))
+                self._take(buffer)
                 continue
             for segment in self._cipher.feed(buffer):
                 self._take(segment)
         if self.unwritten > (SMALL_OBJECT if self.file is None else _PIECE):
             await self._to_file()
 
-    def _take(self, data: bytes) -> None:
-        self.parts.append(data)
+    def _take(self, data: Buffer) -> None:
+        # Joined, so that a sender of very small pieces does not cost many times what it sends.
+        if self.parts and len(self.parts[-1]) < _JOINED:
+            self.parts[-1] += data
+        else:
+            self.parts.append(bytearray(data))
         self.unwritten += len(data)
         self.size += len(data)
 
@@ -126,7 +132,7 @@ class StagedUpload:
             self.file = None
 
     @property
-    def whole(self) -> list[bytes]:
+    def whole(self) -> list[Buffer]:
         """All of it, where it is in memory."""
         return [self._head, *self.parts]
 
@@ -160,7 +166,7 @@ class StagedUpload:
 
 
 def _write(
-    file: IO[bytes] | None, parts: Sequence[bytes], head: bytes | None, folder: str
+    file: IO[bytes] | None, parts: Sequence[Buffer], head: bytes | None, folder: str
 ) -> IO[bytes]:
     """Append *parts*; *head*: of an encrypted object, empty as long as it is not known."""
     if file is None:
