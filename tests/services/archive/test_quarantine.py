@@ -218,7 +218,7 @@ async def test_the_trash_keeps_what_is_held(place: Place) -> None:
     await place.trash.delete(await place.trash.plan(WHOLE_STUDY), ADMIN, "x", overrule=True)
     hold = StudyHold(study_instance_uid=STUDY, reason="case 17", actor="someone", at=1.0)
     await place.parts.stores.holds.add(hold)
-    expired = TrashChoice(expired_at=4e9, unless_held=True)
+    expired = TrashChoice(expired_at=4e9)
     assert await place.trash.purge(expired, ADMIN) == 0
     await place.parts.stores.holds.remove(STUDY)
     assert await place.trash.purge(expired, ADMIN) == 1

@@ -210,6 +210,21 @@ async def test_a_note_is_taken_back(place: Place) -> None:
     assert await place.found() == sorted([NOTE, uid(3)])
 
 
+async def test_what_a_note_hides_is_deleted_and_still_refused(place: Place) -> None:
+    await place.receive(note("113037", 1, 2))
+    with pytest.raises(NotPermittedError):
+        await place.rejections.delete(NOTE, Requester(name="me", may_delete=False), "x")
+    assert await place.rejections.delete(NOTE, ADMIN, "not needed") == 2
+    assert not await place.trash.book.rows(REJECTED)
+    (row,) = await place.trash.book.rows()
+    assert (row.instances, row.deletion.reason) == (2, "not needed")
+    with pytest.raises(NoSuchNoteError):
+        await place.rejections.delete(NOTE, ADMIN, "again")
+    with pytest.raises(StoreError):
+        await store(place.archive, 1)
+    assert await place.found() == sorted([NOTE, uid(3)])
+
+
 async def test_what_is_rejected_may_stay_where_it_is(tmp_path: Path) -> None:
     async with opened(tmp_path, shown=["quality"]) as place:
         await store(place.archive, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from isocenter.services.archive.deletion.ports import (
     TrashState,
 )
 from isocenter.services.archive.deletion.records import DeletionCause
-from isocenter.services.archive.ports import InstanceRecord, StoredInstance
+from isocenter.services.archive.ports import AddOutcome, InstanceRecord, StoredInstance
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.ports import EventSelection
 from isocenter.services.workflow.events.study_completion import CompletionRules
@@ -173,3 +174,44 @@ async def test_what_only_the_files_know_is_adopted(stores: Stores) -> None:
     )  # fmt: skip
     statistics = await stores.trash.statistics()
     assert (statistics.instances, statistics.size, statistics.deleted) == (3, 300, 3)
+
+
+async def test_what_a_rule_quarantines_is_in_the_trash_and_in_no_index(stores: Stores) -> None:
+    doubtful = replace(record(8), quarantine="no Patient ID")
+    results = await stores.index.add([record(9), doubtful])
+    assert [each.outcome for each in results] == [AddOutcome.ADDED, AddOutcome.QUARANTINED]
+    assert list(await stores.index.get([uid(8), uid(9)])) == [uid(9)]
+    (row,) = await stores.trash.unfinished(9)
+    assert (row.state, row.cause, row.reason, row.actor) == (
+        TrashState.LEAVING, DeletionCause.QUARANTINED, "no Patient ID", "",
+    )  # fmt: skip
+    (again,) = await stores.index.add([record(8)])
+    assert again.outcome is AddOutcome.ALREADY_QUARANTINED
+    await stores.trash.settle([row.number])
+    choice = TrashChoice(causes=(DeletionCause.QUARANTINED,))
+    assert [one.number for one in await stores.trash.chosen(choice, limit=9)] == [row.number]
+    assert not await stores.trash.chosen(TrashChoice(), limit=9)
+    assert (await stores.trash.statistics()).quarantined == 1
+    await stores.trash.begin_return({row.number: "8.dcm"}, "someone")
+    assert await stores.trash.give_back({row.number: record(8)}) == [row.number]
+    events = await stores.event_log.events(EventSelection())
+    kinds = [each.kind for each in sorted(events, key=lambda each: each.number)]
+    assert kinds.count("instances.deleted") == 1
+    # What was withheld when it came is told now as coming.
+    assert kinds[-1] == "instance.stored"
+    assert "instances.restored" not in kinds
+
+
+async def test_what_was_quarantined_by_hand_is_told_as_restored(stores: Stores) -> None:
+    await stores.index.add([record(1)])
+    withheld = replace(deletion(), cause=DeletionCause.QUARANTINED)
+    assert await stores.trash.take(withheld, [record(1)], overrule=False) == 1
+    (row,) = await stores.trash.unfinished(9)
+    await stores.trash.settle([row.number])
+    deleted = replace(deletion(), cause=DeletionCause.REQUESTED, reason="no use")
+    assert await stores.trash.discard(deleted) == 1
+    (row,) = await stores.trash.unfinished(9)
+    assert (row.state, row.cause, row.reason) == (
+        TrashState.LEAVING, DeletionCause.REQUESTED, "no use",
+    )  # fmt: skip
+    assert await stores.trash.discard(deleted) == 0

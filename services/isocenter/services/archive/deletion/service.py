@@ -13,6 +13,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import time
 from typing import Final
 
@@ -283,12 +284,13 @@ class Trash:
         *,
         progress: Callable[[int], None] = lambda instances: None,
     ) -> int:
-        """Remove deleted objects for good; how many.
+        """Remove deleted objects for good; how many.  Those of studies that are held stay.
 
         Raises:
             NotPermittedError: *requester* may not.
         """
         requester.check()
+        choice = replace(choice, unless_held=True)
         done = 0
         while True:
             async with self.files.locked():

@@ -23,8 +23,8 @@ _BY_ITSELF: Final = Requester(name="isocenter")
 
 
 def _expired(at: float) -> TrashChoice:
-    """What is over, unless a study is held: nobody deletes anything of that."""
-    return TrashChoice(expired_at=at, causes=OF_ANY_CAUSE, unless_held=True)
+    """What is over, for whatever cause it was deleted."""
+    return TrashChoice(expired_at=at, causes=OF_ANY_CAUSE)
 
 
 async def run_trash_upkeep(

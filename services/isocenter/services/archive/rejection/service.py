@@ -181,6 +181,33 @@ class Rejections:
             raise NoSuchNoteError("the archive has no such rejection note")
         return await self._revoke(row, requester, reason)
 
+    async def delete(self, sop_instance_uid: str, requester: Requester, reason: str) -> int:
+        """Delete what a note has hidden, into the trash; how many instances.
+
+        The note stays, and what it rejects is not taken again.
+
+        Raises:
+            NotPermittedError: *requester* may not.
+            NoSuchNoteError: there is none, or it hides nothing.
+            DeletionRefusedError: a study is held, or was promised; some may be deleted.
+        """
+        requester.check()
+        deletions: set[str] = set()
+        uids = await self.book.rejected_by(sop_instance_uid, alone=False)
+        for start in range(0, len(uids), _SOME):
+            choice = TrashChoice(
+                sop_instance_uids=tuple(uids[start : start + _SOME]),
+                causes=(DeletionCause.REJECTED,),
+            )
+            rows = await self._trash.book.chosen(choice, limit=2 * _SOME)
+            deletions.update(row.deletion_id for row in rows)
+        if not deletions:
+            raise NoSuchNoteError("the archive has no such rejection note, or it hides nothing")
+        done = 0
+        for deletion_id in sorted(deletions):
+            done += await self._trash.discard(deletion_id, requester, reason)
+        return done
+
     async def _revoke(self, row: NoteRow, requester: Requester, reason: str) -> Restored:
         uid = row.sop_instance_uid
         await self.book.settle(uid, NoteState.REVOKING)

@@ -43,6 +43,7 @@ examples:
   isocenter reject add --study 1.2.3 --for worklist --reason "wrong patient chosen"
   isocenter reject list
   isocenter reject revoke 2.25.1234 --reason "it was the right patient"
+  isocenter reject delete 2.25.1234 --reason "not needed any more"
 
 All of them may run while the server does.
 
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             ("add", "reject studies, series or instances"),
             ("list", "list rejection notes, the latest first"),
             ("revoke", "take a note back: what it rejects is found again"),
+            ("delete", "delete what a note hides, into the trash; the note stays"),
         ),
     ):
         add_archive_options(action)
@@ -92,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    return run_action(arguments, {"add": _add, "list": _list, "revoke": _revoke})
+    return run_action(arguments, {"add": _add, "list": _list, "revoke": _revoke, "delete": _delete})
 
 
 @asynccontextmanager
@@ -164,6 +166,27 @@ async def _revoke(settings: Settings, arguments: argparse.Namespace, terminal: T
     print_findings(terminal, {"not found again": done.there, "damaged": done.damaged})
     print(f"{counted(done.instances, 'instance')} can be found again; the note is in the trash")
     return EXIT_FAILED if done.there.count or done.damaged.count else EXIT_OK
+
+
+async def _delete(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    name = "isocenter reject delete"
+    if not await is_confirmed(arguments, terminal, f"delete what {arguments.note} hides"):
+        return EXIT_FAILED
+    async with _opened(settings, name) as (_, rejections):
+        try:
+            done = await rejections.delete(
+                arguments.note, requester_of(settings, name), arguments.reason
+            )
+        except NoSuchNoteError as error:
+            terminal.error(f"{error}; isocenter reject list names those that there are")
+            return EXIT_FAILED
+        except DeletionRefusedError as error:
+            terminal.error(f"not deleted: {error}")
+            return EXIT_FAILED
+    print(
+        f"deleted {counted(done, 'instance')}; isocenter trash list says until when they are kept"
+    )
+    return EXIT_OK
 
 
 def _line(row: NoteRow) -> tuple[str, ...]:

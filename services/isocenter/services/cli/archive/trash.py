@@ -210,4 +210,7 @@ async def _purge(
         )
     terminal.detail(f"in {time.monotonic() - began:.1f} s")
     print(f"removed {counted(done, 'instance')} for good")
+    if await trash.book.chosen(choice, limit=1):
+        terminal.error("what is left is of studies that are held; isocenter hold list says why")
+        return EXIT_FAILED
     return EXIT_OK

@@ -23,7 +23,11 @@ LONGEST_SECONDS: Final = 60.0
 #: Studies under way at once; beyond, the one that is the oldest is told.
 MOST_GROUPS: Final = 4_096
 
-_ACTIONS: Final = {"stored": Action.CREATE, "replaced": Action.UPDATE}
+_ACTIONS: Final = {
+    "stored": Action.CREATE,
+    "quarantined": Action.CREATE,
+    "replaced": Action.UPDATE,
+}
 
 
 @dataclass(slots=True)

@@ -88,6 +88,12 @@ class RejectionApi:
             name="RevokeRejectionNote", service=_SERVICE, needs="delete", takes=Reason,
             gives=Released, answers=(Answer(409, "The note cannot be deleted now."),),
         )  # fmt: skip
+        yield endpoint(
+            "POST", "/rejection-notes/{note}/delete", self.delete,
+            "Delete what a note hides, into the trash; the note stays.",
+            name="DeleteRejected", service=_SERVICE, needs="delete", takes=Reason,
+            answers=(Answer(409, "Something is against it: see its text."),),
+        )  # fmt: skip
 
     async def list(self, request: Request) -> Response:
         """The handler."""
@@ -121,6 +127,20 @@ class RejectionApi:
                 raise HttpError(409, "REFUSED", str(error)) from error
         left = done.there.count + done.damaged.count
         return answer(Released(instances=done.instances, left=left))
+
+    async def delete(self, request: Request) -> Response:
+        """The handler."""
+        reason = checked_reason((await read_body(request, Reason)).reason)
+        async with changing():
+            try:
+                await self._rejections.delete(
+                    request.arguments["note"], requester_of(request), reason
+                )
+            except NoSuchNoteError as error:
+                raise not_found("rejection note that hides something") from error
+            except DeletionRefusedError as error:
+                raise HttpError(409, "REFUSED", str(error)) from error
+        return Response(status=204)
 
 
 def _shown(row: NoteRow) -> NoteShown:
