@@ -123,6 +123,7 @@ async def test_a_session_is_seen_and_ended(site: Site) -> None:
     assert await site.status("/status", viewer) == 303
     assert path not in await text_of(site, cookie, "/users")
     assert (await post(site, cookie, path)).status_code == 404
+    assert told(site) == ["a session of user a-viewer from 127.0.0.1 ended"]
 
 
 @pytest.mark.parametrize("action", ["roles", "active", "remove"])

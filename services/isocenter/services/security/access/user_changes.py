@@ -215,6 +215,20 @@ class UserChanges:
         edit = changing(name, lambda user: None)
         await self._change_of(name, edit, caller, may, f"user {name} removed")
 
+    async def end_session(self, session_id: str, caller: Caller) -> bool:
+        """End a session of somebody; False: there is none, or it had ended.
+
+        Raises:
+            StorageError: that cannot be written.
+        """
+        lasting = await self._sessions.lasting()
+        session = next((one for one in lasting if one.session_id == session_id), None)
+        if session is None or not await self._sessions.end_named(session_id):
+            return False
+        what = f"a session of user {session.user} from {session.address} ended"
+        self._notices.publish(PolicyChanged(caller=caller, what=what))
+        return True
+
     async def _change_of(
         self,
         name: str,

@@ -257,7 +257,8 @@ class UserApi:
 
     async def end_session(self, request: Request) -> Response:
         """The handler."""
-        if not await self._sessions.end_named(request.arguments["session"]):
+        session = request.arguments["session"]
+        if not await self._users.end_session(session, caller_of(request)):
             raise not_found("session that lasts")
         return Response(status=204)
 

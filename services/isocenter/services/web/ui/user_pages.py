@@ -133,7 +133,8 @@ class UserPages:
     async def end(self, request: Request) -> Response:
         """The handler of the button that ends a session."""
         try:
-            is_ended = await self._sessions.end_named(request.arguments["session"])
+            session = request.arguments["session"]
+            is_ended = await self._users.end_session(session, caller_of(request))
         except StorageError as error:
             raise _unavailable() from error
         if not is_ended:
