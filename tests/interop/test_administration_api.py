@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from support.pages import text_of
-from support.processes import isocenter_command, served_archive
+from support.processes import isocenter_command, served_archive, wait_until
 
 
 @pytest.mark.interop("curl")
@@ -38,3 +38,21 @@ def test_the_lines_of_the_page(tmp_path: Path) -> None:
         answer = httpx.get(f"{root}/api/v1/system/config/access.allow")
         assert answer.json()["value"] == ["CT1", "MR1"]
         assert answer.json()["source"].startswith("changed by ")
+
+
+@pytest.mark.slow
+def test_all_workers_use_what_was_changed(tmp_path: Path) -> None:
+    """Also those that were not asked; each connection is another worker's."""
+    with served_archive(tmp_path, "--workers", 2) as served:
+        root = served.web_url.removesuffix("/dicomweb")
+
+        def in_use(key: str) -> set[bool]:
+            """Whether the processes that answer use it."""
+            answers = [httpx.get(f"{root}/api/v1/system/config/{key}").json() for _ in range(20)]
+            assert {one["value"] for one in answers} == {"warning"}
+            return {not one["is_pending"] for one in answers}
+
+        body = {"settings": {"log.level": "warning"}}
+        answer = httpx.put(f"{root}/api/v1/system/config", json=body)
+        assert answer.json()["applied"] == ["log.level"]
+        wait_until(lambda: in_use("log.level") == {True}, served.process)
