@@ -32,12 +32,13 @@ the file are relative to it.
 `isocenter serve --check-config` reports all errors at once. Where it says so below, a change is
 taken by `isocenter reload` (or SIGHUP), without ending associations; other settings need a restart.
 
-Settings can also be changed while the server runs, by its pages and by its
-[API](../how-to/administration-api.md). They are checked like all others, kept in `settings.json` of
-the data directory, used at once where a reload would use them, and the audit trail tells who
-changed them. They override the file; the environment and options override them, and are changed
-where they stand. Paths are relative to the data directory. Secrets and `storage.data_dir` are not
-changed that way. If a change keeps the server from starting, remove it from `settings.json`.
+Settings can also be changed while the server runs, by its pages, by `isocenter config set` and by
+its [API](../how-to/administration-api.md). They are checked like all others, kept in
+`settings.json` of the data directory, used at once where a reload would use them, and the audit
+trail tells who changed them. They override the file; the environment and options override them, and
+are changed where they stand. Paths are relative to the data directory. Secrets and
+`storage.data_dir` are not changed that way. `isocenter config reset` takes a change back, also
+one that keeps the server from starting.
 """
 #: A section or setting that a page explains further.
 _PAGES = {

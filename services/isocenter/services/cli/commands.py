@@ -24,7 +24,7 @@ COMMANDS: Final = (
     Command("token", "security.token", "API tokens for programs: add, list, revoke"),
     Command("viewer", "server.viewer", "install the viewer OHIF for the browser"),
     Command("reload", "server.reload", "let the running server read its configuration again"),
-    Command("config", "server.config", "show and explain the effective settings"),
+    Command("config", "server.config", "show, explain and change the settings"),
     Command("conformance", "server.conformance", "print the conformance statement (PS3.2)"),
     Command("db", "archive.db", "statistics of the archive; verify it; rebuild its index"),
     Command("dbbrowser", "archive.dbbrowser", "patients, studies, series, instances of an archive"),

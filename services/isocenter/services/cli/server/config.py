@@ -1,4 +1,4 @@
-"""``isocenter config``: what the settings come to, and what they mean."""
+"""``isocenter config``: what the settings come to, what they mean, and changes of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from typing import Final
 
 from isocenter.services import composition
 from isocenter.services.cli import EXIT_OK, EXIT_USAGE
+from isocenter.services.cli.server.setting_changes import (
+    add_reset_arguments,
+    add_set_arguments,
+    reset_settings,
+    set_setting,
+)
 from isocenter.services.composition.reloading import RELOADED
 from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.errors import SettingsError
@@ -28,7 +34,8 @@ from isocenter.services.settings.settings import Setting
 from isocenter.services.settings.toml_text import show
 
 DESCRIPTION: Final = (
-    "Show the effective settings as TOML that can be loaded again, or explain them; secrets hidden."
+    "Show the effective settings as TOML that can be loaded again, explain them, or change one; "
+    "secrets hidden."
 )
 EXAMPLES: Final = """\
 examples:
@@ -39,11 +46,13 @@ examples:
   isocenter config explain monitoring --config /etc/isocenter.toml
   isocenter config explain plugins
   isocenter config explain | less
+  isocenter config set log.level debug
+  isocenter config reset log.level
 
 Settings come from the file, then what was changed while the server ran (settings.json in the data
 directory), then the environment (ISOCENTER__SECTION__KEY), then options.
 
-exit codes: 0 shown, 2 wrong arguments or settings"""
+exit codes: 0 shown or changed, 2 wrong arguments or settings"""
 _WIDTH: Final = 100
 _INDENT: Final = 12
 
@@ -68,13 +77,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "all",
     )
     add_options(explaining)
+    text = (
+        "change a setting, as the pages of the archive do: it is checked, kept in the data "
+        "directory, and used at once where a reload would use it"
+    )
+    add_set_arguments(actions.add_parser("set", help=text, description=text, allow_abbrev=False))
+    text = "put settings that were changed back to what they would be"
+    reset = actions.add_parser("reset", help=text, description=text, allow_abbrev=False)
+    add_reset_arguments(reset)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the settings, or what they mean; the exit code."""
+    """Print the settings, or what they mean, or change some; the exit code."""
     try:
-        if arguments.action == "explain":
-            return _explain(arguments)
+        match arguments.action:
+            case "explain":
+                return _explain(arguments)
+            case "set":
+                return set_setting(arguments)
+            case "reset":
+                return reset_settings(arguments)
         settings = load_settings(arguments.config, overrides=overrides_from(arguments))
     except SettingsError as error:
         print(f"{arguments.prog}: {error}", file=sys.stderr)
