@@ -19,7 +19,6 @@ from isocenter.services.diagnostics.doctor.archive import assess_database, asses
 from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
 from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
-from isocenter.services.diagnostics.doctor.installation import check_installation
 from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.settings import Settings
@@ -70,6 +69,9 @@ async def examine(settings: Settings, tell: Tell) -> bool:
 
     Returns whether its objects can be compared with its index.
     """
+    # Late: it knows certificates and HTTP, which take a tenth of a second of each start.
+    from isocenter.services.diagnostics.doctor.installation import check_installation
+
     await check_installation(settings, tell)
     if settings.storage.is_in_memory:
         return False
