@@ -256,6 +256,10 @@ def test_plugins_are_named_and_nothing_of_them_is_looked_at(tmp_path: Path) -> N
         ("[tls]\ncertificate = 'c'\nkey = 'k'", "needs tls.ca"),
         ("[server]\nport = 2762", "need two ports"),
         ("[server]\nworkers = 2\n[storage]\ndata_dir = ':memory:'", "an archive of its own"),
+        (
+            "[objects]\nurl = 's3://pacs'\n[storage]\ndata_dir = ':memory:'",
+            "needs a data directory",
+        ),
         ("[worklist]\nenabled = false\nfolder = 'f'", "is not looked at while"),
         ("peers = ['A@a:1']\n[mpps]\nenabled = false\nnotify = ['A']", "hear nothing while"),
         (

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from isocenter.services.archive.ports import AddOutcome, InstanceRecord
+from isocenter.services.errors import StorageError
 from isocenter.storage.database.staged_keys import DatabaseStagedKeys
+from isocenter.storage.stores import StoresOptions, join_stores
 from storage.databases import open_database
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -36,3 +41,79 @@ async def test_what_is_overdue_is_claimed_the_oldest_first() -> None:
         await keys.end(["early", "middle"])
         assert await keys.claim_overdue(100.0, 10) == []
         assert await keys.count() == 1
+
+
+KEY, OTHER = "1.2/1.2.3~00000001.dcm", "1.2/1.2.3~00000002.dcm"
+NOTING = StoresOptions(notes_keys=True)
+
+
+def record(key: str, **changes: Any) -> InstanceRecord:
+    return InstanceRecord(
+        **{
+            "sop_instance_uid": "1.2.3",
+            "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+            "study_instance_uid": "1.2",
+            "series_instance_uid": "1.2.1",
+            "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+            "object_key": key,
+            "size": 10,
+            "data_set_offset": 1,
+            "digest": key[-12:-4] * 8,
+            **changes,
+        }
+    )
+
+
+async def test_what_becomes_findable_needs_its_note_and_takes_it_away() -> None:
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        index, keys = stores.index, stores.staged_keys
+        with pytest.raises(StorageError, match="swept away meanwhile"):
+            await index.add([record(KEY)])
+        assert (await index.statistics()).instances == 0
+        await keys.begin([KEY, OTHER])
+        await index.add([record(KEY)])
+        assert await keys.begin([OTHER]) == [False]
+        assert await keys.count() == 1
+
+
+async def test_what_was_claimed_is_not_taken_up() -> None:
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        await stores.staged_keys.begin([KEY])
+        assert await stores.staged_keys.claim_overdue(1e12, 9) == [KEY]
+        with pytest.raises(StorageError, match="send it again"):
+            await stores.index.add([record(KEY)])
+        assert (await stores.index.statistics()).instances == 0
+
+
+async def test_what_leaves_the_index_is_noted() -> None:
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        index, keys = stores.index, stores.staged_keys
+        await keys.begin([KEY])
+        await index.add([record(KEY)])
+        await keys.begin([OTHER])
+        await index.add([record(OTHER)], replace=True)
+        assert await keys.claim_overdue(1e12, 9) == [KEY]
+        await keys.end([KEY])
+        await index.remove(["1.2.3"])
+        assert await keys.claim_overdue(1e12, 9) == [OTHER]
+
+
+async def test_a_duplicate_keeps_its_note_until_it_is_removed() -> None:
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        await stores.staged_keys.begin([KEY, OTHER])
+        await stores.index.add([record(KEY)])
+        (result,) = await stores.index.add([record(OTHER)])
+        assert result.outcome is AddOutcome.DUPLICATE
+        assert await stores.staged_keys.claim_overdue(1e12, 9) == [OTHER]
+
+
+async def test_files_need_no_notes() -> None:
+    async with open_database() as database:
+        stores = join_stores(database)
+        await stores.index.add([record(KEY)])
+        await stores.index.add([record(OTHER)], replace=True)
+        assert await stores.staged_keys.count() == 0
