@@ -203,3 +203,13 @@ async def test_studies_seen_last_come_first(stores: Stores) -> None:
     assert [one.study_instance_uid for one in await recent.of("alice", limit=9)] == ["1.2"]
     await delete(stores, record(2, 1), record(2, 2))
     assert await recent.of("alice", limit=9) == []
+
+
+async def test_the_marks_of_a_study_are_found_from_its_images(stores: Stores) -> None:
+    """Not by going through those of all studies in their order."""
+    for number in range(50):
+        await stores.marks.add(mark(f"x{number}", "1.2.1.1", created_at=float(number)))
+    await stores.marks.add(mark("a", "1.1.1.2", created_at=99.0))
+    assert await chosen_ids(stores, study_instance_uid="1.1") == ["a"]
+    assert len(await chosen_ids(stores, study_instance_uid="1.2")) == 50
+    assert await chosen_ids(stores, sop_instance_uid="1.1.1.2", form="arrow") == ["a"]

@@ -9,20 +9,24 @@ from typing import Final
 
 from isocenter.services.viewing.ports import Mark, MarkChoice, MarkKind
 from isocenter.storage.database.database import Connection, Database
-from isocenter.storage.database.dialect import TEXTS, json_list
+from isocenter.storage.database.dialect import TEXTS, index_hint, json_list
 from isocenter.storage.database.rows import rows_as
 from isocenter.storage.database.text import replace_surrogates
 
 #: A mark is of the study and series that the index has its image in.
-_FROM: Final = """
-    FROM view_mark JOIN instance USING (sop_instance_uid) JOIN series USING (series_pk)
+_JOIN: Final = """
+    JOIN instance USING (sop_instance_uid) JOIN series USING (series_pk)
     JOIN study USING (study_pk)
 """
-_SELECT: Final = f"""
-    SELECT mark_id, kind, form, sop_instance_uid, frame_number, author, content, version,
+_COLUMNS: Final = """
+    mark_id, kind, form, sop_instance_uid, frame_number, author, content, version,
            view_mark.created_at AS created_at, changed_at, study_instance_uid,
-           series_instance_uid, sop_class_uid {_FROM}
+           series_instance_uid, sop_class_uid
 """
+_SELECT: Final = f"SELECT {_COLUMNS} FROM view_mark {_JOIN}"
+#: Where it is known which images: from these to their marks, and not through all marks in order.
+_OF_IMAGES: Final = f"FROM view_mark {index_hint('view_mark_of_image')} {_JOIN}"
+_IN_ORDER: Final = f"FROM view_mark {index_hint('view_mark_in_order')} {_JOIN}"
 _ADD: Final = """
     INSERT INTO view_mark (mark_id, kind, form, sop_instance_uid, frame_number, author, content,
                            version, created_at, changed_at)
@@ -117,9 +121,14 @@ def _chosen(
         conditions.append(f"mark_id IN {TEXTS}")
         values.append(json_list(choice.mark_ids))
     where = f"WHERE {' AND '.join(conditions)}"
-    (total,) = connection.execute(f"SELECT count(*) {_FROM} {where}", values).fetchone()
+    is_of_images = (
+        choice.study_instance_uid or choice.series_instance_uid or choice.sop_instance_uid
+    )
+    source = _OF_IMAGES if is_of_images else _IN_ORDER
+    (total,) = connection.execute(f"SELECT count(*) {source} {where}", values).fetchone()
     rows = connection.execute(
-        f"{_SELECT} {where} ORDER BY view_mark.created_at, mark_id LIMIT ? OFFSET ?",
+        f"SELECT {_COLUMNS} {source} {where} "
+        "ORDER BY view_mark.created_at, mark_id LIMIT ? OFFSET ?",
         (*values, limit, offset),
     )
     return rows_as(Mark, rows, kind=MarkKind), total
