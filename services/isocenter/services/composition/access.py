@@ -8,7 +8,7 @@ from isocenter.services.association.access import AeTitleRules
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.failed_sign_ins import FailureRules
-from isocenter.services.security.access.openid_provider import OpenIdProvider, OpenIdRules
+from isocenter.services.security.access.openid_provider import OpenIdProvider
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
@@ -65,25 +65,7 @@ def openid_provider_of(settings: Settings) -> OpenIdProvider | None:
     oidc = settings.oidc
     if not oidc.issuer:
         return None
-    roles: dict[str, tuple[str, ...]] = {}
-    for one in oidc.roles:
-        group, _, role = one.rpartition("=")
-        roles[group.strip()] = (*roles.get(group.strip(), ()), role.strip())
-    return OpenIdProvider(
-        OpenIdRules(
-            issuer=oidc.issuer,
-            client_id=oidc.client_id,
-            client_secret_file=oidc.client_secret_file,
-            ca=oidc.ca,
-            scopes=oidc.scopes,
-            name_claim=oidc.name_claim,
-            groups_claim=oidc.groups_claim,
-            roles=roles,
-            algorithms=oidc.algorithms,
-            clock_skew=oidc.clock_skew,
-            label=oidc.label,
-        )
-    )
+    return OpenIdProvider(oidc.rules())
 
 
 def access_control_of(

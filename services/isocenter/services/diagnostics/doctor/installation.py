@@ -8,6 +8,7 @@ from isocenter.services.diagnostics.doctor import archive
 from isocenter.services.diagnostics.doctor import host as machine
 from isocenter.services.diagnostics.doctor.certificates import check_certificates
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
+from isocenter.services.diagnostics.doctor.identity_provider import check_provider
 from isocenter.services.diagnostics.doctor.listening_ports import check_ports
 from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
 from isocenter.services.diagnostics.findings import Side, warning
@@ -31,6 +32,8 @@ async def check_installation(settings: Settings, tell: Tell) -> None:
     tell(machine.check_descriptors(settings))
     for examined in await trio.to_thread.run_sync(check_certificates, settings):
         tell(examined)
+    if settings.oidc.issuer:
+        tell(await trio.to_thread.run_sync(check_provider, settings))
     tell(archive.check_lock(settings))
     if not settings.storage.is_in_memory and server_of(settings) is not None:
         tell(await trio.to_thread.run_sync(check_health, settings))

@@ -168,6 +168,20 @@ class OpenIdProvider:
         }
         return _with_query(self._current().authorization, parameters)
 
+    def examine(self) -> str:
+        """What it offers, in one line: its metadata and keys are asked for.
+
+        Raises:
+            ProviderUnavailableError: it cannot be used; the message says why.
+        """
+        metadata = self._current()
+        try:
+            keys = len(self._verifier(metadata.keys).keys.current())
+        except KeysUnavailableError as error:
+            raise ProviderUnavailableError(f"{error}, from {metadata.keys}") from error
+        logout = "signs people out, too" if metadata.logout else "signs nobody out"
+        return f"{self.rules.issuer}: {keys} keys; {logout}"
+
     def finish(self, code: str, attempt: Attempt, redirect_uri: str) -> Person:
         """Who has signed in.
 

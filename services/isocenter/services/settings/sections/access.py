@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.addresses import is_host
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
-from isocenter.services.security.access.openid_provider import is_provider_url
+from isocenter.services.security.access.openid_provider import OpenIdRules, is_provider_url
 from isocenter.services.security.access.tokens import ALGORITHMS
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, setting
@@ -242,3 +242,23 @@ class OidcSettings:
     label: str = setting(
         "single sign-on", kinds.SECRET, "what the provider is called on the page to sign in"
     )
+
+    def rules(self) -> OpenIdRules:
+        """The same for whoever asks the provider."""
+        roles: dict[str, tuple[str, ...]] = {}
+        for one in self.roles:
+            group, _, role = (part.strip() for part in one.rpartition("="))
+            roles[group] = (*roles.get(group, ()), role)
+        return OpenIdRules(
+            issuer=self.issuer,
+            client_id=self.client_id,
+            client_secret_file=self.client_secret_file,
+            ca=self.ca,
+            scopes=self.scopes,
+            name_claim=self.name_claim,
+            groups_claim=self.groups_claim,
+            roles=roles,
+            algorithms=self.algorithms,
+            clock_skew=self.clock_skew,
+            label=self.label,
+        )
