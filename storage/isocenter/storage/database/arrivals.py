@@ -27,6 +27,15 @@ from isocenter.storage.database.trash import insert_trash
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
 _ACCESSION_NUMBER, _BIRTH_DATE = 0x00080050, 0x00100030
 
+#: Most objects were neither rejected nor deleted before: one question tells it of all of them.
+_ONE_KNOWN: Final = """
+    SELECT sop_instance_uid FROM rejected_instance WHERE sop_instance_uid = ?
+    UNION ALL SELECT sop_instance_uid FROM trash WHERE sop_instance_uid = ? LIMIT 1
+"""
+_SOME_KNOWN: Final = f"""
+    SELECT sop_instance_uid FROM rejected_instance WHERE sop_instance_uid IN {TEXTS}
+    UNION ALL SELECT sop_instance_uid FROM trash WHERE sop_instance_uid IN {TEXTS} LIMIT 1
+"""
 _WITHHELD: Final = f"""
     SELECT sop_instance_uid, digest, deletion_id, reason
     FROM trash JOIN deletion USING (deletion_id)
@@ -76,6 +85,8 @@ class ArrivalGate:
         self, connection: Connection, records: Sequence[InstanceRecord]
     ) -> Mapping[str, AddResult]:
         """By their SOP Instance UIDs, what becomes of those that are kept out."""
+        if not (any(each.quarantine for each in records) or _are_known(connection, records)):
+            return {}
         if self._not_wanted is None:
             return self._quarantine(connection, records)
         rejected = self._not_wanted(connection, records)
@@ -163,6 +174,15 @@ class ArrivalGate:
         added = [(record, AddResult(AddOutcome.ADDED)) for record in records]
         for hook in self._on_add:
             hook(connection, added)
+
+
+def _are_known(connection: Connection, records: Sequence[InstanceRecord]) -> bool:
+    """Whether some of them were rejected, or are out of the index for another cause."""
+    if len(records) == 1:
+        statement, asked = _ONE_KNOWN, records[0].sop_instance_uid
+    else:
+        statement, asked = _SOME_KNOWN, json_list(each.sop_instance_uid for each in records)
+    return connection.execute(statement, (asked, asked)).fetchone() is not None
 
 
 def _remaining(connection: Connection, study: str) -> int:
