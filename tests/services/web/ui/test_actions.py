@@ -17,6 +17,13 @@ from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.security.audit.trail_reader import TrailRead
 from isocenter.services.web.principal import permissions_for
+from isocenter.services.workflow.reconciliation.values import (
+    Attempt,
+    AttemptOutcome,
+    Identifier,
+    PatientLink,
+    ReconciliationKind,
+)
 from services.archive_support import STUDY, uid
 from services.security.audit.trails import entry, trail
 from services.service_classes.worklist.samples import entry as planned
@@ -129,6 +136,42 @@ async def test_a_study_is_rejected_by_a_note_that_is_taken_back(site: Site) -> N
     assert (await post(site, cookie, revoke, reason="it was right")).status_code == 303
     assert await instances(site) == 3
     assert (await post(site, cookie, revoke, reason="again")).status_code == 404
+
+
+async def test_what_a_note_hides_is_deleted_into_the_trash(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    await post(site, cookie, f"/studies/{STUDY}/reject", **{"reason": "old", "for": "retention"})
+    listed = await text_of(site, cookie, "/rejections")
+    (path,) = re.findall(r'action="(/rejections/[0-9.]+/delete)"', listed)
+    assert (await post(site, cookie, path, reason="")).status_code == 400
+    answer = await post(site, cookie, path, reason="not <needed>")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/trash")
+    assert "not &lt;needed&gt;" in await text_of(site, cookie, "/trash")
+    assert (await post(site, cookie, path, reason="again")).status_code == 404
+
+
+async def test_what_other_systems_said_of_patients_is_shown(site: Site) -> None:
+    cookie = await site.cookie("a-radiologist")
+    assert "No other system" in await text_of(site, cookie, "/reconciliation")
+    book = site.parts.stores.reconciliation
+    one, other = Identifier("P<1>", "HOSPITAL"), Identifier("P2")
+    for number in range(52):
+        await book.note(
+            Attempt(
+                kind=ReconciliationKind.MERGE, patient=one, other=other, actor="ADT",
+                message=f"ADT^A40 {number}", at=1.0, outcome=AttemptOutcome.DONE, corrections=(7,),
+            ),
+        )  # fmt: skip
+    await book.link(PatientLink(one=one, other=other, actor="ADT", at=1.0))
+    page = await text_of(site, cookie, "/reconciliation")
+    assert "P&lt;1&gt; (HOSPITAL)" in page
+    assert page.count("<td>merge") == 50
+    assert "Linked patients" in page
+    (older,) = re.findall(r'rel="next" href="([^"]+)"', page)
+    assert (await text_of(site, cookie, older)).count("<td>merge") == 2
+    assert "No other system" in await text_of(site, cookie, "/reconciliation?patient=P9")
+    answer = await site.client.get("/reconciliation?before=x", headers=cookie)
+    assert answer.status_code == 400
 
 
 async def test_rules_of_retention_are_shown_with_what_they_would_delete(site: Site) -> None:

@@ -53,6 +53,8 @@ class RejectionPages:
         yield action(of_study, "delete", self.reject, "Reject a study by a note.")
         yield page("/rejections", "delete", self.list, "Rejection notes.")
         yield action("/rejections/{note}/revoke", "delete", self.revoke, "Take a note back.")
+        text = "Delete what a note hides, into the trash."
+        yield action("/rejections/{note}/delete", "delete", self.delete, text)
 
     async def ask(self, request: Request) -> Response:
         """The handler of the page that says what would be rejected."""
@@ -100,6 +102,22 @@ class RejectionPages:
                 409, "NOT_RESTORED", f"{done.instances} instances are back; {left} could not be"
             )
         return to("/rejections")
+
+    async def delete(self, request: Request) -> Response:
+        """The handler of the form that deletes what a note hides."""
+        _, text, fault = await read_reasoned(request)
+        if fault:
+            return await self._list(request, fault)
+        try:
+            note = request.arguments["note"]
+            await self._rejections.delete(note, self._requester(request), text)
+        except NoSuchNoteError as error:
+            raise HttpError(404, "NOT_FOUND", str(error)) from error
+        except DeletionRefusedError as error:
+            return await self._list(request, str(error))
+        except StorageError as error:
+            raise unavailable() from error
+        return to("/trash")
 
     async def _list(self, request: Request, fault: str) -> Response:
         try:

@@ -33,6 +33,7 @@ from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.patient_list import PatientList
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
+from isocenter.services.web.ui.reconciliation_page import ReconciliationPage
 from isocenter.services.web.ui.rejection_pages import RejectionPages
 from isocenter.services.web.ui.retention_pages import RetentionPages
 from isocenter.services.web.ui.rules_page import RulesPage
@@ -120,6 +121,8 @@ class Pages:
             yield of(Group.STUDIES, "/retention", "Retention", "delete")
         if parts.corrections is not None:
             yield of(Group.STUDIES, "/corrections", "Corrections", "correct")
+        if parts.reconciliation is not None:
+            yield of(Group.STUDIES, "/reconciliation", "Reconciliation", "correct")
         if parts.worklist is not None:
             yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
         if parts.steps is not None:
@@ -255,6 +258,8 @@ class Pages:
             yield from RejectionPages(
                 parts.rejections, parts.trash, catalogue, layout, name_of=_name_of
             ).routes()
+        if parts.reconciliation is not None:
+            yield from ReconciliationPage(parts.reconciliation, layout).routes()
         if parts.retention is not None and parts.holding is not None:
             yield from RetentionPages(
                 parts.retention, parts.holding, catalogue, layout, name_of=_name_of
