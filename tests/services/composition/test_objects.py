@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trio
 
-from isocenter.services.archive.corrections.making import make_form
+from isocenter.services.archive.corrections.making import keep_forms, make_form
 from isocenter.services.archive.corrections.values import Scope
 from isocenter.services.archive.deletion.ports import TrashChoice
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.index.attributes import Level
-from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.object_location import ObjectLocation, StoreKind
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import DuplicatePolicy
@@ -24,7 +24,7 @@ from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.archive.verification import verify
 from isocenter.services.backup.manifest import BackupError
-from isocenter.services.composition import open_archive_parts, trash_of
+from isocenter.services.composition import open_archive_parts, rewrap_objects, trash_of
 from isocenter.services.composition.archive import ArchiveParts, corrections_of
 from isocenter.services.composition.backup import backup_source_of
 from isocenter.services.concurrency import Backoff
@@ -348,9 +348,10 @@ async def test_what_waits_to_be_exchanged_is_not_swept(tmp_path: Path) -> None:
         await corrections.order(plan, ADMIN, "a test")
         book = corrections.book
         (work,) = await book.due(STUDY, 9)
-        await make_form(
-            parts.archive, book, work, breaks_signatures=False, token=lambda: "0a0b0c0d"
+        form = await make_form(
+            parts.archive, work, breaks_signatures=False, token=lambda: "0a0b0c0d"
         )
+        await keep_forms(parts.archive, book, [form])
         await sweep_all(parts)
         assert len(await keys_of(parts.archive)) == 2
         await corrections.work()
@@ -413,3 +414,45 @@ async def test_an_object_is_compressed(tmp_path: Path) -> None:
         assert stored.received_digest
         assert await keys_of(archive) == {stored.object_key}
         assert (await verify(archive)).is_good
+
+
+async def test_the_key_of_objects_is_changed_while_they_are_read(tmp_path: Path) -> None:
+    location = new_location()
+    keys = tmp_path / "keys"
+    old = "k1 = AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+    new = "k2 = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n"
+
+    def write(text: str) -> Settings:
+        keys.write_text(text)
+        keys.chmod(0o600)
+        return settings_of(tmp_path, location, keys_file=keys)
+
+    large = data_set(2, pixels=bytes(9 << 20))
+    settings = write(old)
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        await store(parts.archive, 2, large)
+        await store(parts.archive, 3, data_set(3, study="1.2.9"))
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        only = Query(level=Level.IMAGE, criteria=(Criterion(0x00080018, SingleValue(uid(3))),))
+        await trash.delete(await trash.plan(only), ADMIN, "a test")
+    settings = write(new + old)
+    async with open_archive_parts(settings) as parts:
+        stored = (await parts.archive.index.get([uid(2)]))[uid(2)]
+        async with await parts.archive.open(stored) as reader:
+            done = await rewrap_objects(settings, parts, lambda objects: None)
+            assert (done.done, done.already, done.faults) == (3, 0, [])
+            assert await reader.read(stored.data_set_offset, reader.size) == large
+        done = await rewrap_objects(settings, parts, lambda objects: None)
+        assert (done.done, done.already, done.faults) == (0, 3, [])
+        assert await parts.stores.staged_keys.count() == 0
+    settings = write(new)
+    async with open_archive_parts(settings) as parts:
+        assert (await verify(parts.archive)).is_good
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        assert (await trash.restore(TrashChoice(), ADMIN)).instances == 1
+    with pytest.raises(StorageError, match="nothing to be encrypted anew"):
+        async with open_archive_parts(settings_of(tmp_path / "files", None)) as parts:
+            await rewrap_objects(settings, parts, lambda objects: None)

@@ -22,7 +22,7 @@ from isocenter.services.composition.database import (
 )
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.metadata import check_metadata, make_metadata
-from isocenter.services.composition.objects import try_bucket
+from isocenter.services.composition.objects import rewrap_objects, try_bucket
 from isocenter.services.composition.outgoing_associations import StartError, build_deadlines
 from isocenter.services.composition.plugins import (
     Plugin,
@@ -71,6 +71,7 @@ __all__ = [
     "build_services_and_workflow",
     "build_server_limits",
     "rejections_of",
+    "rewrap_objects",
     "trash_of",
     "try_bucket",
 ]

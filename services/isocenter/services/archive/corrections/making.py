@@ -77,7 +77,7 @@ async def make_form(
         if not any(coercer.changed for coercer in chain):
             await staged.discard()
             return Form(work=work, record=original)
-        await staged.finish()
+        await staged.finish(record.object_key)
     except BaseException:
         with trio.move_on_after(GOODBYE_SECONDS, shield=True):
             await staged.discard()

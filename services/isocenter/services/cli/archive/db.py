@@ -31,10 +31,11 @@ examples:
   isocenter db verify --no-checksums
   isocenter db reindex --config /etc/isocenter.toml
   isocenter db reindex --metadata
+  isocenter db rewrap --config /etc/isocenter.toml
 
-stats, verify and reindex --metadata may run while the server does; reindex may not.
+stats, verify, rewrap and reindex --metadata may run while the server does; reindex may not.
 
-exit codes: 0 all is well, 1 verify or reindex found damage, 2 arguments or settings"""
+exit codes: 0 all is well, 1 verify, reindex or rewrap found damage, 2 arguments or settings"""
 
 #: Findings of one kind that are named without ``-v``.
 _NAMED: Final = 20
@@ -51,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "compare files and index both ways, attributes too, and files with checksums",
             ),
             ("reindex", "make the index again from the files alone"),
+            (
+                "rewrap",
+                "encrypt the keys of objects in a bucket with the first of objects.keys_file",
+            ),
         ),
     ):
         add_archive_options(action)
@@ -83,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
                     code = await _stats(settings)
                 case "verify":
                     code = await _verify(settings, terminal, checksums=arguments.checksums)
+                case "rewrap":
+                    code = await _rewrap(settings, terminal)
                 case _ if arguments.metadata:
                     code = await _make_metadata(settings, terminal)
                 case _:
@@ -239,6 +246,24 @@ async def _make_metadata(settings: Settings, terminal: Terminal) -> int:
     )
     if made.later:
         terminal.error("some objects cannot be read; isocenter db verify names them")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+async def _rewrap(settings: Settings, terminal: Terminal) -> int:
+    with terminal.progress("encrypting keys") as advance:
+        async with _beside_the_server(settings) as parts:
+            done = await composition.rewrap_objects(
+                settings, parts, lambda objects: advance(objects, None)
+            )
+    for path, fault in done.faults[: None if terminal.is_verbose else _NAMED]:
+        terminal.note(f"{path}: {fault}")
+    print(
+        f"{done.done} objects have the first key now, {done.already} had it, {done.plain} are not "
+        f"encrypted, {len(done.faults)} stay as they are"
+    )
+    if done.faults:
+        terminal.error("some objects need other keys still; see the lines above")
         return EXIT_FAILED
     return EXIT_OK
 

@@ -192,6 +192,10 @@ class Bucket:
         """Write a large object, in parts; errors as of `put`."""
         if await self.head(path) is not None:
             raise FileExistsError("the object key is taken")
+        await self.replace(path, file, size=size)
+
+    async def replace(self, path: str, file: IO[bytes], *, size: int) -> None:
+        """Write an object over whatever is there; errors as of `put`."""
         part = max(PART_BYTES, -(-size // _MOST_PARTS))
 
         def upload() -> None:

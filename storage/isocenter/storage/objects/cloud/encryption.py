@@ -102,6 +102,18 @@ class MasterKeys:
         head = _HEADER.pack(_MAGIC, key_id, nonce, wrapped)
         return head.ljust(HEADER_BYTES, b"\0")
 
+    def rewrapped(self, header: Buffer, name: str) -> bytes | None:
+        """The header with the current master key; empty: it has that; None: it is not encrypted.
+
+        Raises:
+            StorageError: as of `key_in`.
+        """
+        key = self.key_in(header, name)
+        if key is None:
+            return None
+        _, key_id, _, _ = _HEADER.unpack_from(header)
+        return b"" if key_id.rstrip(b"\0") == self.current.encode() else self.header(key, name)
+
     def key_in(self, header: Buffer, name: str) -> bytes | None:
         """The key that an object is encrypted with; None: it is not encrypted.
 

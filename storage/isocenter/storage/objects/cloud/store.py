@@ -44,7 +44,8 @@ _log = logging.getLogger("isocenter.storage")
 #: How much of what a store says it has is believed.
 Verify = Literal["none", "head", "read"]
 
-_OBJECTS: Final = "objects/"
+#: Where in the bucket all objects are.
+KEYS_BELOW: Final = "objects/"
 #: Of a batch of keys that are looked for or removed.
 _AT_ONCE: Final = 16
 #: Of what is read back to be compared.
@@ -56,7 +57,13 @@ _Published = StorageError | FileExistsError | None
 
 def path_of(key: str) -> str:
     """Where in the bucket an object is."""
-    return _OBJECTS + key
+    return KEYS_BELOW + key
+
+
+def key_of(path: str) -> str | None:
+    """The key of the object there; None: it is not one of the archive."""
+    key = path.removeprefix(KEYS_BELOW)
+    return key if key != path and is_object_key(key) else None
 
 
 class CloudStore:
@@ -304,10 +311,9 @@ class CloudStore:
             yield blocks
 
     async def _keys(self) -> AsyncGenerator[Sequence[str], None]:
-        async with aclosing(self.bucket.paths(_OBJECTS)) as blocks:
+        async with aclosing(self.bucket.paths(KEYS_BELOW)) as blocks:
             async for block in blocks:
-                keys = [path.removeprefix(_OBJECTS) for path in block]
-                if ours := [key for key in keys if is_object_key(key)]:
+                if ours := [key for path in block if (key := key_of(path)) is not None]:
                     yield ours
 
     async def aclose(self) -> None:
@@ -321,7 +327,7 @@ async def holds_objects(bucket: Bucket) -> bool:
     Raises:
         StorageError: nobody can tell.
     """
-    async with aclosing(bucket.paths(_OBJECTS)) as blocks:
+    async with aclosing(bucket.paths(KEYS_BELOW)) as blocks:
         async for _ in blocks:
             return True
     return False

@@ -27,7 +27,8 @@ from isocenter.storage.objects.cloud.reader import CloudReader, open_reader
 from isocenter.storage.objects.cloud.store import CloudStore, path_of
 from isocenter.storage.objects.keys import check_object_key, is_key_part, is_object_key
 
-_TRASH: Final = "trash/"
+#: Where in the bucket all that was deleted is.
+OBJECTS_IN_TRASH: Final = "trash/"
 _MANIFEST: Final = "deletion.json"
 _OBJECTS: Final = "objects/"
 _MANIFEST_BYTES: Final = 1 << 20
@@ -128,11 +129,11 @@ class CloudTrash:
             yield contents
 
     async def _contents(self) -> AsyncGenerator[TrashContent, None]:
-        async with aclosing(self._bucket.paths(_TRASH)) as blocks:
+        async with aclosing(self._bucket.paths(OBJECTS_IN_TRASH)) as blocks:
             async for block in blocks:
                 by_deletion: dict[str, list[str]] = {}
                 for path in block:
-                    deletion_id, _, rest = path.removeprefix(_TRASH).partition("/")
+                    deletion_id, _, rest = path.removeprefix(OBJECTS_IN_TRASH).partition("/")
                     if not is_key_part(deletion_id):
                         continue
                     keys = by_deletion.setdefault(deletion_id, [])
@@ -156,7 +157,7 @@ class CloudTrash:
 def _folder_of(deletion_id: str) -> str:
     if not is_key_part(deletion_id):
         raise ValueError("the ID of a deletion is a part of a path, and of one only")
-    return f"{_TRASH}{deletion_id}/"
+    return f"{OBJECTS_IN_TRASH}{deletion_id}/"
 
 
 def _path(deletion_id: str, key: str) -> str:
