@@ -98,7 +98,7 @@ class RunTimeSettings:
             applied = tuple(key for key in values if key in RELOADED)
             if applied:
                 with trio.CancelScope(shield=True):
-                    await self._apply(kept, before, applied)
+                    await self._apply(kept, before, tuple(values))
         self._notices.publish(SettingsChanged(caller=by, keys=tuple(values)))
         return ChangedNow(
             applied=applied, after_restart=tuple(key for key in values if key not in RELOADED)
@@ -110,10 +110,16 @@ class RunTimeSettings:
         touched = {"settings"} | {_PARTS.get(key.partition(".")[0], key) for key in keys}
         wrong = [fault for what, fault in faults.items() if fault and what in touched]
         if wrong:
-            await trio.to_thread.run_sync(kept.change, lambda now: before)
+            await trio.to_thread.run_sync(kept.change, partial(_put_back, before, keys))
             await self._reloader.reload()
             raise InvalidChangeError([SettingFault(key=keys[0], text=one) for one in wrong])
         self._tell_others()
+
+
+def _put_back(before: Changes, keys: Sequence[str], now: Changes) -> Changes:
+    """What is changed now, with some as they were; others may have changed meanwhile."""
+    others = {key: one for key, one in now.items() if key not in keys}
+    return {**others, **{key: before[key] for key in keys if key in before}}
 
 
 def shown_settings(loaded: Loaded, in_use: Settings) -> Sequence[ShownSetting]:

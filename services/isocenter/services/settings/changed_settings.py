@@ -92,6 +92,8 @@ class ChangedSettings:
             with directory_lock(self.folder):
                 changes = edit(self.read())
                 write_file(self.path, _text(changes), PRIVATE_FILE, replace=True)
+        except orjson.JSONEncodeError as error:
+            raise SettingsError("", str(self.path), f"cannot keep that: {error}") from error
         except OSError as error:
             raise SettingsError(
                 "", str(self.path), f"{text_of(error)}; let the user who runs isocenter write it"

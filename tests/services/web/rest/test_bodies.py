@@ -6,7 +6,7 @@ import pytest
 
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.messages import HttpError, Request
-from isocenter.services.web.rest.bodies import Body, read_body
+from isocenter.services.web.rest.bodies import Body, encoded, read_body
 
 
 class Colour(Body):
@@ -62,3 +62,8 @@ async def test_a_body_has_a_bound_and_a_media_type() -> None:
     with pytest.raises(HttpError) as caught:
         await read_body(request_of(b"name=a", "application/x-www-form-urlencoded"), Colour)
     assert (caught.value.status, caught.value.code) == (415, "INVALID_CONTENT_TYPE")
+
+
+def test_what_is_no_text_is_answered_all_the_same() -> None:
+    """The log may name a file whose name is none in UTF-8."""
+    assert encoded(Colour(name="a\udc80ä")) == '{"name": "a?ä", "numbers": []}'.encode()

@@ -57,8 +57,20 @@ async def test_a_user_is_made_changed_and_forgotten(site: Site) -> None:
     assert (await refused(site, "DELETE", f"{USERS}/carol/roles/Technologist"))[0] == 404
     assert (await ask(site, "DELETE", f"{USERS}/carol")).status_code == 204
     assert (await refused(site, "DELETE", f"{USERS}/carol"))[0] == 404
-    assert len(changes(site)) == 7
+    assert len(changes(site)) == 5
     assert changes(site)[-1] == "user carol removed"
+
+
+async def test_what_is_changed_at_once_is_changed_as_a_whole_or_not(site: Site) -> None:
+    before = site.file.read()
+    for change in (
+        {"passcode": "another passcode", "roles": ["King"]},
+        {"roles": ["Viewer"], "passcode": ""},
+    ):
+        assert (await refused(site, "PUT", f"{USERS}/alice", change))[0] == 400
+    assert site.file.read() == before
+    assert (await ask(site, "PUT", f"{USERS}/alice", {})).is_success
+    assert not changes(site)
 
 
 async def test_users_are_listed_page_by_page(site: Site) -> None:

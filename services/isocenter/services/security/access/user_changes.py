@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -184,6 +185,48 @@ class UserChanges:
         edit = changing(name, lambda user: replace(user, active=is_active))
         words = "activated" if is_active else "deactivated"
         await self._change_of(name, edit, caller, may, f"user {name} {words}")
+
+    async def change(
+        self,
+        name: str,
+        caller: Caller,
+        may: Permissions,
+        *,
+        roles: Sequence[str] | None = None,
+        passcode: str | None = None,
+        is_active: bool | None = None,
+    ) -> None:
+        """Change several things of a user at once, or none; what is None stays.
+
+        Raises:
+            PolicyError: that cannot be, in words; nothing has changed.
+            StorageError: its sessions could not be ended.
+        """
+        values: dict[str, Any] = {}
+        words = []
+        if roles is not None:
+            values["roles"] = tuple(roles)
+            words.append(f"has roles {' '.join(roles) or 'none'}")
+        if passcode is not None:
+            values["password_hash"] = await _hashed(passcode)
+            words.append("has another passcode")
+        if is_active is not None:
+            values["active"] = is_active
+            words.append("is active" if is_active else "is not active")
+        if not values:
+            return
+
+        def edit(policy: Policy) -> Policy:
+            changed = changing(name, lambda user: replace(user, **values))(policy)
+            if roles is not None:
+                check_may_give(may, permissions_of(changed, roles))
+            return changed
+
+        is_of_own = values.keys() == {"password_hash"}
+        what = f"user {name} {', '.join(words)}"
+        await self._change_of(name, edit, caller, may, what, is_of_own=is_of_own)
+        if passcode is not None:
+            await self._sessions.end_all(name)
 
     async def ask_for_codes(self, name: str, caller: Caller, may: Permissions) -> str:
         """Ask a user for one-time codes from now on; the secret, which is told this once.

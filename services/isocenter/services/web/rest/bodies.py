@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar, dataclass_transform
@@ -60,8 +61,12 @@ def answer(value: Body, status: int = 200, headers: Headers = ()) -> Response:
 
 
 def encoded(value: Any) -> bytes:
-    """A value as JSON."""
-    return msgspec.json.encode(value)
+    """A value as JSON; what is no text (half a surrogate pair, of a file's name) as `?`."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+        return text.encode("utf-8", "replace")
 
 
 def _article(kind: type[Body]) -> str:

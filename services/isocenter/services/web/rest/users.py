@@ -191,19 +191,15 @@ class UserApi:
         """The handler."""
         body = await read_body(request, UserChange)
         user = await self._user(request)
-        changes = self._users.only_if(self._check(request))
-        caller, may = caller_of(request), permissions_of(request)
         async with changing():
-            # One after the other, each by itself: the tag holds for the first that is made.
-            if body.roles is not None and tuple(body.roles) != user.roles:
-                await changes.set_roles(user.name, body.roles, caller, may)
-                changes = self._users
-            if body.passcode is not None:
-                await changes.set_passcode(user.name, body.passcode, caller, may)
-                changes = self._users
-            if body.is_active is not None and body.is_active != user.active:
-                await changes.set_active(user.name, body.is_active, caller, may)
-                changes = self._users
+            await self._users.only_if(self._check(request)).change(
+                user.name,
+                caller_of(request),
+                permissions_of(request),
+                roles=body.roles,
+                passcode=body.passcode,
+                is_active=body.is_active,
+            )
         return await self._as_it_is(request)
 
     async def remove(self, request: Request) -> Response:
