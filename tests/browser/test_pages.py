@@ -289,7 +289,9 @@ def test_a_day(site: Site, page: Page, tmp_path: Path) -> None:
 def addresses() -> list[str]:
     ct = pydicom.dcmread(paths()[0], stop_before_pixels=True)
     series = f"{CT}/series/{ct.SeriesInstanceUID}"
+    other = pydicom.dcmread(paths()[1], stop_before_pixels=True).SOPInstanceUID
     return [
+        f"/compare?one={ct.SOPInstanceUID}&other={other}&all=yes",
         "/patients", "/patients?name=x", "/arrivals", "/steps",
         f"/delete?study={CT.removeprefix('/studies/')}",
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",

@@ -22,6 +22,7 @@ from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.certificate_pages import CertificatePages
+from isocenter.services.web.ui.compare_page import ComparePage
 from isocenter.services.web.ui.correction_pages import CorrectionPages
 from isocenter.services.web.ui.device_pages import DevicePages
 from isocenter.services.web.ui.job_pages import JobPages
@@ -195,6 +196,7 @@ class Pages:
             yield from ArrivalsPage(parts.arrivals, catalogue, layout).routes()
         yield page(_STUDY, "search", shown.study, "One study and its series.")
         yield page(_SERIES, "read", shown.series, "One series and its images.")
+        yield from ComparePage(parts.archive, layout).routes()
         yield page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
         if downloads is not None:
             yield Route(
