@@ -296,6 +296,7 @@ def addresses() -> list[str]:
         f"/delete?study={CT.removeprefix('/studies/')}",
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         f"{CT}/share", "/shares", "/share/none",
+        f"{CT}/correct", "/corrections", "/patients/merge",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/worklist/new", "/queue", "/jobs",
         "/nodes",

@@ -222,6 +222,12 @@ class Archive:
         """By their keys, what is in the store though the index does not name it."""
         return {} if self._kept is None else await self._kept.kept(keys)
 
+    async def is_awaited(self, sop_instance_uid: str) -> bool:
+        """Whether the index says of an object what another form of it will say."""
+        if self._kept is None:
+            return False
+        return bool(await self._kept.awaited([sop_instance_uid]))
+
     async def originals(self) -> AsyncGenerator[StoredInstance, None]:
         """What objects were when they came, of those that the index names in another form."""
         after = ""

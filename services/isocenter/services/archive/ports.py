@@ -379,6 +379,10 @@ class KeptObjects(Protocol):
         """Those of them, by their keys."""
         ...
 
+    async def awaited(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        """Those of which the index names, or says, something else soon."""
+        ...
+
     async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:
         """What objects were when they came, of those that the index names in another form; by SOP
         Instance UID, behind *after*."""

@@ -208,8 +208,11 @@ async def _examine(
         now = (await archive.index.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
         # Of three objects the last may have the key of the first.
         place = stored.object_key, stored.digest
-        if now is not None and (now.object_key, now.digest) == place:
-            return fault
+        if now is None or (now.object_key, now.digest) != place:
+            return None
+        if isinstance(fault, _Differs) and await archive.is_awaited(stored.sop_instance_uid):
+            return None
+        return fault
     except StorageError as error:
         return error
     return None

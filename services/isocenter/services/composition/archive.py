@@ -234,6 +234,7 @@ def trash_of(settings: Settings, parts: ArchiveParts, process_name: str) -> Tras
         parts.trash_files,
         keep_days=settings.storage.trash_days,
         record=deletion_recorder(settings, process_name),
+        on_purge=corrections_of(settings, parts, process_name).sweep,
     )
 
 

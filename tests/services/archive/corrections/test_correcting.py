@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import trio
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
 from isocenter.services.archive.corrections.planning import CorrectionError
@@ -518,4 +519,53 @@ async def test_what_is_signed_stays_unless_that_is_set(tmp_path: Path) -> None:
         assert await bold.book.retry(number) == 1
         await bold.work()
         assert (await here.content(uid(1))).PatientName == "Right^Name"
+        await here.check()
+
+
+async def test_what_was_corrected_twice_is_still_sent_to_whom_asked_before(
+    tmp_path: Path,
+) -> None:
+    async with place(tmp_path) as here:
+        await fill(here.archive)
+        await here.rename("First^Name")
+        asked = (await here.archive.index.get([uid(1)]))[uid(1)]
+        await here.rename("Second^Name")
+        with pytest.raises(KeyError):
+            await here.archive.open(asked)
+        now = await here.archive.compressed_since(asked)
+        assert now is not None
+        async with await here.archive.open(now) as reader:
+            assert reader.size == now.size
+
+
+async def test_what_waits_for_its_form_is_no_damage(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await fill(here.archive)
+        await here.rename()
+        await store(here.archive, 4)
+        report = await verify(here.archive)
+        assert report.is_good, report
+        assert report.instances == 5
+
+
+async def test_a_correction_and_another_one_that_comes_while_it_is_made(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await fill(here.archive)
+        first = await here.corrections.planner.correct(WHOLE_STUDY, {NAME: "First^Name"})
+        second = await here.corrections.planner.correct(WHOLE_STUDY, {0x00081030: "Knee"})
+        await here.corrections.order(first, ADMIN, "a test")
+
+        todo = [second]
+
+        def meanwhile(instances: int) -> None:
+            del instances
+            if todo:
+                nursery.start_soon(here.corrections.order, todo.pop(), ADMIN, "a test")
+
+        async with trio.open_nursery() as nursery, trio.open_nursery() as workers:
+            workers.start_soon(here.corrections.work, meanwhile)
+            workers.start_soon(here.corrections.work)
+        await here.corrections.work()
+        content = await here.content(uid(1))
+        assert (content.PatientName, content.StudyDescription) == ("First^Name", "Knee")
         await here.check()

@@ -148,6 +148,11 @@ class CorrectionBook(Protocol):
         what was made for an exchange."""
         ...
 
+    async def awaited(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        """Those whose corrected form is still to come: of what came just now the index says what
+        that will say."""
+        ...
+
     async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:
         """Originals of corrected objects, by SOP Instance UID, behind *after*."""
         ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import time
@@ -66,6 +66,7 @@ class Trash:
     Args:
         keep_days: for so long what is deleted can be restored; 0: it is removed at once.
         record: has what happened recorded in the audit trail.
+        on_purge: removes what else is kept of objects that are gone for good.
         now: seconds since 1970.
     """
 
@@ -77,6 +78,7 @@ class Trash:
         *,
         keep_days: float,
         record: Recorder = record_nothing,
+        on_purge: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         now: Callable[[], float] = time,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
@@ -85,6 +87,7 @@ class Trash:
         self._archive = archive
         self._keep_days = keep_days
         self._record = record
+        self._on_purge = on_purge
         self._now = now
         self._token = token
 
@@ -296,11 +299,14 @@ class Trash:
             async with self.files.locked():
                 chosen = await self.book.chosen(choice, limit=_AT_ONCE)
                 if not chosen:
-                    return done
+                    break
                 await self.book.purge([each.number for each in chosen], requester.name)
                 await self._finish()
             done += len(chosen)
             progress(done)
+        if done:
+            await self._on_purge()
+        return done
 
     # -- After a crash, and beside commands that are killed ---------------------------
 

@@ -186,6 +186,16 @@ class DatabaseCorrections:
         """See `CorrectionBook.kept`."""
         return await self._database.read(_kept, object_keys)
 
+    async def awaited(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+        """See `CorrectionBook.awaited`."""
+        rows = await self._database.read(
+            _fetch,
+            "SELECT sop_instance_uid FROM corrected_instance WHERE state IN ('due', 'made') "
+            f"AND sop_instance_uid IN {TEXTS}",
+            (json_list(sop_instance_uids),),
+        )
+        return frozenset(row[0] for row in rows)
+
     async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:
         """See `CorrectionBook.originals`."""
         rows = await self._database.read(
