@@ -30,6 +30,7 @@ TWINS: Final = {
     "/quarantine/{quarantine}/delete": "DeleteQuarantine",
     "/quarantine/{quarantine}/release": "ReleaseQuarantine",
     "/queue/retry": "RetryForwards",
+    "/rejections/{note}/delete": "DeleteRejected",
     "/rejections/{note}/revoke": "RevokeRejectionNote",
     "/retention/release": "ReleaseStudy",
     "/sessions/{session}/end": "EndSession",

@@ -1,4 +1,4 @@
-"""Retention in the API: rules, what they would delete now, and studies that are held."""
+"""Retention in the API: rules, their dry runs, and studies that are held."""
 
 from __future__ import annotations
 
