@@ -72,6 +72,9 @@ async def test_patients_are_merged_after_a_preview(site: Site) -> None:
     other = data_set(9, study="1.2.9", series="1.2.9.1", patient_id="P2", patient_name="Two^B")
     await store(site.parts.archive, 9, other)
     cookie = await site.cookie("a-radiologist")
+    assert 'href="/patients/merge?patient=P1&amp;issuer="' in await text_of(
+        site, cookie, "/patients"
+    )
     assert 'value="P1"' in await text_of(site, cookie, "/patients/merge?patient=P1&issuer=")
     answer = await post(site, cookie, "/patients/merge", patient="P1", into="P2")
     assert answer.status_code == 200

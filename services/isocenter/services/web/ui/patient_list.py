@@ -25,11 +25,16 @@ _COLUMNS: Final = (
 
 
 class PatientList:
-    """Answers with patients, in the order of their IDs."""
+    """Answers with patients, in the order of their IDs.
 
-    def __init__(self, catalogue: Catalogue, layout: Layout) -> None:
+    Args:
+        can_correct: there is a page that merges two of them.
+    """
+
+    def __init__(self, catalogue: Catalogue, layout: Layout, *, can_correct: bool = False) -> None:
         self._catalogue = catalogue
         self._layout = layout
+        self._can_correct = can_correct
 
     def routes(self) -> Iterator[Route[Handler]]:
         """Where it is."""
@@ -61,6 +66,7 @@ class PatientList:
             section="patients",
             fields=fields,
             fault=fault,
+            can_correct=self._can_correct,
             patients=found[:_ROWS],
             has_more=len(found) > _ROWS,
             at=at,

@@ -191,7 +191,9 @@ class Pages:
             needs="search",
             produces=("text/csv",),
         )
-        yield from PatientList(catalogue, layout).routes()
+        yield from PatientList(
+            catalogue, layout, can_correct=parts.corrections is not None
+        ).routes()
         if parts.arrivals is not None:
             yield from ArrivalsPage(parts.arrivals, catalogue, layout).routes()
         yield page(_STUDY, "search", shown.study, "One study and its series.")
