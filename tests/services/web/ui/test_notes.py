@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.services.notices import InstanceStored
 from isocenter.services.viewing.ports import RecentStudy
 from services.web.rest.images import SERIES, STUDY, image, put, uid
 from services.web.rest.test_marks import Person
@@ -61,6 +62,23 @@ async def test_key_images_are_on_the_pages_of_study_and_series(site: Site) -> No
     assert keys_of(seen)[0]["own"] is False
     assert 'data-does="key"' not in seen
     assert "key_images" not in seen
+
+
+async def test_key_images_are_stored_as_a_selection(site: Site) -> None:
+    tess = Person(site, await site.cookie("tess"))
+    await tess("POST", f"/studies/{STUDY}/key-images", {"sop_instance_uid": uid(2)})
+    action = f"/studies/{STUDY}/key-images"
+    assert f'action="{action}"' in await text_of(site, f"/studies/{STUDY}", "tess")
+    assert f'action="{action}"' not in await text_of(site, f"/studies/{STUDY}", "alice")
+    answer = await site.client.post(action, headers=tess.headers)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/studies/{STUDY}")
+    assert "KO" in await text_of(site, f"/studies/{STUDY}", "alice")
+    (made,) = [one for one in site.told if isinstance(one, InstanceStored)]
+    assert made.sop_class_uid == "1.2.840.10008.5.1.4.1.1.88.59"
+    answer = await site.client.post("/studies/1.2.4/key-images", headers=tess.headers)
+    assert answer.status_code == 404
+    alice = {**await site.cookie("alice"), "origin": site.root}
+    assert (await site.client.post(action, headers=alice)).status_code == 403
 
 
 async def test_a_study_without_key_images_says_nothing_of_them(site: Site) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.routing import Route
+from isocenter.services.web.mark_documents import MarkDocuments
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.rest.annotations import AnnotationApi
 from isocenter.services.web.rest.associations import AssociationApi
@@ -111,7 +112,7 @@ def _of_studies(parts: WebParts) -> Iterator[Route[Handler]]:
         yield from AnnotationApi(parts.archive, marks, notices).routes()
         yield from MeasurementApi(parts.archive, marks, notices, viewing.pool).routes()
         yield from KeyImageApi(parts.archive, marks, notices).routes()
-        yield from MarkDocumentsApi(parts.archive, marks, notices).routes()
+        yield from MarkDocumentsApi(MarkDocuments(parts.archive, marks, notices)).routes()
         yield from ViewerStatesApi(viewing.states, viewing.recent).routes()
 
 

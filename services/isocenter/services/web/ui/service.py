@@ -10,6 +10,7 @@ from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.downloads import DOWNLOAD_PARAMETERS, DOWNLOADED, ZIP
+from isocenter.services.web.mark_documents import MarkDocuments
 from isocenter.services.web.openid_sign_in import BEGIN, CALLBACK
 from isocenter.services.web.parts import WebParts
 from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, what_may
@@ -170,6 +171,10 @@ class Pages:
             tells_arrivals=parts.streams is not None,
             recent=None if parts.viewing is None else parts.viewing.recent,
         )
+        viewing = parts.viewing
+        documents = None
+        if viewing is not None:
+            documents = MarkDocuments(parts.archive, viewing.marks, parts.notices)
         shown = StudyPages(
             parts.archive,
             catalogue,
@@ -180,7 +185,8 @@ class Pages:
             viewer="" if parts.viewer is None else PATH,
             can_share=parts.links is not None,
             volview=parts.volview,
-            marks=None if parts.viewing is None else parts.viewing.marks,
+            marks=None if viewing is None else viewing.marks,
+            documents=documents,
         )
         yield page("/", None, partial(self._first, listed.page), "The list of studies.")
         yield Route(
@@ -197,6 +203,9 @@ class Pages:
         if parts.arrivals is not None:
             yield from ArrivalsPage(parts.arrivals, catalogue, layout).routes()
         yield page(_STUDY, "search", shown.study, "One study and its series.")
+        if documents is not None:
+            text = "Store the key images of a study as key object selections."
+            yield action(f"{_STUDY}/key-images", "write", shown.make_selection, text)
         yield page(_SERIES, "read", shown.series, "One series and its images.")
         yield from ComparePage(parts.archive, layout).routes()
         yield page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
@@ -13,6 +14,7 @@ from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.viewing.key_object_documents import TITLES
 from isocenter.services.viewing.ports import Mark, MarkChoice, MarkKind, Marks
 from isocenter.services.web.dicomweb.urls import ROOT, instance_url
+from isocenter.services.web.mark_documents import Choice, MarkDocuments
 from isocenter.services.web.principal import caller_name, caller_of
 from isocenter.services.web.ui.attribute_rows import attribute_rows
 from isocenter.services.web.ui.catalogue import MOST_ROWS, Catalogue, Row
@@ -31,7 +33,7 @@ class StudyPages:
 
     Args:
         viewer: where one is served; empty: none is installed.
-        marks: what people noted on images; None: nobody can.
+        marks, documents: what people noted on images, and makes objects of it; None: nobody can.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class StudyPages:
         can_share: bool = False,
         volview: str = "",
         marks: Marks | None = None,
+        documents: MarkDocuments | None = None,
     ) -> None:
         self._marks = marks
+        self._documents = documents
         self._can_share = can_share
         self._volview = volview
         self._viewer = viewer
@@ -81,6 +85,13 @@ class StudyPages:
             keys=[_key_image(mark) for mark in await self._keys(study_uid)],
             is_cut=len(series) == MOST_ROWS,
         )
+
+    async def make_selection(self, request: Request) -> Response:
+        """The handler of the form that makes key object selections of a study's key images."""
+        study = request.arguments["study"]
+        assert self._documents is not None
+        await self._documents.selections(caller_of(request), study, Choice())
+        return Response(status=303, headers=[("location", f"/studies/{quote(study)}")])
 
     async def series(self, request: Request) -> Response:
         """The handler of a series' page: its images, one at a time."""
