@@ -17,6 +17,7 @@ from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.security.audit.trail_reader import TrailRead
 from isocenter.services.web.principal import permissions_for
+from isocenter.services.web.ui import audit_page
 from isocenter.services.workflow.reconciliation.values import (
     Attempt,
     AttemptOutcome,
@@ -391,8 +392,26 @@ async def test_who_has_done_what_is_shown_and_that_it_was_read_is_told(site: Sit
     assert "Security Alert" not in await text_of(site, cookie, "/audit?ae=CT1")
     assert "<td>Query" not in await text_of(site, cookie, "/audit?first=2026-11-02")
     assert "Security Alert:" not in await text_of(site, cookie, "/audit?last=2026-11-01")
+    assert "<td>Query" not in await text_of(site, cookie, "/audit?user=nobody")
+    assert "<td>Query" not in await text_of(site, cookie, "/audit?outcome=8")
+    assert "<td>Query" in await text_of(site, cookie, "/audit?outcome=0")
+    assert "<td>Query" not in await text_of(site, cookie, "/audit?study=1.2.99")
     answer = await site.client.get("/audit?first=tomorrow", headers=cookie)
     assert answer.status_code == 400
+
+
+async def test_older_records_are_behind_a_link(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_page, "_MOST_ROWS", 2)
+    made = [replace(entry(str(number)), event=f"Event {number}") for number in range(5)]
+    trail(site.file.folder / "audit").append(made)
+    cookie = await site.cookie("a-administrator")
+    shown, address = [], "/audit?event=event"
+    while address:
+        page = await text_of(site, cookie, address)
+        shown += re.findall(r"<td>(Event \d)", page)
+        found = re.search(r'rel="next" href="([^"]+)"', page)
+        address = "" if found is None else found[1].replace("&amp;", "&")
+    assert shown == ["Event 4", "Event 3", "Event 2", "Event 1", "Event 0"]
 
 
 # -- Who may ------------------------------------------------------------------------------

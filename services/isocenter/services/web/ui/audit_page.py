@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import trio
 
@@ -23,7 +24,10 @@ from isocenter.services.security.audit.trail_reader import (
 )
 from isocenter.services.web.ui.layout import Layout
 
-_MOST_ROWS: Final = 200
+_MOST_ROWS: Final = 100
+_MOST_DIGITS: Final = 16
+#: All that the address says: what is looked for, and the record that the page is behind.
+_FIELDS: Final = ("event", "ae", "user", "outcome", "study", "first", "last", "before")
 _OUTCOMES: Final = {"0": "ok", "4": "minor failure", "8": "serious failure", "12": "major failure"}
 
 
@@ -55,10 +59,7 @@ class AuditPage:
         self._caller_of = caller_of
 
     async def __call__(self, request: Request) -> Response:
-        fields = {
-            name: (request.parameter(name) or "").strip()
-            for name in ("event", "ae", "first", "last")
-        }
+        fields = {name: (request.parameter(name) or "").strip() for name in _FIELDS}
         fault, rows = "", list[AuditRow]()
         try:
             selection = _selection(fields)
@@ -67,7 +68,8 @@ class AuditPage:
         else:
             self._notices.publish(TrailRead(trail=self._trail, caller=self._caller_of(request)))
             try:
-                rows = await trio.to_thread.run_sync(partial(_rows, self._trail, selection))
+                look = partial(_rows, self._trail, selection, _number(fields["before"]))
+                rows = await trio.to_thread.run_sync(look)
             except OSError as error:
                 raise HttpError(503, "UNAVAILABLE", "the audit trail cannot be read") from error
         return self._layout.page(
@@ -77,8 +79,9 @@ class AuditPage:
             section="audit",
             fields=fields,
             fault=fault,
-            rows=rows,
-            is_cut=len(rows) == _MOST_ROWS,
+            rows=rows[:_MOST_ROWS],
+            outcomes=_OUTCOMES,
+            older=_query(fields, rows[_MOST_ROWS - 1].sequence) if len(rows) > _MOST_ROWS else "",
         )
 
 
@@ -94,6 +97,9 @@ def _selection(fields: dict[str, str]) -> Selection:
         until=None if last is None else last + timedelta(days=1),
         event=fields["event"],
         ae_title=fields["ae"],
+        user=fields["user"],
+        outcome=fields["outcome"] if fields["outcome"] in _OUTCOMES else "",
+        study_uid=fields["study"],
     )
 
 
@@ -102,8 +108,21 @@ def _day(text: str) -> datetime | None:
     return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def _rows(trail: Path, selection: Selection) -> list[AuditRow]:
-    return [_row(record) for record in latest(trail, selection, _MOST_ROWS)]
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else None
+
+
+def _query(fields: Mapping[str, str], before: int | None) -> str:
+    """The same list, behind a record; with its question mark."""
+    said = {name: value for name, value in fields.items() if value and name != "before"}
+    if before is not None:
+        said["before"] = str(before)
+    return f"?{urlencode(said)}"
+
+
+def _rows(trail: Path, selection: Selection, before: int | None) -> list[AuditRow]:
+    """One more than a page has, to know whether there are more."""
+    return [_row(record) for record in latest(trail, selection, _MOST_ROWS + 1, before=before)]
 
 
 def _row(record: Record) -> AuditRow:
