@@ -31,6 +31,8 @@ from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
 from isocenter.services.archive.index.query import Level
+from isocenter.services.archive.rejection.ports import NoteRow, NoteState
+from isocenter.services.archive.rejection.reasons import RejectionReason
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -194,6 +196,13 @@ async def test_storage(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> N
         assert await caller.store(2, data_set(3)) == 0xA900
         assert await caller.store(2, b"\xff" * 40) == 0xC000
         assert await caller.store(2, affected_sop_instance_uid="../1") == 0x0117
+        note = NoteRow(
+            sop_instance_uid=uid(9), study_instance_uid=STUDY, state=NoteState.DUE, reason=None,
+            actor="", text="", at=0.0,
+        )  # fmt: skip
+        await caller.stores.rejections.announce(note, b"")
+        await caller.stores.rejections.reject(uid(9), RejectionReason.PATIENT_SAFETY, [uid(6)])
+        assert await caller.store(6) == 0x0124
         rule = {"name": "r", "coerce": [{"set": "PatientID", "value": "NEW"}]}
         caller.archive.exchange_rules(Rules([parse_rule(rule)]))
         assert await caller.store(4) == 0xB000
