@@ -123,6 +123,7 @@ async def test_a_correction_goes_its_way(index: DatabaseIndex, book: DatabaseCor
     assert (len(exchanged.instances), exchanged.numbers, exchanged.leaving) == (2, (1,), ())
     assert set(await book.kept(keys)) == {keys[0]}
     assert not await book.studies(10)
+    assert await book.kept_size() == 2_000
     found = await index.records(["1.2.1.1", "1.3.1.3"])
     assert found["1.2.1.1"].attributes[NAME] == "Right^Näme"
     assert found["1.2.1.1"].received_digest == records[0].digest
@@ -147,6 +148,7 @@ async def test_a_correction_goes_its_way(index: DatabaseIndex, book: DatabaseCor
     assert not await book.leaving()
     assert (await index.records(["1.2.1.1"]))["1.2.1.1"] == records[0]
     assert not await book.kept(keys)
+    assert await book.kept_size() == 0
     row = await book.get(1)
     assert row is not None
     assert (row.undone_at, row.undone_by, row.undo_reason) == (6.0, "me", "no")

@@ -198,7 +198,8 @@ def _room_of(settings: Settings, stores: Stores) -> Room:
     storage = settings.storage
 
     async def count() -> int:
-        return (await stores.index.statistics()).size + (await stores.trash.statistics()).size
+        found = (await stores.index.statistics()).size + (await stores.trash.statistics()).size
+        return found + await stores.corrections.kept_size()
 
     return Room(
         None if storage.is_in_memory else Path(storage.data_dir),

@@ -139,6 +139,10 @@ class CorrectionBook(Protocol):
         """They have."""
         ...
 
+    async def kept_size(self) -> int:
+        """Bytes of the files of originals that the index does not name."""
+        ...
+
     async def retry(self, number: int) -> int:
         """What has failed is due again; how many objects."""
         ...

@@ -172,6 +172,15 @@ class DatabaseCorrections:
             (json_list(object_keys),),
         )
 
+    async def kept_size(self) -> int:
+        """See `CorrectionBook.kept_size`."""
+        rows = await self._database.read(
+            _fetch,
+            "SELECT coalesce(sum(original_size), 0) FROM corrected_instance WHERE is_corrected = 1",
+            (),
+        )
+        return int(rows[0][0])
+
     async def retry(self, number: int) -> int:
         """See `CorrectionBook.retry`."""
         return await self._database.write(

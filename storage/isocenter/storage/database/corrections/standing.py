@@ -42,8 +42,8 @@ _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 #: A new record; of one that is there the original stays.
 PUT: Final = """
     INSERT INTO corrected_instance (sop_instance_uid, study_instance_uid, state, since,
-        original_key, received_digest, original)
-    VALUES (:uid, :study, 'due', :now, :key, :digest, :original)
+        original_key, received_digest, original_size, original)
+    VALUES (:uid, :study, 'due', :now, :key, :digest, :size, :original)
     ON CONFLICT (sop_instance_uid) DO UPDATE SET
         study_instance_uid = excluded.study_instance_uid, state = 'due',
         version = corrected_instance.version + 1, since = excluded.since, fault = ''
@@ -208,6 +208,7 @@ def put(connection: Connection, record: InstanceRecord, study: str, now: float) 
             "now": now,
             "key": record.object_key,
             "digest": record.received_digest or record.digest,
+            "size": record.size,
             "original": written(record),
         },
     )

@@ -52,6 +52,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v20_staged_objects,
     v21_reconciliation,
     v22_provider_sessions,
+    v23_original_sizes,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -81,6 +82,7 @@ MIGRATIONS: Final = (
     v20_staged_objects.MIGRATION,
     v21_reconciliation.MIGRATION,
     v22_provider_sessions.MIGRATION,
+    v23_original_sizes.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
