@@ -16,7 +16,7 @@ each by its text and puts its own in the place (a statement is a constant: once 
 | `joined` | ``group_concat(a, char(92))`` | ``string_agg(a, chr(92))`` |
 | `index_hint` | ``INDEXED BY name`` | nothing |
 | `unique_index` | ``sqlite_autoindex_table_1`` | ``table_column_key`` |
-| `last_number` | ``sqlite_sequence`` | the sequence of the column |
+| `last_number` | ``sqlite_sequence`` | ``max`` of the rows that there are |
 """
 
 from __future__ import annotations
@@ -85,5 +85,8 @@ def unique_index(table: str) -> str:
 
 
 def last_number(table: str) -> str:
-    """The highest number that a row of *table* has or had; no row: it never had any."""
+    """The highest number that a row of *table* has, or had; no row: there is none.
+
+    Rows that are gone count where the database knows of them.
+    """
     return f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"  # noqa: S608  (a constant)

@@ -36,7 +36,7 @@ from isocenter.storage.database.postgresql.statements import like_of_glob, trans
         ("SELECT max(a), min(coalesce(a, b))", "SELECT max(a), min(coalesce(a, b))"),
         (
             dialect.last_number("event"),
-            "SELECT last_value FROM event_event_pk_seq WHERE is_called",
+            "SELECT max(event_pk) FROM event HAVING max(event_pk) IS NOT NULL",
         ),
         (":a IS NULL OR a = :a", "%(a.asked)s::text IS NULL OR a = %(a)s"),
         (dialect.matches_pattern("a"), "a LIKE %s"),

@@ -113,7 +113,9 @@ class _Translation:
             return f"string_agg({found['column']}, chr(92))"
         if found["last"] is not None:
             table = found["table"]
-            return f"SELECT last_value FROM {table}_{table}_pk_seq WHERE is_called"
+            # A sequence is ahead of what is committed, and whoever read it would miss what comes
+            # between.
+            return f"SELECT max({table}_pk) FROM {table} HAVING max({table}_pk) IS NOT NULL"
         if found["asked"] is not None:
             # By itself it has no type.
             return f"{self.mark(found['asked'], 'asked', _as_it_is)}::text"
