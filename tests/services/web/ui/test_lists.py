@@ -71,6 +71,12 @@ async def test_what_came_last_is_first(site: Site, cookie: dict[str, str]) -> No
     assert f'href="/studies/{OTHER}"' not in await text_of(site, cookie, "/arrivals")
 
 
+async def test_the_state_has_what_came_last_for_those_who_may_search(site: Site) -> None:
+    link = f'href="/studies/{STUDY}"'
+    assert link in await text_of(site, await site.cookie("a-system"), "/status")
+    assert link not in await text_of(site, await site.cookie("a-only-state"), "/status")
+
+
 # -- Performed steps ----------------------------------------------------------------------
 
 

@@ -12,18 +12,50 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.web.ui.catalogue import Catalogue, Row
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import page
-from isocenter.services.workflow.events.ports import EventLog
+from isocenter.services.workflow.events.ports import EventLog, OpenStudyStatus
 
 _MOST_ROWS: Final = 100
+#: What the events know of a study, and its row.
+Arrival = tuple[OpenStudyStatus, Row | None]
 _STATES: Final = ("receiving", "complete")
+
+
+class Arrivals:
+    """Knows what came last, and what the archive has of it."""
+
+    def __init__(self, log: EventLog, catalogue: Catalogue) -> None:
+        self._log = log
+        self._catalogue = catalogue
+
+    async def latest(self, state: str | None, most: int) -> list[Arrival]:
+        """Studies of which something came, the last one first, each with its row; None: it is not
+        here any more.
+
+        Args:
+            state: only those that are so; None: all.
+
+        Raises:
+            HttpError: it cannot be read now (503).
+        """
+        try:
+            found = await self._log.studies(state=state, limit=most)
+        except StorageError as error:
+            raise HttpError(503, "UNAVAILABLE", "what came cannot be read now") from error
+        if not found:
+            return []
+        asked = [("StudyInstanceUID", ",".join(one.study_instance_uid for one in found))]
+        rows = {
+            row["StudyInstanceUID"]: row
+            for row in await self._catalogue.studies(asked, limit=len(found))
+        }
+        return [(one, rows.get(one.study_instance_uid)) for one in found]
 
 
 class ArrivalsPage:
     """Answers with the studies of which something came last."""
 
-    def __init__(self, log: EventLog, catalogue: Catalogue, layout: Layout) -> None:
-        self._log = log
-        self._catalogue = catalogue
+    def __init__(self, arrivals: Arrivals, layout: Layout) -> None:
+        self.arrivals = arrivals
         self._layout = layout
 
     def routes(self) -> Iterator[Route[Handler]]:
@@ -34,21 +66,11 @@ class ArrivalsPage:
         """The handler."""
         said = request.parameter("state") or ""
         state = said if said in _STATES else None
-        try:
-            found = await self._log.studies(state=state, limit=_MOST_ROWS)
-        except StorageError as error:
-            raise HttpError(503, "UNAVAILABLE", "what came cannot be read now") from error
-        rows: dict[str, Row] = {}
-        if found:
-            uids = ",".join(one.study_instance_uid for one in found)
-            asked = [("StudyInstanceUID", uids)]
-            for row in await self._catalogue.studies(asked, limit=_MOST_ROWS):
-                rows[row["StudyInstanceUID"]] = row
         return self._layout.page(
             request,
             "arrivals.html",
             section="arrivals",
-            arrivals=[(one, rows.get(one.study_instance_uid)) for one in found],
+            arrivals=await self.arrivals.latest(state, _MOST_ROWS),
             states=_STATES,
             state=state,
         )

@@ -17,7 +17,7 @@ from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, wha
 from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import sign_in_path
 from isocenter.services.web.study_links import StudyLinks
-from isocenter.services.web.ui.arrivals_page import ArrivalsPage
+from isocenter.services.web.ui.arrivals_page import Arrivals, ArrivalsPage
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
@@ -88,7 +88,7 @@ class Pages:
             *self._of_system(),
             *self._of_settings(),
             *self._of_rules(),
-            page("/status", "state", StatusPage(self._parts.state, self.layout), "The state."),
+            *self._of_status(),
             *self._of_sign_in(),
         ]
 
@@ -201,7 +201,7 @@ class Pages:
             catalogue, layout, can_correct=parts.corrections is not None
         ).routes()
         if parts.arrivals is not None:
-            yield from ArrivalsPage(parts.arrivals, catalogue, layout).routes()
+            yield from ArrivalsPage(Arrivals(parts.arrivals, catalogue), layout).routes()
         yield page(_STUDY, "search", shown.study, "One study and its series.")
         if documents is not None:
             text = "Store the key images of a study as key object selections."
@@ -320,6 +320,13 @@ class Pages:
             yield from users.routes()
         if parts.users is not None and parts.tokens is not None:
             yield from TokenPages(parts.tokens, parts.users, self.layout).routes()
+
+    def _of_status(self) -> Iterator[Route[Handler]]:
+        parts, arrivals = self._parts, None
+        if parts.arrivals is not None:
+            arrivals = Arrivals(parts.arrivals, Catalogue(parts.archive.index))
+        shown = StatusPage(parts.state, self.layout, arrivals)
+        yield page("/status", "state", shown, "The state.")
 
     def _of_system(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
