@@ -192,10 +192,20 @@ class Bucket:
         """Write a large object, in parts; errors as of `put`."""
         if await self.head(path) is not None:
             raise FileExistsError("the object key is taken")
-        await self.replace(path, file, size=size)
+        try:
+            await self.replace(path, file, size=size)
+        except BucketError as error:
+            # The answer may have been lost, and not the object; parts are no object.  What is there
+            # now can only be ours.
+            if not error.is_unknown or not await self._is_there(path, size):
+                raise
 
     async def replace(self, path: str, file: IO[bytes], *, size: int) -> None:
-        """Write an object over whatever is there; errors as of `put`."""
+        """Write an object over whatever is there.
+
+        Raises:
+            BucketError: it failed; `is_unknown`: the old one or the new one is there.
+        """
         part = max(PART_BYTES, -(-size // _MOST_PARTS))
 
         def upload() -> None:
@@ -204,17 +214,12 @@ class Bucket:
                 self._client,
                 path,
                 file,
-                use_multipart=True,
+                use_multipart=size > part,
                 chunk_size=part,
                 max_concurrency=PARTS_AT_ONCE,
             )
 
-        try:
-            await self._run(self._large, upload)
-        except BucketError as error:
-            # The answer may have been lost, and not the object; parts are no object.
-            if not error.is_unknown or not await self._is_there(path, size):
-                raise
+        await self._run(self._large, upload)
 
     async def _is_there(self, path: str, size: int) -> bool:
         try:

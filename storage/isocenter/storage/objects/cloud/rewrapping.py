@@ -22,6 +22,7 @@ from isocenter.services.archive.sweeping.ports import StagedKeys
 from isocenter.services.errors import StorageError, text_of
 from isocenter.storage.objects.cloud.bucket import Bucket
 from isocenter.storage.objects.cloud.encryption import HEADER_BYTES, MasterKeys, name_in
+from isocenter.storage.objects.cloud.errors import BucketError
 from isocenter.storage.objects.cloud.store import KEYS_BELOW, key_of
 from isocenter.storage.objects.cloud.trash import OBJECTS_IN_TRASH
 
@@ -69,6 +70,7 @@ class Rewrapper:
         self._are_indexed = are_indexed
         self._folder = folder
         self.report = Rewrapped()
+        self._away: BucketError | None = None
 
     async def run(self, progress: Callable[[int], None] = lambda objects: None) -> Rewrapped:
         """All objects, and those in the trash, whose lock the caller has.
@@ -86,8 +88,8 @@ class Rewrapper:
                                 nursery.start_soon(self._one, path)
                         seen += len(block[start : start + _AT_ONCE])
                         progress(seen)
-                        if self.report.faults and self._bucket.breaker.is_open:
-                            raise StorageError(self.report.faults[-1][1])
+                        if self._away is not None:
+                            raise self._away
         return self.report
 
     async def _one(self, path: str) -> None:
@@ -103,6 +105,8 @@ class Rewrapper:
         except KeyError:
             pass  # removed meanwhile
         except StorageError as error:
+            if isinstance(error, BucketError) and error.is_away:
+                self._away = error
             self.report.faults.append((path, str(error)))
 
     async def _write(self, path: str, head: bytes, size: int) -> bool:
