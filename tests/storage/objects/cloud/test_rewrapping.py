@@ -78,4 +78,5 @@ async def test_a_store_that_goes_away_ends_it(tmp_path: Path) -> None:
             with pytest.raises(StorageError, match=r"503|does not answer"):
                 await Rewrapper(bucket, BOTH, notes, all_of, str(tmp_path)).run()
             faulty.decide = lambda method, path: None
-            assert await content(store, "1.2/1.2.3~0a1b2c3d.dcm") == b"secret"
+            again = CloudStore(connect(faulty.location), notes, str(tmp_path), master_keys=OLD)
+            assert await content(again, "1.2/1.2.3~0a1b2c3d.dcm") == b"secret"
