@@ -42,6 +42,7 @@ TWINS: Final = {
     "/studies/{study}/correct": "OrderCorrection",
     "/studies/{study}/delete": "DeleteStudy",
     "/studies/{study}/hold": "HoldStudy",
+    "/studies/{study}/key-images": "ExportKeyImages",
     "/studies/{study}/quarantine": "QuarantineStudy",
     "/studies/{study}/reject": "RejectStudy",
     "/studies/{study}/send": "SendStudies",
