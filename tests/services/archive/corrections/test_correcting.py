@@ -500,15 +500,32 @@ async def test_what_cannot_be_written_in_its_character_set_stays_and_is_told(
         await here.check()
 
 
-async def test_what_is_signed_stays_unless_that_is_set(tmp_path: Path) -> None:
+def signed_data_set(number: int = 1) -> bytes:
+    """With a digital signature over the patient's name."""
     mac = write_data_set([(0x04000020, "AT", b"\x10\x00\x10\x00")], EXPLICIT_LITTLE)
     item = b"\xfe\xff\x00\xe0" + len(mac).to_bytes(4, "little") + mac
-    signed = data_set(1) + write_data_set([], EXPLICIT_LITTLE)
+    signed = data_set(number)
     at = signed.index(b"\xe0\x7f\x10\x00")
     sequence = write_data_set([(0x4FFE0001, "SQ", item)], EXPLICIT_LITTLE)
-    signed = signed[:at] + sequence + signed[at:]
+    return signed[:at] + sequence + signed[at:]
+
+
+async def test_what_comes_and_cannot_be_corrected_is_found_as_it_is(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
-        await store(here.archive, 1, signed)
+        await fill(here.archive)
+        await here.do(await here.corrections.planner.merge_studies(STUDY, OTHER_STUDY))
+        await store(here.archive, 4, signed_data_set(4))
+        await here.corrections.work()
+        assert (await here.said(STUDY_UID))[uid(4)] == STUDY
+        assert (await here.content(uid(4))).PatientName == "Bäcker^Anna"
+        (row,) = await here.corrections.book.rows(limit=1)
+        assert (row.done, row.failed) == (3, 1)
+        await here.check()
+
+
+async def test_what_is_signed_stays_unless_that_is_set(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await store(here.archive, 1, signed_data_set())
         number = await here.rename()
         (row,) = await here.corrections.book.rows(limit=1)
         assert (row.done, row.failed) == (0, 1)

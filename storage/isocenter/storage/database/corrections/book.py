@@ -16,7 +16,13 @@ from isocenter.services.archive.corrections.ports import (
 )
 from isocenter.services.archive.corrections.values import Correction, Scope, content_of
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
-from isocenter.storage.database.corrections.exchange import DUE, STUDIES, CorrectHook, exchange
+from isocenter.storage.database.corrections.exchange import (
+    DUE,
+    STUDIES,
+    CorrectHook,
+    exchange,
+    put_back,
+)
 from isocenter.storage.database.corrections.standing import (
     CORRECTION_COLUMNS,
     Standing,
@@ -138,15 +144,7 @@ class DatabaseCorrections:
 
     async def failed(self, work: CorrectionWork, fault: str) -> None:
         """See `CorrectionBook.failed`."""
-        await self._database.write(
-            _execute,
-            _FAILED,
-            {
-                "uid": work.sop_instance_uid,
-                "version": work.version,
-                "fault": replace_surrogates(fault[:_FAULT_LENGTH]),
-            },
-        )
+        await self._database.write(_failed, work, replace_surrogates(fault[:_FAULT_LENGTH]))
 
     async def exchange(self, study_instance_uid: str) -> CorrectedStudy | None:
         """See `CorrectionBook.exchange`."""
@@ -382,6 +380,19 @@ def _made(connection: Connection, work: CorrectionWork, record: InstanceRecord) 
     )
     link(connection, record, work.corrections)
     return True
+
+
+def _failed(connection: Connection, work: CorrectionWork, fault: str) -> None:
+    uid, original = work.sop_instance_uid, work.original
+    values: dict[str, object] = {"uid": uid, "version": work.version, "fault": fault}
+    if not connection.execute(_FAILED, values).rowcount:
+        return
+    said = get_whole_records(connection, [uid]).get(uid)
+    if said is None or said.object_key != original.object_key:
+        return
+    if whole_attributes(said) != whole_attributes(original):
+        # It came just now, and was to be found with values that it will not have.
+        put_back(connection, [original])
 
 
 def _sweep(connection: Connection, uids: Sequence[str]) -> int:

@@ -63,17 +63,7 @@ def exchange(
         return CorrectedStudy(study_instance_uid=study_instance_uid, instances=(), numbers=())
     uids = list(originals)
     before = get_records(connection, uids)
-    created = connection.execute(
-        f"SELECT sop_instance_uid, created_at FROM instance WHERE sop_instance_uid IN {TEXTS}",
-        (json_list(uids),),
-    ).fetchall()
-    remove_within(connection, uids)
-    add_records(connection, records, False)
-    # They came when they came.
-    connection.executemany(
-        "UPDATE instance SET created_at = ? WHERE sop_instance_uid = ?",
-        [(at, uid) for uid, at in created],
-    )
+    put_back(connection, records)
     leaving = tuple(
         old.object_key
         for record in records
@@ -108,6 +98,22 @@ def exchange(
     for hook in hooks:
         hook(connection, done)
     return done
+
+
+def put_back(connection: Connection, records: Sequence[InstanceRecord]) -> None:
+    """Have the index say *records* of instances that it has."""
+    uids = [record.sop_instance_uid for record in records]
+    created = connection.execute(
+        f"SELECT sop_instance_uid, created_at FROM instance WHERE sop_instance_uid IN {TEXTS}",
+        (json_list(uids),),
+    ).fetchall()
+    remove_within(connection, uids)
+    add_records(connection, records, False)
+    # They came when they came.
+    connection.executemany(
+        "UPDATE instance SET created_at = ? WHERE sop_instance_uid = ?",
+        [(at, uid) for uid, at in created],
+    )
 
 
 def _follow(
