@@ -94,7 +94,7 @@ def test_patients_are_updated_and_merged_as_DCMTK_sees_it(
 def test_what_cannot_be_done_is_answered_with_its_place_and_kept(archive: ServedArchive) -> None:
     unknown = UPDATE.replace("P1^^^HOSPITAL", "P9^^^HOSPITAL").replace("~99^^^STATE^SS", "")
     msa, err = send(archive, unknown)
-    assert msa == "MSA|AE|MSG0001|the archive has nothing of that patient"
+    assert msa == "MSA|AE|MSG0001|PID-3: the archive has nothing of that patient"
     assert "PID^1^3" in err
     assert "204^Unknown key identifier^HL70357" in err
     msa, err = send(archive, MERGE.replace("MRG|P1^^^HOSPITAL", "MRG|P2^^^HOSPITAL"))

@@ -17,6 +17,9 @@ from isocenter.services.archive.index.query import Query
 from isocenter.services.archive.reconciled import PatientReconciled
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.hl7 import reconciliation_of
+from isocenter.services.integration.hl7.errors import Hl7Error, Location
+from isocenter.services.integration.hl7.message import read_message
+from isocenter.services.integration.hl7.patient_messages import PatientMessages
 from isocenter.services.notices import Notice, Notices
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.workflow.reconciliation.service import Reconciliation
@@ -176,3 +179,23 @@ async def test_an_unknown_patient_is_accepted_or_refused(tmp_path: Path) -> None
         assert [outcome for _, outcome in await place.attempts()] == [
             "nothing to do", "done", "failed", "nothing to do",
         ]  # fmt: skip
+
+
+async def test_a_message_is_done_as_a_whole_or_not_at_all(place: Place) -> None:
+    text = (
+        "MSH|^~\\&|ADT|HOSPITAL|||20261124080000||ADT^A40^ADT_A39|MSG1|P|2.5.1\r"
+        "PID|1||P2^^^HOSPITAL||Wer^Auch\rMRG|P1^^^HOSPITAL\r"
+        "PID|2||P2^^^HOSPITAL\rMRG|P2^^^HOSPITAL\r"
+    )
+    before = await place.patients()
+    messages = PatientMessages(place.does)
+    with pytest.raises(Hl7Error, match="with itself") as caught:
+        await messages.do(read_message(text.encode()), "10.0.0.9:1")
+    assert caught.value.place == Location("PID", 3, 2)
+    await place.corrections.work()
+    assert await place.patients() == before
+    assert await place.attempts() == [(MERGE, "failed")]
+    whole = text.split("PID|2", maxsplit=1)[0]
+    assert "merge" in await messages.do(read_message(whole.encode()), "10.0.0.9:1")
+    (row, *_) = await place.does.book.attempts(limit=1)
+    assert (row.actor, row.message) == ("ADT|HOSPITAL at 10.0.0.9:1", "ADT^A40 MSG1")

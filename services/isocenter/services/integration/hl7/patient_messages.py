@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from isocenter.services.integration.hl7.adt import read_demands
@@ -29,8 +31,7 @@ _LONGEST_NAME: Final = 64
 class PatientMessages:
     """Does what ADT messages say.
 
-    Every demand of a message is done, one after the other; a sender that is answered AE or AR
-    sends the message again, and what was done before is done already then.
+    All demands of a message are checked before the first is done.
     """
 
     def __init__(self, reconciliation: Reconciliation) -> None:
@@ -57,16 +58,28 @@ class PatientMessages:
             nothing = Demand(kind=_kind_of(event), patients=())
             await self._reconciliation.failed(nothing, actor=actor, message=name, fault=str(error))
             raise
+        does = self._reconciliation
+        if len(demands) > 1:
+            for number, demand in enumerate(demands, 1):
+                with _told(number):
+                    await does.check(demand, actor=actor, message=name)
         attempts: list[Attempt] = []
         for number, demand in enumerate(demands, 1):
-            place = Location("PID", 3, number)
-            try:
-                attempts.append(await self._reconciliation.do(demand, actor=actor, message=name))
-            except UnknownPatientError as error:
-                raise Hl7Error(str(error), place, UNKNOWN_KEY_IDENTIFIER) from error
-            except ReconciliationError as error:
-                raise Hl7Error(str(error), place, RECORD_LOCKED) from error
+            with _told(number):
+                attempts.append(await does.do(demand, actor=actor, message=name))
         return _in_words(attempts)
+
+
+@contextmanager
+def _told(number: int) -> Iterator[None]:
+    """What is wrong with the patient of a number, as the sender is told it."""
+    place = Location("PID", 3, number)
+    try:
+        yield
+    except UnknownPatientError as error:
+        raise Hl7Error(str(error), place, UNKNOWN_KEY_IDENTIFIER) from error
+    except ReconciliationError as error:
+        raise Hl7Error(str(error), place, RECORD_LOCKED) from error
 
 
 def _in_words(attempts: list[Attempt]) -> str:

@@ -95,18 +95,14 @@ class Reconciliation:
             StorageError: it cannot be done now.
         """
         reason = f"HL7 {message}"
+        plans = await self.check(demand, actor=actor, message=message)
         try:
-            plans = await self._plans(demand)
             numbers = [
                 await self._corrections.order(plan, Requester(name=actor), reason) for plan in plans
             ]
             linked = await self._link(demand, actor)
-            if not (plans or linked or self._accepts_unknown) and not await self._is_known(demand):
-                raise UnknownPatientError("the archive has nothing of that patient")
-        except (CorrectionError, CorrectionRefusedError, ReconciliationError) as error:
-            await self._note(demand, actor, message, AttemptOutcome.FAILED, fault=str(error))
-            if isinstance(error, ReconciliationError):
-                raise
+        except CorrectionRefusedError as error:
+            await self.failed(demand, actor=actor, message=message, fault=str(error))
             raise ReconciliationError(str(error)) from error
         return await self._note(
             demand,
@@ -116,6 +112,27 @@ class Reconciliation:
             instances=sum(plan.instances for plan in plans),
             corrections=tuple(numbers),
         )
+
+    async def check(self, demand: Demand, *, actor: str, message: str) -> list[CorrectionPlan]:
+        """Whether a demand can be done: what it would order; nothing is changed.
+
+        Raises:
+            ReconciliationError: it cannot; that it was attempted is kept.
+            StorageError: it cannot be known now.
+        """
+        try:
+            plans = await self._plans(demand)
+            if demand.others and demand.patients[0] == demand.others[0]:
+                raise ReconciliationError("a patient cannot be linked with itself")
+            is_link = demand.kind in (ReconciliationKind.LINK, ReconciliationKind.UNLINK)
+            if not (plans or is_link or self._accepts_unknown or await self._is_known(demand)):
+                raise UnknownPatientError("the archive has nothing of that patient")
+        except (CorrectionError, ReconciliationError) as error:
+            await self.failed(demand, actor=actor, message=message, fault=str(error))
+            if isinstance(error, ReconciliationError):
+                raise
+            raise ReconciliationError(str(error)) from error
+        return plans
 
     async def failed(self, demand: Demand, *, actor: str, message: str, fault: str) -> None:
         """Keep that something was attempted which could not even be begun."""
@@ -277,8 +294,6 @@ class Reconciliation:
         if demand.kind not in (ReconciliationKind.LINK, ReconciliationKind.UNLINK):
             return False
         one, other = demand.patients[0], demand.others[0]
-        if one == other:
-            raise ReconciliationError("a patient cannot be linked with itself")
         if demand.kind is ReconciliationKind.UNLINK:
             return await self.book.unlink(one, other)
         return await self.book.link(PatientLink(one=one, other=other, actor=actor, at=self._now()))
