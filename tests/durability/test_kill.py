@@ -34,6 +34,7 @@ from durability.workload import (
 )
 from isocenter.engine.pdu import Abort
 from support.corpus import by_uid, data_set_bytes
+from support.postgresql import Server
 from support.processes import (
     ENVIRONMENT,
     ServedArchive,
@@ -46,6 +47,7 @@ from support.raw import raw_peer
 pytestmark = [pytest.mark.slow, pytest.mark.interop("storescu")]
 
 KILLS = int(os.environ.get("ISOCENTER_TEST_KILLS", "5"))
+IS_USUAL_RUN = "ISOCENTER_TEST_KILLS" not in os.environ
 WORKER_KILLS = max(KILLS // 2, 2)
 CLIENTS = 5
 #: Objects of one client between two kills, far more than it gets through.
@@ -175,8 +177,22 @@ async def check(
     assert not staged(archive.data_dir)
 
 
-def verify(archive: ServedArchive) -> None:
-    done = isocenter_command("db", "verify", "--data-dir", archive.data_dir)
+def kills_with(database: tuple[object, ...], kills: int) -> int:
+    """In the usual run few with a database: what they try is the same."""
+    return 2 if database and IS_USUAL_RUN else kills
+
+
+@pytest.fixture(params=["file", "postgresql"])
+def database(request: pytest.FixtureRequest) -> tuple[object, ...]:
+    """Options for the index: a file, or a database that goes on when the server is killed."""
+    if request.param == "file":
+        return ()
+    server: Server = request.getfixturevalue("postgresql_server")
+    return ("--database", server.url(server.new_database()))
+
+
+def verify(archive: ServedArchive, *options: object) -> None:
+    done = isocenter_command("db", "verify", "--data-dir", archive.data_dir, *options)
     assert done.returncode == 0, done.stdout
     assert ", 0 not in the index" in done.stdout, done.stdout
 
@@ -204,16 +220,17 @@ def workers_after(archive: ServedArchive, victim: int) -> list[int]:
     raise AssertionError("no other worker takes the place of the one that was killed")
 
 
-async def test_kill_9_of_the_server(tmp_path: Path) -> None:
+async def test_kill_9_of_the_server(tmp_path: Path, database: tuple[object, ...]) -> None:
+    kills = kills_with(database, KILLS)
     ledger = Ledger()
-    random = Random(KILLS)
+    random = Random(kills)
     studies = range(0)
-    for kill in range(KILLS + 1):
-        with started(tmp_path) as archive:
+    for kill in range(kills + 1):
+        with started(tmp_path, *database) as archive:
             await check(archive, ledger, studies)
-            if kill == KILLS or kill % VERIFY_EVERY == VERIFY_EVERY - 1:
-                verify(archive)
-            if kill == KILLS:
+            if kill == kills or kill % VERIFY_EVERY == VERIFY_EVERY - 1:
+                verify(archive, *database)
+            if kill == kills:
                 break
             first = studies.stop
             studies = range(first, first + CLIENTS + 1)
@@ -225,19 +242,20 @@ async def test_kill_9_of_the_server(tmp_path: Path) -> None:
             with storescu(archive.port, tmp_path / f"{kill}", studies[-1], ledger):
                 await load.run(studies[:-1])
             assert archive.process.wait() == -signal.SIGKILL
-    with started(tmp_path) as archive:
-        assert len(await studies_found(archive.port)) <= KILLS * (CLIENTS + 1)
-        print(f"{len(ledger.acknowledged)} objects were acknowledged over {KILLS} kills")
+    with started(tmp_path, *database) as archive:
+        assert len(await studies_found(archive.port)) <= kills * (CLIENTS + 1)
+        print(f"{len(ledger.acknowledged)} objects were acknowledged over {kills} kills")
         await check(archive, ledger, range(studies.stop))
 
 
-async def test_kill_9_of_a_worker(tmp_path: Path) -> None:
+async def test_kill_9_of_a_worker(tmp_path: Path, database: tuple[object, ...]) -> None:
     """The others serve on, another takes its place; in the end the whole server is killed."""
+    kills = kills_with(database, WORKER_KILLS)
     ledger = Ledger()
-    random = Random(WORKER_KILLS)
+    random = Random(kills)
     studies = range(0)
-    for _ in range(WORKER_KILLS):
-        with started(tmp_path, "--workers", 2) as archive:
+    for _ in range(kills):
+        with started(tmp_path, "--workers", 2, *database) as archive:
             await check(archive, ledger, studies)
             first = studies.stop
             studies = range(first, first + 2 * CLIENTS)
@@ -265,9 +283,9 @@ async def test_kill_9_of_a_worker(tmp_path: Path) -> None:
                     await trio.lowlevel.wait_readable(descriptor)
                     os.close(descriptor)
             assert archive.process.wait() == -signal.SIGKILL
-    with started(tmp_path) as archive:
+    with started(tmp_path, *database) as archive:
         await check(archive, ledger, range(studies.stop))
-        verify(archive)
+        verify(archive, *database)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
