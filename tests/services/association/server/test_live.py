@@ -48,6 +48,7 @@ async def test_an_association_is_seen_with_what_it_does_and_ended_in_the_middle_
             await peer.stream.aclose()
             await server._admission.wait_for_change()
         assert server.live() == []
+        assert server.operations() == server.statistics.operations == 1
     (told,) = [one for one in heard if isinstance(one, AssociationEndedByHand)]
     assert (told.caller.calling_ae_title, told.by) == ("CT1", ALICE)
     (ended,) = [one for one in heard if isinstance(one, AssociationEnded)]

@@ -27,6 +27,10 @@ async def test_an_association_is_seen_and_aborted(site: Site) -> None:
         assert (await ask(site, "GET", path)).json()["id"] == shown["id"]
         assert (await ask(site, "DELETE", path)).status_code == 204
         assert await peer.pdu() == Abort(0, 0)
+        figures = (await ask(site, "GET", "/associations/active")).json()
+        assert figures["bytes_received"] > empty["bytes_received"] == 0
+        assert figures["bytes_sent"] > 0
+        assert figures["server_running"]
     (ended,) = [one for one in site.told if isinstance(one, AssociationEndedByHand)]
     assert (ended.caller.calling_ae_title, ended.by.certificate) == ("CT1", "program")
     assert (await refused(site, "DELETE", path))[0] == 404

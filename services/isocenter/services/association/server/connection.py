@@ -187,6 +187,7 @@ class ConnectionHandler:
         finally:
             self._statistics.bytes_received += task.traffic.bytes_received
             self._statistics.bytes_sent += task.traffic.bytes_sent
+            self._statistics.operations += task.performed
             connection.task = None  # `traffic` counts it once
             self._publish_end(task, connection, task.now() - began)
 

@@ -58,6 +58,19 @@ class LiveAssociations(Protocol):
         """Those that last, the oldest first."""
         ...
 
+    def traffic(self) -> tuple[int, int]:
+        """Bytes received and sent so far, of associations that last, too."""
+        ...
+
+    def operations(self) -> int:
+        """Operations of peers that have ended so far, on associations that last, too."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it takes no more."""
+        ...
+
     async def end_by_hand(self, name: str, by: Caller) -> bool:
         """Abort the association of that name at once, also in the middle of an operation; False:
         there is none."""

@@ -123,6 +123,12 @@ class Server:
                 sent += connection.task.traffic.bytes_sent
         return received, sent
 
+    def operations(self) -> int:
+        """Operations of peers that have ended so far, on associations that last, too."""
+        tasks = (connection.task for connection in self._admission.connections)
+        lasting = sum(task.performed for task in tasks if task is not None)
+        return self.statistics.operations + lasting
+
     def stop(self) -> None:
         """Stop gracefully; may be called at any time, more than once."""
         self._admission.is_closed = True

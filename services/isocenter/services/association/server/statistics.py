@@ -16,3 +16,5 @@ class Statistics:
     aborted: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
+    #: Operations of peers that have ended.
+    operations: int = 0

@@ -67,6 +67,10 @@ class Associations(Body):
     total_associations: int
     rejected_associations: int
     aborted_associations: int
+    messages_processed: int
+    bytes_received: int
+    bytes_sent: int
+    server_running: bool
     uptime_seconds: float
     workers: int
     data: list[Association]
@@ -118,6 +122,7 @@ class AssociationApi:
         page = page_of(found, page_request(request), lambda one: (one.id,))
         details = (await self._state()).details
         figures = details["associations"]
+        received, sent = self._live.traffic()
         return answer(
             Associations(
                 active_count=figures["active"],
@@ -125,6 +130,10 @@ class AssociationApi:
                 total_associations=figures["total"],
                 rejected_associations=figures["rejected"],
                 aborted_associations=figures["aborted"],
+                messages_processed=self._live.operations(),
+                bytes_received=received,
+                bytes_sent=sent,
+                server_running=not self._live.is_stopping,
                 uptime_seconds=details["uptime_seconds"],
                 workers=self._workers,
                 data=page.data,
