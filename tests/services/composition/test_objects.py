@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from time import time
 from typing import Any
@@ -195,12 +196,27 @@ async def test_an_index_is_made_again_from_the_bucket(tmp_path: Path) -> None:
         assert await data_set_of(parts.archive, stored) == data_set(1)
 
 
-async def test_another_folder_keeps_the_objects(tmp_path: Path) -> None:
+async def test_another_folder_keeps_the_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     location = ObjectLocation(kind=StoreKind.FILES, bucket=str(tmp_path / "elsewhere"))
     settings = settings_of(tmp_path, location)
     async with open_archive_parts(settings) as parts:
         await store(parts.archive, 1)
-    assert len(list((tmp_path / "elsewhere" / "objects").rglob("*.dcm"))) == 1
+        looked_at: list[Path] = []
+        usage = shutil.disk_usage(tmp_path)
+
+        def disk_usage(path: Path) -> Any:
+            looked_at.append(path)
+            return usage
+
+        monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+        await store(parts.archive, 2)
+        # Room is wanted where the objects are.
+        with pytest.raises(StorageError, match="the disk is full"):
+            parts.archive.room.check_disk(1 << 60)
+        assert set(looked_at) == {tmp_path / "elsewhere"}
+    assert len(list((tmp_path / "elsewhere" / "objects").rglob("*.dcm"))) == 2
     async with open_archive_parts(settings) as parts:
         stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
         assert await data_set_of(parts.archive, stored) == data_set(1)

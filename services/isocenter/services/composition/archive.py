@@ -202,7 +202,7 @@ def _room_of(settings: Settings, stores: Stores) -> Room:
         return found + await stores.corrections.kept_size()
 
     return Room(
-        None if storage.is_in_memory else Path(storage.data_dir),
+        None if storage.is_in_memory else settings.objects.folder(Path(storage.data_dir)),
         reserve=storage.reserve,
         quota=storage.max_bytes,
         count=count,

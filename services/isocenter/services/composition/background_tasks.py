@@ -64,7 +64,8 @@ async def run_background_tasks(settings: Settings, parts: ArchiveParts, notices:
                 rejections = rejections_of(settings, parts, "isocenter serve")
                 if rejections is not None and settings.rejection.enabled:
                     nursery.start_soon(rejections.run)
-                nursery.start_soon(warn_early, folder, settings.monitoring.disk_notice)
+                for disk in {folder, settings.objects.folder(folder)}:
+                    nursery.start_soon(warn_early, disk, settings.monitoring.disk_notice)
                 if settings.retention:
                     nursery.start_soon(
                         partial(
