@@ -15,6 +15,7 @@ from isocenter.services.notices import Notices
 from isocenter.services.service_classes.worklist.ports import Worklist
 from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.reconciliation.service import Reconciliation
+from isocenter.services.workflow.reconciliation.worklist import PatientEntries
 
 if TYPE_CHECKING:
     from isocenter.services.integration.hl7.listener import OrderListener
@@ -85,6 +86,7 @@ def reconciliation_of(settings: Settings, parts: ArchiveParts, notices: Notices)
         corrections_of(settings, parts, "isocenter serve"),
         parts.stores.reconciliation,
         notices,
+        entries=PatientEntries(parts.stores.worklist) if settings.worklist.enabled else None,
         accepts_unknown=settings.hl7.unknown_patients == "accept",
     )
 

@@ -21,6 +21,8 @@ from isocenter.services.integration.hl7.errors import Hl7Error, Location
 from isocenter.services.integration.hl7.message import read_message
 from isocenter.services.integration.hl7.patient_messages import PatientMessages
 from isocenter.services.notices import Notice, Notices
+from isocenter.services.service_classes.worklist.entry import Entry, EntryState
+from isocenter.services.service_classes.worklist.order_fields import entry_fields
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.workflow.reconciliation.service import Reconciliation
 from isocenter.services.workflow.reconciliation.values import (
@@ -33,6 +35,7 @@ from isocenter.services.workflow.reconciliation.values import (
     UnknownPatientError,
 )
 from services.archive_support import STUDY, data_set, store
+from services.service_classes.worklist.samples import entry
 
 NAME, PATIENT_ID, BIRTH_DATE, SEX = 0x00100010, 0x00100020, 0x00100030, 0x00100040
 STUDY_UID, ACCESSION = 0x0020000D, 0x00080050
@@ -173,11 +176,13 @@ async def test_an_unknown_patient_is_accepted_or_refused(tmp_path: Path) -> None
         await store(place.parts.archive, 1, data_set(1, patient_id="P1"))
         with pytest.raises(UnknownPatientError):
             await place.demand(UPDATE, unknown, attributes={SEX: "F"})
+        await place.parts.stores.worklist.put([entry(3, patient_id="P9")], source="test")
+        await place.demand(UPDATE, unknown, attributes={SEX: "M"})
         # One that is known, and is as it should be, is not unknown.
         await place.demand(UPDATE, P1, attributes={SEX: "F"})
         await place.demand(UPDATE, P1, attributes={SEX: "F"})
         assert [outcome for _, outcome in await place.attempts()] == [
-            "nothing to do", "done", "failed", "nothing to do",
+            "nothing to do", "done", "done", "failed", "nothing to do",
         ]  # fmt: skip
 
 
@@ -199,3 +204,28 @@ async def test_a_message_is_done_as_a_whole_or_not_at_all(place: Place) -> None:
     assert "merge" in await messages.do(read_message(whole.encode()), "10.0.0.9:1")
     (row, *_) = await place.does.book.attempts(limit=1)
     assert (row.actor, row.message) == ("ADT|HOSPITAL at 10.0.0.9:1", "ADT^A40 MSG1")
+
+
+async def test_entries_of_the_worklist_follow_unless_they_are_over(place: Place) -> None:
+    worklist = place.parts.stores.worklist
+    mine = [entry(number, patient_id="P1") for number in (1, 2)]
+    other = entry(3, patient_id="P9")
+    await worklist.put([*mine, other], source="test", states={mine[1].key: EntryState.COMPLETED})
+
+    async def said(of: Entry) -> tuple[str, str]:
+        stored = await worklist.get(of.key)
+        assert stored is not None
+        fields = entry_fields(stored.entry)
+        return fields["patient_id"], fields["patient_name"]
+
+    before = [await said(each) for each in (*mine, other)]
+    await place.demand(UPDATE, P1, attributes={NAME: "Muster^Erika"})
+    assert await said(mine[0]) == ("P1", "Muster^Erika")
+    assert [await said(mine[1]), await said(other)] == before[1:]
+    await place.demand(MERGE, P2, others=(P1,), attributes={NAME: "Weiß^Wanda"})
+    assert await said(mine[0]) == ("P2", "Weiß^Wanda")
+    assert [await said(mine[1]), await said(other)] == before[1:]
+    # Also of a patient of whom the archive has nothing.
+    attempt = await place.demand(UPDATE, Identifier("P9"), attributes={NAME: "Neu^Noch"})
+    assert attempt.outcome is AttemptOutcome.DONE
+    assert await said(other) == ("P9", "Neu^Noch")

@@ -42,6 +42,7 @@ from isocenter.services.workflow.reconciliation.values import (
     ReconciliationKind,
     UnknownPatientError,
 )
+from isocenter.services.workflow.reconciliation.worklist import PatientEntries
 
 log = logging.getLogger("isocenter.reconciliation")
 
@@ -63,6 +64,7 @@ class Reconciliation:
     """Does what other systems demand.
 
     Args:
+        entries: entries of the worklist follow as well; None: there is none.
         accepts_unknown: a demand about a patient of whom nothing is here is done; else it fails.
         now: seconds since 1970.
     """
@@ -74,6 +76,7 @@ class Reconciliation:
         book: ReconciliationBook,
         notices: Notices | None = None,
         *,
+        entries: PatientEntries | None = None,
         accepts_unknown: bool = True,
         now: Callable[[], float] = time,
     ) -> None:
@@ -81,6 +84,7 @@ class Reconciliation:
         self._index = index
         self._corrections = corrections
         self._notices = Notices() if notices is None else notices
+        self._entries = entries
         self._accepts_unknown = accepts_unknown
         self._now = now
 
@@ -101,14 +105,15 @@ class Reconciliation:
                 await self._corrections.order(plan, Requester(name=actor), reason) for plan in plans
             ]
             linked = await self._link(demand, actor)
-        except CorrectionRefusedError as error:
+            entries = 0 if self._entries is None else await self._entries.follow(demand)
+        except (CorrectionRefusedError, ReconciliationError) as error:
             await self.failed(demand, actor=actor, message=message, fault=str(error))
             raise ReconciliationError(str(error)) from error
         return await self._note(
             demand,
             actor,
             message,
-            AttemptOutcome.DONE if numbers or linked else AttemptOutcome.NOTHING,
+            AttemptOutcome.DONE if numbers or linked or entries else AttemptOutcome.NOTHING,
             instances=sum(plan.instances for plan in plans),
             corrections=tuple(numbers),
         )
@@ -288,7 +293,10 @@ class Reconciliation:
         return list(found.values())
 
     async def _is_known(self, demand: Demand) -> bool:
-        return bool(await self._known((*demand.patients, *demand.others)))
+        named = (*demand.patients, *demand.others)
+        if await self._known(named):
+            return True
+        return self._entries is not None and await self._entries.has(named)
 
     async def _link(self, demand: Demand, actor: str) -> bool:
         if demand.kind not in (ReconciliationKind.LINK, ReconciliationKind.UNLINK):
