@@ -53,6 +53,9 @@ def answers(
         (AddResult(AddOutcome.REPLACED, OTHER), StoreOutcome.REPLACED, Status.SUCCESS),
         (AddResult(AddOutcome.DUPLICATE, SAME), StoreOutcome.ALREADY_STORED, Status.SUCCESS),
         (AddResult(AddOutcome.DUPLICATE, OTHER), StoreOutcome.KEPT_OTHER, Status.DATA_SET_MISMATCH),
+        (AddResult(AddOutcome.QUARANTINED), StoreOutcome.QUARANTINED, Status.SUCCESS),
+        (AddResult(AddOutcome.ALREADY_QUARANTINED), StoreOutcome.QUARANTINED, Status.SUCCESS),
+        (AddResult(AddOutcome.IGNORED), StoreOutcome.IGNORED, Status.SUCCESS),
     ],
 )
 def test_what_is_kept_is_success_or_a_warning(
@@ -67,6 +70,13 @@ def test_an_object_that_is_kept_otherwise_than_it_came_is_known_again() -> None:
     compressed = replace(OTHER, received_digest=RECORD.digest)
     answer = answers().of_duplicate(RECORD, compressed)
     assert answer == StoreResult(StoreOutcome.ALREADY_STORED, compressed)
+
+
+def test_what_a_note_has_rejected_is_refused_with_its_title() -> None:
+    answer = answers().of_added(RECORD, AddResult(AddOutcome.REFUSED, rejection="113037"))
+    assert isinstance(answer, StoreError)
+    assert answer.status == Status.NOT_AUTHORIZED
+    assert "113037" in answer.comment
 
 
 def test_duplicates_are_refused_where_they_are_to_be() -> None:
@@ -103,6 +113,10 @@ def test_another_patient_is_refused_by_the_index() -> None:
         (AddResult(AddOutcome.OTHER_PATIENT), "new"),
         (AddResult(AddOutcome.OTHER_PATIENT, SAME), "new"),
         (AddResult(AddOutcome.OTHER_PATIENT, RECORD), None),
+        (AddResult(AddOutcome.QUARANTINED), None),
+        (AddResult(AddOutcome.ALREADY_QUARANTINED), "new"),
+        (AddResult(AddOutcome.REFUSED, rejection="113037"), "new"),
+        (AddResult(AddOutcome.IGNORED), "new"),
     ],
 )
 def test_one_object_of_two_is_superfluous(added: AddResult, key: str | None) -> None:
