@@ -54,6 +54,10 @@ PROBE_BYTES: Final = 1 << 20
 #: How long the traces of an object that was not finished may take to remove; what then
 #: is left, the next start removes.
 CLEANUP_GRACE_SECONDS: Final = 5.0
+#: How long who retrieves waits for corrected forms, and how often it looks: another process may
+#: make them.
+_PATIENCE_SECONDS: Final = 3.0
+_LOOK_AGAIN_SECONDS: Final = 0.05
 #: Originals that are asked for together.
 _ORIGINALS_AT_ONCE: Final = 500
 
@@ -224,9 +228,20 @@ class Archive:
 
     async def is_awaited(self, sop_instance_uid: str) -> bool:
         """Whether the index says of an object what another form of it will say."""
+        return self._kept is not None and await self._kept.awaited(sop_instance_uid)
+
+    async def until_corrected(self) -> None:
+        """Wait, for a little while, until what came just now has the form of which the index
+        speaks: for whoever looks for objects to send.
+
+        Raises:
+            StorageError: the index cannot be asked.
+        """
         if self._kept is None:
-            return False
-        return bool(await self._kept.awaited([sop_instance_uid]))
+            return
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            while await self._kept.awaited():  # noqa: ASYNC110 - perhaps by another process
+                await trio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def originals(self) -> AsyncGenerator[StoredInstance, None]:
         """What objects were when they came, of those that the index names in another form."""

@@ -379,8 +379,9 @@ class KeptObjects(Protocol):
         """Those of them, by their keys."""
         ...
 
-    async def awaited(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
-        """Those of which the index names, or says, something else soon."""
+    async def awaited(self, sop_instance_uid: str = "") -> bool:
+        """Whether the index says of an object that came just now what another form of it will
+        say, which is still to come; empty: of any."""
         ...
 
     async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:

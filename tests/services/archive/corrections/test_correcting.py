@@ -586,3 +586,22 @@ async def test_a_correction_and_another_one_that_comes_while_it_is_made(tmp_path
         content = await here.content(uid(1))
         assert (content.PatientName, content.StudyDescription) == ("First^Name", "Knee")
         await here.check()
+
+
+async def test_who_retrieves_waits_for_what_came_just_now(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await fill(here.archive)
+        await here.rename()
+        await store(here.archive, 4)
+        assert await here.archive.is_awaited(uid(4))
+        assert not await here.archive.is_awaited(uid(1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.corrections.work)
+            await here.archive.until_corrected()
+            assert (await here.content(uid(4))).PatientName == "Right^Name"
+        # What is corrected anew is retrieved as it is until then.
+        await here.corrections.order(
+            await here.corrections.planner.correct(WHOLE_STUDY, {NAME: "Other^N"}), ADMIN, "a"
+        )
+        assert await here.corrections.book.studies(1)
+        assert not await here.corrections.book.awaited()

@@ -152,9 +152,9 @@ class CorrectionBook(Protocol):
         what was made for an exchange."""
         ...
 
-    async def awaited(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
-        """Those whose corrected form is still to come: of what came just now the index says what
-        that will say."""
+    async def awaited(self, sop_instance_uid: str = "") -> bool:
+        """Whether the index says of an object that came just now what another form of it will
+        say, which is still to come; empty: of any."""
         ...
 
     async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:

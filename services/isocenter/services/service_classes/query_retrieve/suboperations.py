@@ -229,6 +229,7 @@ class RetrieveBacklog:
         """
         found: list[StoredInstance] = []
         try:
+            await archive.until_corrected()
             for query in queries:
                 await self._gather(archive, query, most, found)
             yield found

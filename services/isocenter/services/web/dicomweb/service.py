@@ -12,7 +12,7 @@ from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.application import Handler
-from isocenter.services.net.http.messages import Request
+from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route, ok
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.deletion import Deletion, Trashed
@@ -157,6 +157,14 @@ def dicomweb_routes(
     search = Search(archive, urls, search_limits, notices, book)
     retrieve = Retrieve(archive, urls, transcoder, downloads)
     metadata = Metadata(archive, urls, book)
+
+    def corrected(handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            await archive.until_corrected()
+            return await handler(request)
+
+        return answer
+
     frames = Frames(archive, urls, pool, book)
     bulk = BulkData(archive, frames)
     rendered = Rendered(archive, pool)
@@ -207,11 +215,11 @@ def dicomweb_routes(
     ):
         found += [
             get(
-                path, retrieve, f"Retrieve {what}.", "read", objects,
+                path, corrected(retrieve), f"Retrieve {what}.", "read", objects,
                 name=f"Retrieve{name}", answers=_RETRIEVED,
             ),
             get(
-                f"{path}/metadata", metadata, f"Metadata of {what}.", "read",
+                f"{path}/metadata", corrected(metadata), f"Metadata of {what}.", "read",
                 (DICOM_JSON, DICOM_XML), name=f"Retrieve{name}Metadata", answers=_RETRIEVED,
             ),
             get(
@@ -245,7 +253,7 @@ def dicomweb_routes(
     ]  # fmt: skip
     found.append(
         get(
-            "/wado", WadoUri(archive, retrieve, rendered, metadata, trashed),
+            "/wado", corrected(WadoUri(archive, retrieve, rendered, metadata, trashed)),
             "One object, or what of it can be seen.", "read", _SEEN, _URI, name="RetrieveByUri",
             service=_URI_SERVICE,
             answers=(*_RANGED, Answer(400, "A parameter is missing or broken.")),

@@ -68,7 +68,7 @@ _MADE: Final = """
     WHERE sop_instance_uid = :uid AND version = :version AND state = 'due'
 """
 _FAILED: Final = """
-    UPDATE corrected_instance SET state = 'failed', fault = :fault
+    UPDATE corrected_instance SET state = 'failed', has_arrived = 0, fault = :fault
     WHERE sop_instance_uid = :uid AND version = :version AND state = 'due'
 """
 #: With what has been done; of a correction that was undone it is what is left to be undone.
@@ -86,6 +86,12 @@ _ROWS: Final = f"""
         coalesce((SELECT count(*) FROM applied_correction a
             WHERE a.correction_pk = correction.correction_pk), 0)
     FROM correction
+"""
+#: What has left meanwhile nobody waits for.
+_AWAITED: Final = """
+    SELECT 1 FROM corrected_instance c
+    WHERE has_arrived = 1 AND (:uid = '' OR c.sop_instance_uid = :uid)
+      AND EXISTS (SELECT 1 FROM instance i WHERE i.sop_instance_uid = c.sop_instance_uid) LIMIT 1
 """
 _TOUCHED: Final = """
     SELECT study_instance_uid, sop_class_uid, count(*) FROM applied_correction a
@@ -193,15 +199,10 @@ class DatabaseCorrections:
         """See `CorrectionBook.kept`."""
         return await self._database.read(_kept, object_keys)
 
-    async def awaited(self, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+    async def awaited(self, sop_instance_uid: str = "") -> bool:
         """See `CorrectionBook.awaited`."""
-        rows = await self._database.read(
-            _fetch,
-            "SELECT sop_instance_uid FROM corrected_instance WHERE state IN ('due', 'made') "
-            f"AND sop_instance_uid IN {TEXTS}",
-            (json_list(sop_instance_uids),),
-        )
-        return frozenset(row[0] for row in rows)
+        rows = await self._database.read(_fetch, _AWAITED, {"uid": sop_instance_uid})
+        return bool(rows)
 
     async def originals(self, *, after: str, limit: int) -> Sequence[StoredInstance]:
         """See `CorrectionBook.originals`."""

@@ -35,7 +35,7 @@ _MADE: Final = (
 )
 _DONE: Final = """
     UPDATE corrected_instance SET state = 'done', study_instance_uid = :study,
-        is_corrected = :is_corrected, made = '', made_key = ''
+        is_corrected = :is_corrected, has_arrived = 0, made = '', made_key = ''
     WHERE sop_instance_uid = :uid
 """
 #: What is the original again is corrected no more.

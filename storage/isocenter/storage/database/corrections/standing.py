@@ -48,6 +48,7 @@ PUT: Final = """
         study_instance_uid = excluded.study_instance_uid, state = 'due',
         version = corrected_instance.version + 1, since = excluded.since, fault = ''
 """
+_ARRIVED: Final = "UPDATE corrected_instance SET has_arrived = 1 WHERE sop_instance_uid = ?"
 _LINK: Final = (
     "INSERT INTO applied_correction (sop_instance_uid, correction_pk) VALUES (?, ?) "
     "ON CONFLICT (sop_instance_uid, correction_pk) DO NOTHING"
@@ -133,6 +134,7 @@ class CorrectedArrivals:
             if said is not came:
                 put(connection, came, said.study_instance_uid, now)
                 link(connection, came, standing.of(whole_attributes(came)))
+                connection.execute(_ARRIVED, (came.sop_instance_uid,))
 
 
 def restored(connection: Connection, records: Sequence[InstanceRecord], now: float) -> None:

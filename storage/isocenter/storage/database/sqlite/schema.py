@@ -53,6 +53,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v21_reconciliation,
     v22_provider_sessions,
     v23_original_sizes,
+    v24_corrected_arrivals,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -83,6 +84,7 @@ MIGRATIONS: Final = (
     v21_reconciliation.MIGRATION,
     v22_provider_sessions.MIGRATION,
     v23_original_sizes.MIGRATION,
+    v24_corrected_arrivals.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
