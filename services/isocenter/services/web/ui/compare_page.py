@@ -55,6 +55,8 @@ class ComparePage:
     async def show(self, request: Request) -> Response:
         """The handler."""
         uids = [(request.parameter(name) or "").strip() for name in ("one", "other")]
+        if not any(uids):
+            return self._page(request, uids)
         if not all(map(is_uid, uids)):
             raise HttpError(400, "BAD_QUERY", "name two instances by their SOP Instance UIDs")
         found = await self._archive.index.get(uids)
@@ -62,12 +64,21 @@ class ComparePage:
             raise HttpError(404, "NOT_FOUND", "the archive has no such instance")
         left, right = (found[uid] for uid in uids)
         rows = compared(await self._rows(left), await self._rows(right))
+        return self._page(request, uids, [_side(left), _side(right)], rows)
+
+    def _page(
+        self,
+        request: Request,
+        uids: Sequence[str],
+        sides: Sequence[Mapping[str, str]] = (),
+        rows: Sequence[ComparedRow] = (),
+    ) -> Response:
         shows_all = request.parameter("all") is not None
         return self._layout.page(
             request,
             "compare.html",
             section="studies",
-            sides=[_side(left), _side(right)],
+            sides=sides,
             rows=rows if shows_all else [one for one in rows if one.differs],
             differences=sum(one.differs for one in rows),
             shows_all=shows_all,
