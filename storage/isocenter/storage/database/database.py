@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from isocenter.engine.fast_init import dataclass
 
@@ -22,8 +22,7 @@ Values = Sequence[Any] | Mapping[str, Any]
 Matcher = Callable[..., bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Rows whose values a matcher may be asked about; for a database that cannot call it.
 
     Attributes:

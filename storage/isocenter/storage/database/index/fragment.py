@@ -18,39 +18,39 @@ class Sql:
     No dataclass: a question is made of some twenty of them, and a frozen one costs 1 µs each.
     """
 
-    __slots__ = ("candidates", "matchers", "parameters", "text")
+    __slots__ = ("matchers", "parameters", "text")
 
     def __init__(
         self,
         text: str,
         parameters: tuple[str, ...] = (),
-        matchers: tuple[Matcher, ...] = (),
-        candidates: tuple[Candidates, ...] = (),
+        matchers: tuple[tuple[Matcher, Candidates], ...] = (),
     ) -> None:
         self.text = text
         self.parameters = parameters
         self.matchers = matchers
-        self.candidates = candidates
 
     def __add__(self, other: Sql | str) -> Sql:
         if isinstance(other, str):
-            return Sql(self.text + other, self.parameters, self.matchers, self.candidates)
+            return Sql(self.text + other, self.parameters, self.matchers)
         return Sql(
             self.text + other.text,
             self.parameters + other.parameters,
             self.matchers + other.matchers,
-            self.candidates + other.candidates,
         )
 
     def __radd__(self, other: str) -> Sql:
-        return Sql(other + self.text, self.parameters, self.matchers, self.candidates)
+        return Sql(other + self.text, self.parameters, self.matchers)
 
-    def question(self) -> Question:
+    def question(self, rows_at_once: int = 0) -> Question:
         """The whole as it is asked."""
+        if not self.matchers:
+            return Question(self.text, self.parameters, (), (), rows_at_once)
         text, *rest = self.text.split(_NUMBER)
         for number, piece in enumerate(rest):
             text += f"{number}{piece}"
-        return Question(text, self.parameters, self.matchers, self.candidates)
+        matchers, candidates = zip(*self.matchers, strict=True)
+        return Question(text, self.parameters, matchers, candidates, rows_at_once)
 
 
 def bound(text: str, *values: str) -> Sql:
@@ -61,7 +61,7 @@ def bound(text: str, *values: str) -> Sql:
 def reference(matcher: Matcher, candidates: Candidates) -> Sql:
     """What *matcher* says of the values of the row at hand, which is one of *candidates*."""
     columns = ", ".join(candidates.columns)
-    return Sql(f"dicom_matches({_NUMBER}, {columns})", (), (matcher,), (candidates,))
+    return Sql(f"dicom_matches({_NUMBER}, {columns})", (), ((matcher, candidates),))
 
 
 def join(separator: str, fragments: Iterable[Sql]) -> Sql:
@@ -70,11 +70,8 @@ def join(separator: str, fragments: Iterable[Sql]) -> Sql:
     if len(fragments) == 1:
         return fragments[0]
     parameters: tuple[str, ...] = ()
-    matchers: tuple[Matcher, ...] = ()
-    candidates: tuple[Candidates, ...] = ()
+    matchers: tuple[tuple[Matcher, Candidates], ...] = ()
     for fragment in fragments:
         parameters += fragment.parameters
         matchers += fragment.matchers
-        candidates += fragment.candidates
-    text = separator.join([fragment.text for fragment in fragments])
-    return Sql(text, parameters, matchers, candidates)
+    return Sql(separator.join([fragment.text for fragment in fragments]), parameters, matchers)

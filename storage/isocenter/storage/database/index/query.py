@@ -109,8 +109,7 @@ def compile_keys(query: Query) -> Question:
     """The row numbers of all matches of *query*, each once; of all there is, ordered by
     unique key."""
     compiler = _Compiler(query)
-    question = compiler.keys().question()
-    return question if compiler.is_narrow else replace(question, rows_at_once=_KEYS_AT_ONCE)
+    return compiler.keys().question(0 if compiler.is_narrow else _KEYS_AT_ONCE)
 
 
 #: Of a row of a page: what the order is made of, then the row number (`Index.find`).
@@ -166,8 +165,7 @@ def compile_places(query: Query) -> Question:
 
     They are found by what is asked for: what takes time is how many there are.
     """
-    found = _Compiler(query, _Way.EACH).places().question()
-    return replace(found, rows_at_once=_PLACES_AT_ONCE)
+    return _Compiler(query, _Way.EACH).places().question(_PLACES_AT_ONCE)
 
 
 def compile_places_in_order(query: Query, edge: str | None = None) -> Question:
@@ -188,7 +186,7 @@ def compile_places_in_order(query: Query, edge: str | None = None) -> Question:
     direction = " DESC" if is_latest_first(query.level) else ""
     columns = range(1, len(_PLACE[query.level]) + 1)
     in_order = found + " ORDER BY " + ", ".join(f"{n}{direction}" for n in columns)
-    return replace(in_order.question(), rows_at_once=_PLACES_AT_ONCE)
+    return in_order.question(_PLACES_AT_ONCE)
 
 
 def compile_edge(query: Query, studies: int) -> Question:
