@@ -324,7 +324,10 @@ def test_an_image_is_marked_and_the_mark_taken_away(filled: Site, page: Page) ->
     assert answered.value.status == 201
     page.locator("[aria-pressed=true]").wait_for()
     page.goto(f"{filled.url}{CT}")
-    page.get_by_text("Of Interest").wait_for()
+    page.get_by_role("link", name="Of Interest").wait_for()
+    page.locator("img[src*='/api/v1/thumbnails/']").wait_for()
+    page.get_by_role("button", name="key object selection").click()
+    page.locator(".thumbnail", has_text="KO").first.wait_for()
     page.get_by_role("link", name="Of Interest").click()
     page.locator("[aria-pressed=true]").wait_for()
     page.get_by_role("button", name="Key image").click()

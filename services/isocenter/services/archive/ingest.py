@@ -124,6 +124,7 @@ class Ingest:
         "_held",
         "_intake",
         "_is_deflated",
+        "_is_whole",
         "_memory_per_object",
         "_offset",
         "_open",
@@ -183,6 +184,8 @@ class Ingest:
         #: Bytes of the data set for which there was room on the disk.
         self._room_at = 0
         self._open = True
+        #: What was held to the end has been looked at.
+        self._is_whole = False
         #: What the index is told of it, from `commit` on.
         self.record: InstanceRecord | None = None
         self.sop_class_uid = sop_class_uid
@@ -317,6 +320,32 @@ class Ingest:
             return
         raise StoreError(Status.OUT_OF_RESOURCES, "too many objects are on their way in")
 
+    async def finish(self) -> None:
+        """All of it was written: look at what was held to the end, so that what the data set says
+        is known before `commit`, which does it otherwise.
+
+        Raises:
+            StoreError: as `write`.
+        """
+        if not self._open:
+            raise ValueError("the object was committed or discarded")
+        if self._is_whole:
+            return
+        try:
+            await self._take_rest()
+        except BaseException:
+            await self.discard()
+            raise
+
+    async def _take_rest(self) -> None:
+        last = self._without_stray_meta((), at_end=True)
+        if self._coercion is not None:
+            last = [*self._coercion.feed(last), *self._coercion.finish()]
+        await self._scan_all(last)
+        if last:
+            await self._append(last)
+        self._is_whole = True
+
     async def commit(self) -> StoreResult:
         """Make the object durable and findable, together with whatever else is waiting.
 
@@ -328,13 +357,9 @@ class Ingest:
         if not self._open:
             raise ValueError("the object was committed or discarded")
         try:
+            if not self._is_whole:
+                await self._take_rest()
             coercion = self._coercion
-            last = self._without_stray_meta((), at_end=True)
-            if coercion is not None:
-                last = [*coercion.feed(last), *coercion.finish()]
-            await self._scan_all(last)
-            if last:
-                await self._append(last)
             scanned = self._scan.finish()
             scanned.check_identity(self.sop_class_uid, self.sop_instance_uid, self._intake.uids)
             decision = NO_DECISION

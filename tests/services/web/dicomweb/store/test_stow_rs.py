@@ -16,7 +16,9 @@ from pydicom.data import get_testdata_file
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.capacity import Room
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.notices import InstanceRefused, InstanceStored
+from isocenter.services.settings.rules import parse_rule
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
 from support.dicomweb import Served, body, multipart, served, serving
@@ -187,6 +189,27 @@ async def test_no_room_is_503() -> None:
         mixed = body(DICOM, (DICOM, image("1.2.7.1.6")), (DICOM, b"junk"))
         answer = await trio.to_thread.run_sync(partial(post, found.url, mixed))
         assert answer.status_code == 409
+
+
+async def test_the_study_of_the_path_is_known_also_where_rules_change_objects() -> None:
+    """They hold the head of a small object to its end."""
+    rule = parse_rule({"name": "r", "coerce": [{"set": "PatientID", "value": "NEW"}]})
+    archive = Archive(MemoryStore(), MemoryIndex(), rules=Rules([rule]))
+    small = pydicom.dcmread(io.BytesIO(image("1.2.7.1.8")))
+    for element in list(small):
+        if element.tag.group > 0x20:  # nothing stands behind the last one that rules may change
+            del small[element.tag]
+    written = io.BytesIO()
+    small.save_as(written)
+    async with serving(archive) as found:
+        for study, expected in (("1.2.7.1", 202), ("1.2.7.2", 409)):
+            sent = {"content": written.getvalue(), "headers": {"content-type": DICOM}}
+            ask = partial(httpx.post, f"{found.url}/studies/{study}", timeout=60, **sent)
+            answer = await trio.to_thread.run_sync(ask)
+            assert answer.status_code == expected, answer.text
+        assert numbers(answer, "00081198", "00081197") == [0xA901]
+        (record,) = (await archive.index.records(["1.2.7.1.8"])).values()
+        assert record.attributes[0x00100020] == "NEW"
 
 
 async def test_no_room_for_bulk_data_is_503(monkeypatch: pytest.MonkeyPatch) -> None:

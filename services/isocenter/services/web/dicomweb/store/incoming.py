@@ -215,10 +215,13 @@ class Incoming:
     async def _commit(self, place: int, ingest: Ingest, warning: int, comment: str) -> None:
         try:
             async with ingest:
-                if self._study and ingest.study_instance_uid != self._study:
-                    self._refuse(place, ingest, OTHER_STUDY, "it is of another study")
-                    return
                 try:
+                    if self._study:
+                        # Rules may have held what says it until now.
+                        await ingest.finish()
+                        if ingest.study_instance_uid != self._study:
+                            self._refuse(place, ingest, OTHER_STUDY, "it is of another study")
+                            return
                     result = await ingest.commit()
                 except StoreError as error:
                     self._refuse(place, ingest, error.status, error.comment)
