@@ -297,6 +297,8 @@ def addresses() -> list[str]:
         "/", "/?name=nobody", "/?first=soon", CT, series, f"{series}/instances/{ct.SOPInstanceUID}",
         f"{CT}/share", "/shares", "/share/none",
         f"{CT}/correct", "/corrections", "/patients/merge",
+        f"{CT}/quarantine", f"{CT}/reject", f"{CT}/hold",
+        "/quarantine", "/rejections", "/retention", "/reconciliation",
         "/upload", f"{CT}/delete", "/trash", "/associations", "/devices", "/certificates",
         "/users", "/users/eve", "/tokens", "/worklist", "/worklist/new", "/queue", "/jobs",
         "/nodes",
