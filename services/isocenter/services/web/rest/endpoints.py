@@ -54,11 +54,13 @@ def endpoint(
     """
     found = list(answers)
     if not any(one.status < 300 for one in found):
-        found.insert(0, ok("Done.", Payload.NOTHING, 204) if gives is None else ok("It is so."))
+        shown = ok("It is so.", headers=("ETag",) if has_tag and method == "GET" else ())
+        found.insert(0, ok("Done.", Payload.NOTHING, 204) if gives is None else shown)
     if takes is not None:
         found += _BODY
     if has_tag and method == "GET":
-        found.append(ok("It has not changed (`If-None-Match`).", Payload.NOTHING, 304))
+        unchanged = "It has not changed (`If-None-Match`)."
+        found.append(ok(unchanged, Payload.NOTHING, 304, headers=("ETag",)))
     elif has_tag:
         parameters = (*parameters, _IF_MATCH)
         found.append(_CHANGED)
