@@ -184,7 +184,7 @@ def _viewer(settings: Settings) -> Path | None:
 
 def error_page(pages: Pages | None, request: Request, error: HttpError) -> Response | None:
     """A page for people who look at pages, a problem for the API; other programs get JSON."""
-    if request.raw_path.startswith(f"{REST_ROOT}/".encode()):
+    if (request.raw_path + b"/").startswith(f"{REST_ROOT}/".encode()):
         return problem(request, error)
     is_for_people = "text/html" in (request.header("accept") or "")
     if pages is None or not is_for_people or request.raw_path.startswith(ROOT.encode() + b"/"):

@@ -49,6 +49,7 @@ async def test_every_body_has_a_schema(site: Site) -> None:
 @pytest.mark.parametrize(
     ("path", "headers", "status", "code"),
     [
+        ("/api/v1", AS_PROGRAM, 404, "NOT_FOUND"),
         ("/api/v1/nothing", AS_PROGRAM, 404, "NOT_FOUND"),
         ("/api/v1/system/status", {}, 401, "NOT_SIGNED_IN"),
         ("/api/v1/system/version", AS_PROGRAM, 405, "METHOD_NOT_ALLOWED"),
