@@ -181,7 +181,7 @@ async def test_rules_of_retention_are_shown_with_what_they_would_delete(site: Si
     assert "old &lt;ones&gt;" in page
     assert "its date is more than 365 days ago" in page
     shown = await text_of(site, cookie, "/retention/1")
-    assert "1 studies with 3 instances" in shown
+    assert "1 study with 3 instances" in shown
     assert STUDY in shown
     await post(site, cookie, f"/studies/{STUDY}/hold", reason="case 17")
     assert "0 studies with 0 instances" in await text_of(site, cookie, "/retention/1")
