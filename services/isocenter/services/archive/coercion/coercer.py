@@ -35,7 +35,6 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.coercion.edits import (
     AnyEdit,
     Edit,
-    HeadAttributes,
     MapValue,
     ModificationReason,
     RemoveAttribute,
@@ -51,6 +50,7 @@ from isocenter.services.archive.coercion.head import (
     HeadScanner,
     head_too_long,
 )
+from isocenter.services.archive.coercion.head_attributes import HeadAttributes
 from isocenter.services.archive.index.extraction import SPECIFIC_CHARACTER_SET
 from isocenter.services.dicom.data_dictionary import dictionary_vr_choice as vr_with_creator
 

@@ -1,4 +1,4 @@
-"""Schema 24: objects that came just now, of which the index says what they will say."""
+"""Schema 24: arrived objects that are yet to be corrected."""
 
 from __future__ import annotations
 
