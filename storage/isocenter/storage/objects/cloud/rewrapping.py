@@ -1,4 +1,4 @@
-"""Change of the master key of encrypted objects, while a server may be at work.
+"""Change of the master key of encrypted objects, while a server is at work.
 
 Only the header of an object changes: its own key is encrypted anew, and what is encrypted with that
 stays.  So whoever reads it meanwhile reads on.  A store changes no part of an object, so it is
