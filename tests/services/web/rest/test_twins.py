@@ -45,7 +45,7 @@ TWINS: Final = {
     "/studies/{study}/key-images": "ExportKeyImages",
     "/studies/{study}/quarantine": "QuarantineStudy",
     "/studies/{study}/reject": "RejectStudy",
-    "/studies/{study}/send": "SendStudies",
+    "/send": "SendStudies",
     "/studies/{study}/share": "AddLink",
     "/tokens": "AddToken",
     "/tokens/{token}/revoke": "RevokeToken",

@@ -77,12 +77,21 @@ async def test_studies_of_a_node_are_found_and_asked_for(
 
 
 async def test_a_study_is_sent_and_its_job_steered(site: Site, cookie: dict[str, str]) -> None:
-    assert "There is no node" in await text_of(site, cookie, f"/studies/{STUDY}/send")
+    ask = f"/send?study={STUDY}"
+    assert "There is no node" in await text_of(site, cookie, ask)
     await post(site, cookie, "/nodes", address="FAR@192.0.2.1:104")
-    assert f"/studies/{STUDY}/send" in await text_of(site, cookie, f"/studies/{STUDY}")
-    assert "<option>FAR" in await text_of(site, cookie, f"/studies/{STUDY}/send")
-    assert (await post(site, cookie, f"/studies/{STUDY}/send", node="NO")).status_code == 400
-    answer = await post(site, cookie, f"/studies/{STUDY}/send", node="FAR")
+    assert ask in await text_of(site, cookie, f"/studies/{STUDY}")
+    assert 'formaction="/send"' in await text_of(site, cookie, "/")
+    assert "<option>FAR" in await text_of(site, cookie, ask)
+    assert "these 2 studies" in await text_of(site, cookie, f"{ask}&study=1.2.99&study={STUDY}")
+    for wrong in (
+        "/send",
+        "/send?study=..%2f1",
+        "/send?" + "&".join(f"study=1.{n}" for n in range(201)),
+    ):
+        assert (await site.client.get(wrong, headers=cookie)).status_code == 400
+    assert (await post(site, cookie, "/send", study=STUDY, node="NO")).status_code == 400
+    answer = await post(site, cookie, "/send", study=STUDY, node="FAR")
     place = answer.headers["location"]
     page = await text_of(site, cookie, place)
     assert "has not told yet" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -11,7 +11,7 @@ from isocenter.services.errors import StorageError
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
-from isocenter.services.web.forms import read_fields
+from isocenter.services.web.forms import read_lists
 from isocenter.services.web.principal import caller_name, caller_of, what_may
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import action, page
@@ -23,6 +23,8 @@ from isocenter.services.workflow.nodes.changes import NodeChanges
 _ONE: Final = "/jobs/{job}"
 _MOST_JOBS: Final = 200
 _MOST_FAILURES: Final = 500
+#: Studies that are sent by one job.
+_MOST_STUDIES: Final = 200
 _STATES: Final = {state.value: state for state in JobState}
 #: What can be wished of a job in a state.
 WISHES: Final = {
@@ -52,9 +54,8 @@ class JobPages:
                 f"{_ONE}/{wish.value}", "configure", partial(self.steer, wish),
                 f"{wish.value.capitalize()} a job.",
             )  # fmt: skip
-        path = "/studies/{study}/send"
-        yield page(path, "export", self.ask_where, "Where a study is to be sent.")
-        yield action(path, "export", self.send, "Send a study.")
+        yield page("/send", "export", self.ask_where, "Where studies are to be sent.")
+        yield action("/send", "export", self.send, "Send studies.")
 
     async def list(self, request: Request) -> Response:
         """The handler of the page."""
@@ -110,34 +111,35 @@ class JobPages:
         return Response(status=303, headers=[("location", place)])
 
     async def ask_where(self, request: Request) -> Response:
-        """The handler of the page that asks where a study is to go."""
-        study = _study(request)
+        """The handler of the page that asks where studies are to go."""
+        studies = _studies([value for name, value in request.query if name == "study"])
         try:
             nodes = [node.name for node in await self._nodes.all() if node.is_enabled]
         except StorageError as error:
             raise _unavailable() from error
-        return self._layout.page(request, "send.html", section="studies", study=study, nodes=nodes)
+        return self._layout.page(
+            request, "send.html", section="studies", studies=studies, nodes=nodes
+        )
 
     async def send(self, request: Request) -> Response:
         """The handler of its form."""
-        study = _study(request)
-        name = (await read_fields(request)).get("node", "")
+        fields = await read_lists(request)
+        studies = _studies(fields.get("study", ()))
         try:
-            node = await self._nodes.find(name)
+            node = await self._nodes.find(fields.get("node", [""])[-1])
             if node is None:
                 raise HttpError(400, "BAD_FORM", "choose a node that there is")
             wanted = JobRequest(
                 kind=JobKind.SEND,
                 node=node.name,
-                keys=(("StudyInstanceUID", study),),
+                keys=(("StudyInstanceUID", "\\".join(studies)),),
                 requested_by=caller_name(caller_of(request)),
             )
             job_id, _ = await self._jobs.submit(wanted)
         except StorageError as error:
             raise _unavailable() from error
         may_look = "state" in what_may(request.caller)
-        place = f"/jobs/{job_id}" if may_look else f"/studies/{study}"
-        return Response(status=303, headers=[("location", place)])
+        return Response(status=303, headers=[("location", f"/jobs/{job_id}" if may_look else "/")])
 
     async def _named(self, request: Request) -> Job:
         try:
@@ -149,11 +151,18 @@ class JobPages:
         return job
 
 
-def _study(request: Request) -> str:
-    study = request.arguments["study"]
-    if not is_safe_uid(study):
-        raise HttpError(404, "NOT_FOUND", "there is no such study")
-    return study
+def _studies(said: Sequence[str]) -> Sequence[str]:
+    """Studies that somebody has chosen, each once.
+
+    Raises:
+        HttpError: none, too many, or something else (400).
+    """
+    studies = list(dict.fromkeys(said))
+    if not 1 <= len(studies) <= _MOST_STUDIES:
+        raise HttpError(400, "BAD_FORM", f"choose 1 to {_MOST_STUDIES} studies that are to be sent")
+    if not all(map(is_safe_uid, studies)):
+        raise HttpError(400, "BAD_FORM", "studies are named by their UIDs")
+    return studies
 
 
 def _which(job: Job) -> str:
