@@ -24,21 +24,25 @@ from isocenter.services.composition.server import (
     serve_archive,
 )
 from isocenter.services.service_classes.client import open_association
-from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.settings import Settings
+from isocenter.services.settings.source import SettingsSource
 
 VERIFICATION = "1.2.840.10008.1.1"
 SECONDS = 30
 
 
-def settings_of(**overrides: Any) -> Settings:
+def source_of(**overrides: Any) -> SettingsSource:
     values = {
         "storage.data_dir": ":memory:",
         "tls.enabled": False,
         "server.port": 0,
         "monitoring.enabled": False,
     }
-    return load_settings(environ={}, overrides=values | overrides)
+    return SettingsSource(environ={}, overrides=values | overrides)
+
+
+def settings_of(**overrides: Any) -> Settings:
+    return source_of(**overrides).settings()
 
 
 @pytest.fixture
@@ -69,7 +73,7 @@ async def test_whoever_has_settings_can_serve_and_stop(stack: ExitStack) -> None
         serve_archive,
         parts,
         listeners,
-        lambda: settings,
+        source_of(),
         control,
         "test",
         ready.set,
