@@ -162,13 +162,36 @@ def running_server(*options: str) -> Iterator[Server]:
         server = Server(folder, programs, user)
         server.run("initdb", "-D", str(folder / "data"), "-A", "trust", "--no-sync", "-E", "UTF8",
                    "--locale=C.UTF-8")  # fmt: skip
-        server.start(*(options or _UNSAFE))
-        try:
-            yield server
-        finally:
-            server.stop()
+        with _ending_with_us(folder):
+            server.start(*(options or _UNSAFE))
+            try:
+                yield server
+            finally:
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+#: A line says that all is well; its absence, that the tests were killed, while it began perhaps.
+_WATCH: Final = """
+    read -r _ && exit
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ -e data/postmaster.pid ] && exec kill -QUIT "$(head -n 1 data/postmaster.pid)"
+        sleep 1
+    done
+"""
+
+
+@contextmanager
+def _ending_with_us(folder: Path) -> Iterator[None]:
+    """A server does not outlive tests that were killed."""
+    with subprocess.Popen(
+        ["sh", "-c", _WATCH], stdin=subprocess.PIPE, cwd=folder, start_new_session=True
+    ) as shell:
+        try:
+            yield
+        finally:
+            shell.communicate(b"\n")
 
 
 def _has_user(name: str) -> bool:
