@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 from isocenter.engine.dimse.status import ServiceClass, describe_status
 from isocenter.services.archive.archive import Archive
@@ -14,6 +15,7 @@ from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.attribute_path import KeyName
 from isocenter.services.net.http.client_errors import HttpStatusError
 from isocenter.services.notices import Caller, Notices
+from isocenter.services.service_classes.storage.sent_account import SentAccount
 from isocenter.services.web.client.client import DicomWebClient
 from isocenter.services.web.client.models import dataset_of, value_of
 from isocenter.services.web.client.resources import WebResource
@@ -134,8 +136,17 @@ class WebNode:
         """See `RemoteArchive.send`."""
         by_uid = {one.sop_instance_uid: one for one in instances}
         items = [stored_object(one, self._archive.open) for one in instances]
-        async with aclosing(self._client.store(items)) as outcomes:
-            async for outcome in outcomes:
-                stored = by_uid[outcome.item.sop_instance_uid]
-                fault = "" if outcome.is_stored else outcome.reason or "the node did not keep it"
-                told(stored, fault)
+        place = urlsplit(self._client.base)
+        account = SentAccount(place.hostname or "", place.netloc, instances, command="STOW-RS")
+        account.begin(self._notices)
+        try:
+            async with aclosing(self._client.store(items)) as outcomes:
+                async for outcome in outcomes:
+                    stored = by_uid[outcome.item.sop_instance_uid]
+                    fault = outcome.reason or "the node did not keep it"
+                    if outcome.is_stored:
+                        fault = ""
+                    account.count(stored, fault)
+                    told(stored, fault)
+        finally:
+            account.end(self._notices)

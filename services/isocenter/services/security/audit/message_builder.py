@@ -433,11 +433,15 @@ def user_authenticated(
     )
 
 
+#: Commands of what rules and jobs send.
+_SENT_BY_US: Final = ("C-STORE", "STOW-RS")
+
+
 def _retrieval(
     here: ActiveProcess, sent: InstancesSent | TransferStarted | RetrieveFailed
 ) -> tuple[Participant, ...]:
-    """Us as the source, who gets it, and of a C-MOVE who asked; what a rule sends on (C-STORE)
-    nobody but we ourselves have asked for."""
+    """Us as the source, who gets it, and of a C-MOVE who asked; what a rule or a job sends nobody
+    but we ourselves have asked for."""
     if sent.command == "C-GET":
         return (
             here.participant(codes.SOURCE),
@@ -450,7 +454,7 @@ def _retrieval(
         role=codes.DESTINATION,
         access_point="" if isinstance(sent, RetrieveFailed) else host_of(sent.destination_address),
     )
-    if sent.command == "C-STORE":
+    if sent.command in _SENT_BY_US:
         return (here.participant(codes.SOURCE, is_requestor=True), destination)
     return (
         here.participant(codes.SOURCE),

@@ -28,15 +28,10 @@ from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.transcoder import Transcoder, cure_for
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import StorageError
-from isocenter.services.notices import (
-    Caller,
-    ForwardAttempted,
-    InstancesSent,
-    Notices,
-    TransferStarted,
-)
+from isocenter.services.notices import ForwardAttempted, Notices
 from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
+from isocenter.services.service_classes.storage.sent_account import SentAccount
 from isocenter.services.workflow.forwarding.ports import (
     ClaimedForward,
     Clock,
@@ -223,16 +218,17 @@ class DestinationRun:
         self, contexts: Sequence[Context], group: Sequence[_Job], ahead: ReadAhead
     ) -> None:
         """What one association can carry."""
-        account = _Account(self._destination, self._peer, [stored for _, stored in group])
+        account = SentAccount(
+            self._destination,
+            f"{self._peer.host}:{self._peer.port}",
+            [stored for _, stored in group],
+        )
 
         def take_down(stored: StoredInstance, outcome: Outcome) -> None:
             self._outcomes.append(outcome)
-            is_sent = isinstance(outcome, Delivered)
-            self.delivered += is_sent
-            if isinstance(outcome, Failed):
-                account.why = account.why or outcome.fault
-            tally = account.sent if is_sent else account.unsent
-            tally[stored.study_instance_uid] += 1
+            self.delivered += isinstance(outcome, Delivered)
+            if not isinstance(outcome, Returned):
+                account.count(stored, outcome.fault if isinstance(outcome, Failed) else "")
 
         async def send(association: InvokingAssociation, job: _Job) -> None:
             claimed, stored = job
@@ -353,58 +349,6 @@ class DestinationRun:
                 self._parts.notices.publish(
                     ForwardAttempted(destination=self._destination, outcome=name, objects=count)
                 )
-
-
-class _Account:
-    """What the audit trail is told of what one association can carry, whatever it took.
-
-    Attributes:
-        sent, unsent: instances by Study Instance UID.
-    """
-
-    def __init__(self, destination: str, peer: Peer, instances: Sequence[StoredInstance]) -> None:
-        self.sent: Counter[str] = Counter()
-        self.unsent: Counter[str] = Counter()
-        #: Why the first of those could not be sent.
-        self.why = ""
-        self._is_begun = False
-        self._begun = TransferStarted(
-            caller=Caller(association="", address=""),
-            command="C-STORE",
-            destination=destination,
-            destination_address=f"{peer.host}:{peer.port}",
-            studies=Counter(stored.study_instance_uid for stored in instances),
-            sop_classes=frozenset(stored.sop_class_uid for stored in instances),
-        )
-
-    def begin(self, notices: Notices) -> None:
-        """An association stands: objects are about to be sent."""
-        if not self._is_begun:
-            self._is_begun = True
-            notices.publish(self._begun)
-
-    def end(self, notices: Notices) -> None:
-        """So many were, and so many were not."""
-        if not self.sent and not self.unsent:
-            return
-        begun = self._begun
-        notices.publish(
-            InstancesSent(
-                caller=begun.caller,
-                command=begun.command,
-                destination=begun.destination,
-                destination_address=begun.destination_address,
-                studies=begun.studies,
-                sop_classes=begun.sop_classes,
-                completed=self.sent.total(),
-                failed=self.unsent.total(),
-                warning=0,
-                status=None,
-                sent=self.sent,
-                unsent=self.unsent,
-                why=self.why,
-            )
-        )
 
 
 def _name_of_outcome(outcome: Outcome) -> str:

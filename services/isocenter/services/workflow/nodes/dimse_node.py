@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
@@ -38,13 +37,14 @@ from isocenter.services.errors import (
     StorageError,
     has_failed,
 )
-from isocenter.services.notices import Caller, InstancesSent, Notices, TransferStarted
+from isocenter.services.notices import Caller, Notices
 from isocenter.services.service_classes.client import ClientAssociation, RetrieveError
 from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.contexts import no_targets, plan_associations
 from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts
 from isocenter.services.service_classes.storage.scu import OPERATIONS_WINDOW, Transfer, send_object
+from isocenter.services.service_classes.storage.sent_account import SentAccount
 from isocenter.services.workflow.nodes.ports import (
     Arrived,
     NodeError,
@@ -271,7 +271,8 @@ class DimseNode:
     async def _send_group(
         self, contexts: Sequence[Context], group: Sequence[StoredInstance], told: Told
     ) -> None:
-        account = _SentAccount(self._peer, group)
+        peer = self._peer
+        account = SentAccount(peer.ae_title, f"{peer.host}:{peer.port}", group)
 
         def take_down(stored: StoredInstance, fault: str) -> None:
             account.count(stored, fault)
@@ -324,54 +325,6 @@ class DimseNode:
             what = describe_status(response.status, ServiceClass.STORAGE)
             return f"the node answered {response.status:04X}H {what}"
         return ""
-
-
-class _SentAccount:
-    """What the audit trail is told of objects that one association can carry."""
-
-    def __init__(self, peer: Peer, instances: Sequence[StoredInstance]) -> None:
-        self._sent: Counter[str] = Counter()
-        self._unsent: Counter[str] = Counter()
-        self._why = ""
-        self._is_begun = False
-        self._begun = TransferStarted(
-            caller=Caller(association="", address=""),
-            command="C-STORE",
-            destination=peer.ae_title,
-            destination_address=f"{peer.host}:{peer.port}",
-            studies=Counter(stored.study_instance_uid for stored in instances),
-            sop_classes=frozenset(stored.sop_class_uid for stored in instances),
-        )
-
-    def begin(self, notices: Notices) -> None:
-        if not self._is_begun:
-            self._is_begun = True
-            notices.publish(self._begun)
-
-    def count(self, stored: StoredInstance, fault: str) -> None:
-        self._why = self._why or fault
-        (self._unsent if fault else self._sent)[stored.study_instance_uid] += 1
-
-    def end(self, notices: Notices) -> None:
-        begun = self._begun
-        if self._sent or self._unsent:
-            notices.publish(
-                InstancesSent(
-                    caller=begun.caller,
-                    command=begun.command,
-                    destination=begun.destination,
-                    destination_address=begun.destination_address,
-                    studies=begun.studies,
-                    sop_classes=begun.sop_classes,
-                    completed=self._sent.total(),
-                    failed=self._unsent.total(),
-                    warning=0,
-                    status=None,
-                    sent=self._sent,
-                    unsent=self._unsent,
-                    why=self._why,
-                )
-            )
 
 
 def _find(

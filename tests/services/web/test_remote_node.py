@@ -1,0 +1,57 @@
+"""Objects at a remote node over DICOMweb, as the audit trail is told of them."""
+
+from __future__ import annotations
+
+from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.notices import (
+    InstancesSent,
+    InstanceStored,
+    Notice,
+    Notices,
+    TransferStarted,
+)
+from isocenter.services.web.client.client import DicomWebClient
+from isocenter.services.web.remote_node import WebNode
+from isocenter.storage.database.index.memory import MemoryIndex
+from isocenter.storage.objects.memory import MemoryStore
+from services.archive_support import STUDY, store, uid
+from support.web_archive import dicomweb_serving
+
+
+async def test_what_is_sent_and_comes_back_is_told() -> None:
+    heard: list[Notice] = []
+    notices = Notices(heard.append)
+    async with (
+        Archive(MemoryStore(), MemoryIndex()) as here,
+        Archive(MemoryStore(), MemoryIndex()) as other,
+        dicomweb_serving() as url,
+        DicomWebClient(url) as client,
+    ):
+        sent = [(await store(here, number)).instance for number in (1, 2, 3)]
+        told: list[tuple[StoredInstance, str]] = []
+        node = WebNode(client, here, notices)
+        await node.verify()
+        await node.send(sent, lambda stored, fault: told.append((stored, fault)))
+        assert told == [(stored, "") for stored in sent]
+        begun, ended = heard
+        assert isinstance(begun, TransferStarted)
+        assert isinstance(ended, InstancesSent)
+        assert (ended.command, ended.destination) == ("STOW-RS", "127.0.0.1")
+        assert (ended.sent, ended.completed, ended.failed) == ({STUDY: 3}, 3, 0)
+        (study,) = await node.search([("PatientID", "P1")], 10)
+        assert (study.study_instance_uid, study.instances) == (STUDY, "3")
+        node = WebNode(client, other, notices)
+        async with node.instances([("StudyInstanceUID", STUDY)]) as studies:
+            (wanted,) = [instances async for instances in studies]
+        assert {one.sop_instance_uid for one in wanted} == {uid(1), uid(2), uid(3)}
+        came: list[tuple[str, str]] = []
+        for some, is_whole in ((wanted[:1], False), (wanted, True)):
+            said = await node.retrieve(
+                some, lambda name, size, fault: came.append((name, fault)), is_whole_study=is_whole
+            )
+            assert said == ""
+        assert {name for name, _ in came} == {uid(1), uid(2), uid(3)}
+        assert {fault for _, fault in came} == {""}
+        assert len(await other.index.get([uid(1), uid(2), uid(3)])) == 3
+        assert sum(isinstance(notice, InstanceStored) for notice in heard) == 4
