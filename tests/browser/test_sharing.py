@@ -2,78 +2,54 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from browser import test_pages as pages
+from browser import archive
 
-if pages.AXE:
-    from playwright.sync_api import Browser, Page, expect
+if not archive.AXE:
+    pytest.skip("tox -e browser fetches what it needs and runs it", allow_module_level=True)
 
-browser = pages.browser
+from playwright.sync_api import Browser, Page, expect
+
+browser = archive.browser
 PASSCODE = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pages.Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[archive.Site]:
     folder = tmp_path_factory.mktemp("shared")
-    data = ("--data-dir", str(folder / "data"))
+    data = ("--data-dir", folder / "data")
     passcode = folder / "passcode"
     passcode.write_text(PASSCODE)
-    pages.isocenter("certs", "init", *data)
-    added = pages.isocenter(
+    archive.isocenter("certs", "init", *data)
+    added = archive.isocenter(
         "user", "add", "doc", "--role", "Radiologist", "--passcode-file", passcode, *data
     )
     assert added.returncode == 0, added.stderr
-    ports = ["--port", "0", "--tls-port", "0", "--http-port", "0"]
-    https = ["--https-host", "127.0.0.1", "--https-port", "0"]
-    command = [*pages.ISOCENTER, "serve", *data, *ports, *https]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            command, env=pages.ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=log
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            ready = next(line for line in process.stdout if line.startswith("ready "))
-            (dicom,) = re.findall(r"dicom://127\.0\.0\.1:(\d+)", ready)
-            (web,) = re.findall(r"https://127\.0\.0\.1:(\d+)", ready)
-            yield pages.Site(f"https://127.0.0.1:{web}", f"ISOCENTER@127.0.0.1:{dicom}")
-        finally:
-            process.terminate()
+    https = ("--https-host", "127.0.0.1", "--https-port", "0")
+    with archive.served(folder, *data, "--tls-port", "0", *https) as found:
+        yield found
 
 
 @pytest.fixture
-def page(site: pages.Site, browser: Browser) -> Iterator[Page]:
+def page(site: archive.Site, browser: Browser) -> Iterator[Page]:
     """Signed in; afterwards there was no error in it."""
-    yield from _watched(site, browser)
+    with archive.new_page(site, browser, ignore_https_errors=True) as found:
+        yield found
 
 
 @pytest.fixture
-def stranger(site: pages.Site, browser: Browser) -> Iterator[Page]:
+def stranger(site: archive.Site, browser: Browser) -> Iterator[Page]:
     """In a browser of its own."""
-    yield from _watched(site, browser)
+    with archive.new_page(site, browser, ignore_https_errors=True) as found:
+        yield found
 
 
-def _watched(site: pages.Site, browser: Browser) -> Iterator[Page]:
-    problems: list[str] = []
-    context = browser.new_context(ignore_https_errors=True)
-    found = context.new_page()
-    found.set_default_timeout(pages.SECONDS)
-    found.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    found.on("pageerror", lambda error: problems.append(str(error)))
-    yield found
-    context.close()
-    assert problems == []
-
-
-def sign_in(page: Page, site: pages.Site) -> None:
+def sign_in(page: Page, site: archive.Site) -> None:
     page.goto(site.url)
     page.fill("[name=name]", "doc")
     page.fill("[name=passcode]", PASSCODE)
@@ -81,13 +57,15 @@ def sign_in(page: Page, site: pages.Site) -> None:
     page.wait_for_selector("h1:text('Studies')")
 
 
-def send(site: pages.Site, path: Path) -> None:
-    sent = pages.isocenter("storescu", site.dicom, str(path))
+def send(site: archive.Site, path: Path) -> None:
+    sent = archive.isocenter("storescu", site.dicom, str(path))
     assert sent.returncode == 0, sent.stderr
 
 
-def test_what_arrives_is_told_and_taken_away(page: Page, site: pages.Site, tmp_path: Path) -> None:
-    first, second, *_ = pages.paths()
+def test_what_arrives_is_told_and_taken_away(
+    page: Page, site: archive.Site, tmp_path: Path
+) -> None:
+    first, second, *_ = archive.paths()
     sign_in(page, site)
     for path in (first, second):
         send(site, path)
@@ -107,11 +85,11 @@ def test_what_arrives_is_told_and_taken_away(page: Page, site: pages.Site, tmp_p
 
 
 def test_somebody_without_an_account_gets_one_study(
-    page: Page, stranger: Page, site: pages.Site, tmp_path: Path
+    page: Page, stranger: Page, site: archive.Site, tmp_path: Path
 ) -> None:
     sign_in(page, site)
-    send(site, pages.paths()[0])
-    page.goto(site.url + pages.CT)
+    send(site, archive.paths()[0])
+    page.goto(site.url + archive.CT)
     page.click("text=Share…")
     page.fill("[name=label]", "Dr. Roe")
     page.fill("[name=passcode]", "seven words of it")
