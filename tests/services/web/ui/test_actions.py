@@ -224,7 +224,7 @@ async def test_a_device_that_was_turned_away_is_admitted_by_a_button(site: Site)
     RejectedFile(site.file.folder).add([turned_away(), turned_away(title="")])
     cookie = await site.cookie("a-administrator")
     page = await text_of(site, cookie, "/devices")
-    assert "CT&lt;9&gt;" in page
+    assert 'aria-label="Admit CT&lt;9&gt;"' in page
     assert "Connections that said no AE title" in page
     answer = await post(site, cookie, "/devices", ae_title="CT<9>", address="10.0.0.9")
     assert answer.status_code == 303
@@ -238,6 +238,16 @@ async def test_a_device_that_was_turned_away_is_admitted_by_a_button(site: Site)
     # It is not offered once more.
     assert await text_of(site, cookie, "/devices") != page
     assert (await post(site, cookie, "/devices", ae_title="CT<9>")).status_code == 400
+
+
+async def test_who_would_be_turned_away_again_is_not_offered(site: Site) -> None:
+    """Whoever calls us by another's title is not helped by being admitted."""
+    wrong = replace(turned_away(title="US4"), why="called AE title 'PACS' is not ours", cure="")
+    RejectedFile(site.file.folder).add([wrong])
+    page = await text_of(site, await site.cookie("a-administrator"), "/devices")
+    assert "is not ours" in page
+    assert "2026-11-29 11:00:00 UTC" in page
+    assert 'aria-label="Admit US4"' not in page
 
 
 async def test_a_device_is_turned_away_and_keeps_what_it_may(site: Site) -> None:

@@ -82,7 +82,7 @@ async def evil(site: Site) -> Site:
             RejectedCaller(
                 address=EVIL, calling_ae_title=EVIL, called_ae_title=EVIL, certificate=EVIL,
                 count=1, first="2026-11-29T10:00:00+00:00", last="2026-11-29T10:00:00+00:00",
-                why=EVIL, cure="",
+                why=EVIL, cure=EVIL,
             )
         ]
     )  # fmt: skip

@@ -12,6 +12,7 @@ from isocenter.services.web.ui.texts import (
     person_name,
     size_text,
     time_text,
+    written_moment_text,
 )
 
 
@@ -73,3 +74,17 @@ def test_a_day_of_a_form_is_checked() -> None:
 
 def test_a_moment_says_its_zone() -> None:
     assert moment_text(0) == "1970-01-01 00:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2026-11-30T02:47:39.194229Z", "2026-11-30 02:47:39"),
+        ("2026-11-30T02:47:39+00:00", "2026-11-30 02:47:39"),
+        ("2026-11-30T04:47:39+02:00", "2026-11-30 02:47:39"),
+        ("2026-11-30T02:47:39", "2026-11-30 02:47:39"),
+        ("soon", "soon"),
+    ],
+)
+def test_a_moment_of_a_record_is_shown_to_the_second(written: str, expected: str) -> None:
+    assert written_moment_text(written) == expected

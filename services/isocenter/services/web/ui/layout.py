@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from isocenter.services.dicom.data_dictionary import name_for_tag
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
 from isocenter.services.web.principal import Principal, what_may
 from isocenter.services.web.ui import texts
@@ -73,6 +74,8 @@ class Layout:
             "size": texts.size_text,
             "moment": texts.moment_text,
             "second": texts.second_text,
+            "written_moment": texts.written_moment_text,
+            "attribute": name_for_tag,
             "segment": partial(quote, safe=""),
         }
 

@@ -75,6 +75,17 @@ def moment_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def written_moment_text(text: str) -> str:
+    """A moment as ISO 8601 writes it, in UTC to the second; what is none, as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def second_text(seconds: float) -> str:
     """The same to the second, without its zone: 2026-11-29 17:05:09."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

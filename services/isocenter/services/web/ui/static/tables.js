@@ -10,8 +10,9 @@ function cell(element) {
   return /[",\n;]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
+// Columns of buttons and of boxes to mark are none of the list's.
 function isShown(element) {
-  return element.innerText.trim() !== "" && !element.querySelector("form, button");
+  return element.innerText.trim() !== "" && !element.querySelector("form, button, .unseen");
 }
 
 function lines(table) {
