@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum, IntEnum
 from functools import cache, partial
@@ -564,7 +564,7 @@ def _prose(text: str, known: frozenset[str]) -> str:
 
 
 #: File in ``docs`` → what it holds.
-PAGES = {
+PAGES: Mapping[str, Callable[[], str]] = {
     "reference/dimse-messages.md": messages_page,
     "reference/limits.md": limits_page,
     "reference/engine.md": engine_page,

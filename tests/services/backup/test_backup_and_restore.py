@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -343,10 +344,12 @@ def test_an_unfinished_backup_is_none_and_is_taken_over(
 
 
 def interrupted(call: Callable[..., object]) -> Callable[..., object]:
-    """*call*, in the middle of which the user presses Ctrl-C."""
+    """*call*, in the middle of which the user presses Ctrl-C: once, however many run at a time."""
+    first = threading.Lock()
 
     def wrapper(*arguments: object, **options: object) -> object:
-        os.kill(os.getpid(), signal.SIGINT)
+        if first.acquire(blocking=False):
+            os.kill(os.getpid(), signal.SIGINT)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             trio.from_thread.check_cancelled()
