@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,26 +21,19 @@ import numpy as np
 import pytest
 from imagecodecs import png_decode
 
+from browser import archive
+from browser.archive import SECONDS, VIEWER
 from isocenter.services.web.viewer.package import PATH
 from ohif import objects
 
-FOLDER = os.environ.get("ISOCENTER_OHIF", "")
-if not FOLDER:
+if not VIEWER:
     pytest.skip("tox -e ohif fetches the viewer and runs it", allow_module_level=True)
 
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page
 
-SECONDS = 60_000
-#: Without a graphics card, and as root in containers.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 FRAMES_ACCEPT = "multipart/related; type=application/octet-stream; transfer-syntax=*"
+
+browser = archive.browser
 
 
 @dataclass
@@ -135,7 +127,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """
     log = tmp_path_factory.mktemp("ohif") / "requests"
     log.touch()
-    command = [sys.executable, "-m", "ohif.server", FOLDER, str(log)]
+    command = [sys.executable, "-m", "ohif.server", VIEWER, str(log)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -152,15 +144,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
             yield url, log
         finally:
             process.terminate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, "needs chromium (Debian: apt-get install chromium)"
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture
