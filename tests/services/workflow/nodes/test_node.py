@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from isocenter.engine.dataset import EXPLICIT_LITTLE, DataSetError, write_data_set
+from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.peer import Peer
+from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.workflow.nodes.node import new_node
+from isocenter.services.workflow.nodes.remote_study import remote_study
 
 
 def test_a_peer_is_named_by_its_ae_title_and_a_service_by_its_host() -> None:
@@ -43,3 +47,13 @@ def test_what_is_no_node_is_refused_with_what_it_has_to_be(
     with pytest.raises(ValueError, match=fault) as caught:
         new_node(address, **options)  # type: ignore[arg-type]
     assert "secret" not in str(caught.value)
+
+
+def test_a_value_that_is_none_of_its_vr_is_a_fault_of_the_data_set() -> None:
+    """pydicom reads it when it is asked for, and raises what it likes: a job must not end so."""
+    answer = write_data_set(
+        [(0x0020000D, "UI", b"1.2.3"), (0x00201208, "IS", b"many")], EXPLICIT_LITTLE
+    )
+    match = read_identifier(answer, EXPLICIT_VR_LITTLE_ENDIAN)
+    with pytest.raises(DataSetError, match="NumberOfStudyRelatedInstances cannot be read"):
+        remote_study(match)

@@ -195,6 +195,12 @@ class JobRunner:
         except IsocenterError as error:
             await self._try_again(job, str(error))
             return
+        except Exception as error:
+            # A fault of ours, and no reason for the server to end; its text may name a patient.
+            fault = f"internal error ({type(error).__name__})"
+            log.error("job %s: %s", job.job_id, fault)
+            await self._try_again(job, fault)
+            return
         self._resting.pop(name, None)
         await self._judge(job)
 

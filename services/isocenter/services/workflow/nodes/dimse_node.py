@@ -51,7 +51,12 @@ from isocenter.services.workflow.nodes.ports import (
     RemoteInstance,
     Told,
 )
-from isocenter.services.workflow.nodes.remote_study import RemoteStudy, question, remote_study
+from isocenter.services.workflow.nodes.remote_study import (
+    RemoteStudy,
+    question,
+    remote_study,
+    text_in,
+)
 
 if TYPE_CHECKING:
     import pydicom
@@ -335,7 +340,7 @@ def _find(
 
 
 def _uid(match: pydicom.Dataset, keyword: str) -> str:
-    value = str(match.get(keyword) or "").rstrip("\0 ")
+    value = text_in(match, keyword)
     return value if is_uid(value) else ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
+from isocenter.engine.dataset import DataSetError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_uid
 
@@ -46,8 +47,21 @@ def question(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def remote_study(match: pydicom.Dataset) -> RemoteStudy | None:
     """The study that a match tells of; None: it has no Study Instance UID."""
-    texts = {name: ", ".join(_texts(match.get(word))) for name, word in _KEYWORDS.items()}
+    texts = {name: text_in(match, word) for name, word in _KEYWORDS.items()}
     return RemoteStudy(**texts) if is_uid(texts["study_instance_uid"]) else None
+
+
+def text_in(match: pydicom.Dataset, keyword: str) -> str:
+    """The value of an attribute as text, of several all; empty: it has none.
+
+    Raises:
+        DataSetError: it is none of its VR.
+    """
+    try:
+        return ", ".join(_texts(match.get(keyword)))
+    except Exception as error:
+        # pydicom decodes when it is asked, and raises whatever its parts do.
+        raise DataSetError(f"{keyword} cannot be read ({type(error).__name__})", 0) from error
 
 
 def _texts(value: object) -> Iterator[str]:

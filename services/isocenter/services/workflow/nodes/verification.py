@@ -33,6 +33,11 @@ async def verify_node(node: Node, open_node: OpenNode, now: Callable[[], float])
         return NodeCheck(state=NodeState.OFFLINE, at=now(), fault=text_of(error))
     except IsocenterError as error:
         return NodeCheck(state=NodeState.ERROR, at=now(), fault=str(error))
+    except Exception as error:
+        # A fault of ours, and no reason for the server to end; its text may name a patient.
+        fault = f"internal error ({type(error).__name__})"
+        log.error("node %r: %s", node.name, fault)
+        return NodeCheck(state=NodeState.ERROR, at=now(), fault=fault)
     return NodeCheck(state=NodeState.ONLINE, at=now(), response_seconds=trio.current_time() - began)
 
 

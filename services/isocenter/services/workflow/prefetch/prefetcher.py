@@ -109,6 +109,9 @@ class Prefetcher:
                 await self.look()
             except StorageError as error:
                 log.error("the worklist cannot be looked at: %s", error)
+            except Exception as error:
+                # A fault of ours, and no reason for the server to end; its text may name a patient.
+                log.error("no priors are looked for: internal error (%s)", type(error).__name__)
             await trio.sleep(self._options.interval)
 
     async def look(self) -> int:
