@@ -130,6 +130,11 @@ def test_roles(asked: tuple[bool, bool] | None, offered: tuple[bool, bool]) -> N
     acceptor = acceptor_of(offers(IMPLICIT, scu_role=scu, scp_role=scp))
     accept = accept_of(request, acceptor)
     agreed = (True, False)
+    if not scu and not (scp and asked is not None and asked[1]):
+        # No role is left to the requestor: there is nothing to do on the context.
+        assert [one.result for one in accept.presentation_contexts] == [3]
+        assert accept.user_information.role_selections == ()
+        return
     if asked is None:
         assert accept.user_information.role_selections == ()
     else:

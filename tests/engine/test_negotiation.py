@@ -17,6 +17,7 @@ from isocenter.engine.errors import (
 )
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
+    CommonExtendedNegotiation,
     ContextResult,
     ExtendedNegotiation,
     ProposedContext,
@@ -140,6 +141,80 @@ def test_what_is_announced() -> None:
     assert (answer.called_ae_title, answer.calling_ae_title) == ("ISOCENTER", "CT1")
 
 
+# Common extended negotiation (PS3.7 D.3.3.6).
+
+SPECIAL = "1.2.826.0.1.3680043.2.1"
+STORAGE_SERVICE = "1.2.840.10008.4.2"
+
+
+def takes_storage(said: CommonExtendedNegotiation) -> bool:
+    return said.service_class_uid == STORAGE_SERVICE
+
+
+RELATED = {
+    CT: replace(OFFERS[CT], takes_related=takes_storage, extended=lambda asked: asked),
+    MR: Offer(transfer_syntaxes=(JPEG,)),
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "result"),
+    [
+        ([(SPECIAL, STORAGE_SERVICE, (CT,))], ContextResult(1, 0, EXPLICIT)),
+        # The first that takes it, in whatever place.
+        ([(SPECIAL, STORAGE_SERVICE, ("1.2.3", MR, CT))], ContextResult(1, 0, EXPLICIT)),
+        # The first item of a SOP class counts.
+        (
+            [(SPECIAL, STORAGE_SERVICE, ("1.2.3",)), (SPECIAL, STORAGE_SERVICE, (CT,))],
+            ContextResult(1, 3),
+        ),
+        ([], ContextResult(1, 3)),
+        ([("1.2.3", STORAGE_SERVICE, (CT,))], ContextResult(1, 3)),
+        ([(SPECIAL, STORAGE_SERVICE, ())], ContextResult(1, 3)),
+        ([(SPECIAL, STORAGE_SERVICE, (MR,))], ContextResult(1, 3)),
+        ([(SPECIAL, "1.2.840.10008.4.1", (CT,))], ContextResult(1, 3)),
+        # What is behind the sixteenth is not looked at.
+        ([(SPECIAL, STORAGE_SERVICE, (*["1.2.3"] * 16, CT))], ContextResult(1, 3)),
+    ],
+)
+def test_an_unknown_sop_class_is_served_as_a_general_one(
+    said: list[tuple[str, str, tuple[str, ...]]], result: ContextResult
+) -> None:
+    asked = request(
+        ProposedContext(1, SPECIAL, (IMPLICIT, EXPLICIT)),
+        common_extended_negotiations=tuple(CommonExtendedNegotiation(*one) for one in said),
+    )
+    answer = accepted(asked, acceptor(offer=RELATED.get))
+    assert answer.presentation_contexts == (result,)
+    # The acceptor sends none (PS3.7 D.3.3.6.2).
+    assert answer.user_information.common_extended_negotiations == ()
+    if result.result == 0:
+        for side in both(asked, answer):
+            assert side.contexts[1].abstract_syntax == SPECIAL
+            assert side.contexts[1].related == CommonExtendedNegotiation(*said[0])
+
+
+def test_a_known_sop_class_is_served_as_itself() -> None:
+    asked = request(
+        ProposedContext(1, MR, (EXPLICIT,)),
+        common_extended_negotiations=(CommonExtendedNegotiation(MR, STORAGE_SERVICE, (CT,)),),
+    )
+    answer = accepted(asked, acceptor(offer=RELATED.get))
+    assert answer.presentation_contexts == (ContextResult(1, 4),)
+
+
+def test_roles_and_extended_negotiation_are_those_of_the_general_class() -> None:
+    asked = request(
+        ProposedContext(1, SPECIAL, (EXPLICIT,)),
+        common_extended_negotiations=(CommonExtendedNegotiation(SPECIAL, STORAGE_SERVICE, (CT,)),),
+        role_selections=(RoleSelection(SPECIAL, False, True),),
+        extended_negotiations=(ExtendedNegotiation(SPECIAL, b"\1"),),
+    )
+    info = accepted(asked, acceptor(offer=RELATED.get)).user_information
+    assert info.role_selections == (RoleSelection(SPECIAL, False, True),)
+    assert info.extended_negotiations == (ExtendedNegotiation(SPECIAL, b"\1"),)
+
+
 # Rejections of the service-provider (PS3.8 Table 9-21).
 
 
@@ -182,7 +257,6 @@ def test_what_is_no_ae_title_is_not_recognized(title: str) -> None:
         ((True, True), (True, True), (True, True), (True, True), (True, True)),
         ((True, True), (True, False), (True, False), (True, False), (False, True)),
         ((False, True), (True, False), (False, False), (False, False), (False, False)),
-        ((True, False), (False, True), (False, False), (False, False), (False, False)),
     ],
 )
 def test_roles(
@@ -201,6 +275,22 @@ def test_roles(
     ours, peers = both(asked, accept)
     assert (ours.contexts[1].as_scu, ours.contexts[1].as_scp) == requestor
     assert (peers.contexts[1].as_scu, peers.contexts[1].as_scp) == acceptor_
+
+
+@pytest.mark.parametrize("items", [(), (RoleSelection(CT, True, False),)])
+def test_what_only_an_scp_may_have_is_not_accepted_from_an_scu(
+    items: tuple[RoleSelection, ...],
+) -> None:
+    offer = Offer(transfer_syntaxes=(IMPLICIT,), scu_role=False, scp_role=True)
+    asked = request(ProposedContext(1, CT, (IMPLICIT,)), role_selections=items)
+    accept = accepted(asked, acceptor(offer={CT: offer}.get))
+    assert [one.result for one in accept.presentation_contexts] == [3]
+    asked = request(
+        ProposedContext(1, CT, (IMPLICIT,)), role_selections=(RoleSelection(CT, True, True),)
+    )
+    accept = accepted(asked, acceptor(offer={CT: offer}.get))
+    assert [one.result for one in accept.presentation_contexts] == [0]
+    assert accept.user_information.role_selections == (RoleSelection(CT, False, True),)
 
 
 def test_roles_are_answered_only_where_offered_and_proposed() -> None:

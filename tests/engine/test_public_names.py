@@ -50,7 +50,7 @@ EXPLICIT_VR_BIG_ENDIAN DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN UNCOMPRESSED
 Buffer check_ae_title is_ae_title is_uid is_safe_uid
 
 IsocenterError ProtocolError LocalProtocolError RemoteProtocolError LimitExceeded
-AssociationError DeadlineExceeded AssociationRejectedError AssociationAbortedError
+ErrorCode AssociationError DeadlineExceeded AssociationRejectedError AssociationAbortedError
 ProviderAbortedError TransportLostError
 """
 DIMSE_NAMES = """

@@ -83,6 +83,7 @@ from isocenter.engine.effects import (
     StartArtim,
     StopArtim,
 )
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import (
     AssociationAbortedError,
     AssociationError,
@@ -310,6 +311,7 @@ __all__ = [
     "AssociationError",
     "DeadlineExceeded",
     "AssociationRejectedError",
+    "ErrorCode",
     "AssociationAbortedError",
     "ProviderAbortedError",
     "TransportLostError",

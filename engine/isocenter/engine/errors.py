@@ -7,7 +7,9 @@ for and may not have, and then nothing has changed.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
+
+from isocenter.engine.error_codes import ErrorCode
 
 #: A-ABORT sources (PS3.8 Table 9-26).
 SERVICE_USER: Final = 0
@@ -32,15 +34,25 @@ ABORT_REASONS: Final = {
 
 
 class IsocenterError(Exception):
-    """Everything that Isocenter raises on purpose."""
+    """Everything that Isocenter raises on purpose.
+
+    Attributes:
+        error_code: what kind of error it is, for programs; a class has its own.
+    """
+
+    error_code: ClassVar[ErrorCode] = ErrorCode.GENERAL
 
 
 class ProtocolError(IsocenterError):
     """Somebody broke PS3.7 or PS3.8; the subclass says who."""
 
+    error_code = ErrorCode.PDU
+
 
 class LocalProtocolError(ProtocolError):
     """We asked for what this state or this negotiation forbids; nothing changed."""
+
+    error_code = ErrorCode.PROTOCOL_STATE
 
 
 class RemoteProtocolError(ProtocolError):
@@ -62,6 +74,8 @@ class LimitExceeded(RemoteProtocolError):
         limit: the name of the field of `isocenter.engine.limits.Limits`.
     """
 
+    error_code = ErrorCode.PDU_MALFORMED
+
     def __init__(self, message: str, limit: str, reason: int = INVALID_PDU_PARAMETER_VALUE) -> None:
         super().__init__(message, reason)
         self.limit = limit
@@ -70,12 +84,16 @@ class LimitExceeded(RemoteProtocolError):
 class AssociationError(IsocenterError):
     """The association that somebody waited on has ended."""
 
+    error_code = ErrorCode.NOT_ESTABLISHED
+
 
 class DeadlineExceeded(AssociationError):
     """The peer did not answer in time, or took nothing, and was given up for it.
 
     The engine has no clock: a driver raises it.
     """
+
+    error_code = ErrorCode.RECEIVE_TIMEOUT
 
 
 #: Texts of PS3.8 Table 9-21 by (source, reason).
@@ -100,6 +118,8 @@ class AssociationRejectedError(AssociationError):
         reason: PS3.8 Table 9-21; its meaning depends on ``source``.
     """
 
+    error_code = ErrorCode.ASSOCIATION_REJECTED
+
     def __init__(self, result: int, source: int, reason: int) -> None:
         kind = "permanently" if result == 1 else "for now"
         text = REJECT_REASONS.get((source, reason), "reserved reason")
@@ -115,6 +135,8 @@ class AssociationRejectedError(AssociationError):
 class AssociationAbortedError(AssociationError):
     """The peer's service-user sent A-ABORT."""
 
+    error_code = ErrorCode.ASSOCIATION_ABORTED
+
     def __init__(self, source: int, reason: int) -> None:
         super().__init__(f"association aborted by the peer (source {source}, reason {reason})")
         self.source = source
@@ -124,6 +146,8 @@ class AssociationAbortedError(AssociationError):
 class ProviderAbortedError(AssociationError):
     """A-P-ABORT: the service-provider, here or there, gave up (``__cause__`` says why)."""
 
+    error_code = ErrorCode.ASSOCIATION_ABORTED
+
     def __init__(self, reason: int, message: str = "") -> None:
         text = message or ABORT_REASONS.get(reason, "reserved reason")
         super().__init__(f"association aborted by the service-provider: {text} (reason {reason})")
@@ -132,6 +156,8 @@ class ProviderAbortedError(AssociationError):
 
 class TransportLostError(ProviderAbortedError):
     """The transport connection went away (Evt17, AA-4)."""
+
+    error_code = ErrorCode.RECEIVING
 
     def __init__(self) -> None:
         super().__init__(REASON_NOT_SPECIFIED, "the transport connection was lost")

@@ -331,11 +331,7 @@ def encode_user_information(info: UserInformation) -> bytes:
     ]
     if info.implementation_version_name:
         name = info.implementation_version_name
-        if not name.isascii() or not name.isprintable() or len(name) > _VERSION_NAME_LENGTH:
-            raise LocalProtocolError(
-                f"implementation version name {name!r} is not 1 to {_VERSION_NAME_LENGTH} "
-                "characters of ASCII (PS3.7 D.3.3.2.3)"
-            )
+        _check_version_name(name)
         parts.append(encode_item(IMPLEMENTATION_VERSION_NAME_ITEM, name.encode("ascii")))
     parts += [
         encode_item(
@@ -372,6 +368,27 @@ def encode_user_information(info: UserInformation) -> bytes:
             encode_item(USER_IDENTITY_RESPONSE_ITEM, _counted(info.user_identity_response))
         )
     return b"".join(parts)
+
+
+def check_implementation(class_uid: str, version_name: str) -> None:
+    """Raises:
+    LocalProtocolError: *class_uid* is no UID, or *version_name* neither empty nor one (PS3.7
+        D.3.3.2)."""
+    if not is_safe_uid(class_uid):
+        raise LocalProtocolError(
+            f"implementation class UID {class_uid!r} is not a UID, which every implementation has "
+            "(PS3.7 D.3.3.2.1)"
+        )
+    if version_name:
+        _check_version_name(version_name)
+
+
+def _check_version_name(name: str) -> None:
+    if not name.isascii() or not name.isprintable() or len(name) > _VERSION_NAME_LENGTH:
+        raise LocalProtocolError(
+            f"implementation version name {name!r} is not 1 to {_VERSION_NAME_LENGTH} "
+            "characters of ASCII (PS3.7 D.3.3.2.3)"
+        )
 
 
 def decode_user_information(value: bytes) -> UserInformation:

@@ -24,6 +24,7 @@ from isocenter.engine.errors import (
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
+    CommonExtendedNegotiation,
     ContextResult,
     ExtendedNegotiation,
     ProposedContext,
@@ -55,6 +56,9 @@ CALLING_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 3)
 CALLED_AE_TITLE_NOT_RECOGNIZED: Final = AssociateReject(1, 1, 7)
 #: Bit 0 is version 1; all others are not tested (PS3.8 9.3.2).
 _VERSION_1: Final = 1
+#: Related general SOP classes of one SOP class that are looked at; PS3.4 Table B.3-3 has two of one
+#: at most, and a request may hold thousands.
+_MOST_GENERAL: Final = 16
 
 
 #: What one association carries: odd IDs from 1 to 255 (PS3.8 9.3.2.2).
@@ -79,11 +83,14 @@ class Offer:
         transfer_syntaxes: in our order of preference; `ANY` as the last of them takes the
             requestor's first when none before it was proposed.
         scu_role, scp_role: what the *requestor* may be when it asks by role selection
-            (PS3.7 D.3.3.4); without asking it is SCU.
+            (PS3.7 D.3.3.4); without asking it is SCU.  With neither role left to it, a context is
+            not accepted.
         extended: the application information that we answer to the requestor's, None for
             no answer (PS3.7 D.3.3.5).
         members: SOP classes, beside the abstract syntax, that operations on the context may
             be about: those of a Meta SOP class (PS3.7 D.3.2), or of its whole service class.
+        takes_related: whether the same is offered for a SOP class of which the requestor says that
+            the abstract syntax is a related general one (PS3.7 D.3.3.6); None: for none.
     """
 
     transfer_syntaxes: tuple[str, ...]
@@ -91,6 +98,7 @@ class Offer:
     scp_role: bool = False
     extended: Callable[[bytes], bytes | None] | None = None
     members: frozenset[str] = frozenset()
+    takes_related: Callable[[CommonExtendedNegotiation], bool] | None = None
 
 
 _VERIFICATION_OFFER: Final = Offer(transfer_syntaxes=UNCOMPRESSED)
@@ -118,6 +126,8 @@ class Acceptor:
         prefer: whose order of transfer syntaxes decides when several are common.
         max_operations_invoked, max_operations_performed: the largest window that we
             agree to, from our side; 0 for no limit.
+        implementation_class_uid, implementation_version_name: which program answers (PS3.7
+            D.3.3.2).
     """
 
     offer: Callable[[str], Offer | None]
@@ -134,6 +144,8 @@ class PresentationContext:
     """An accepted presentation context.
 
     ``as_scu``: we may request operations on it; ``as_scp``: we may perform them.
+    ``related``: what the requestor says of the service and the general SOP classes of its abstract
+    syntax (PS3.7 D.3.3.6); None: nothing.
     """
 
     context_id: int
@@ -141,6 +153,7 @@ class PresentationContext:
     transfer_syntax: str
     as_scu: bool
     as_scp: bool
+    related: CommonExtendedNegotiation | None = None
 
     def may_perform(self, request: Request) -> bool:
         """Whether *request* is for our role: SCP, but N-EVENT-REPORT goes to the SCU."""
@@ -198,11 +211,27 @@ def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept 
         return CALLING_AE_TITLE_NOT_RECOGNIZED
     info = request.user_information
     window = info.asynchronous_operations_window
+    asks_for_scp = frozenset(one.sop_class_uid for one in info.role_selections if one.scp_role)
+    related = _related(request)
+
+    def found(abstract_syntax: str) -> Offer | None:
+        offer = acceptor.offer(abstract_syntax)
+        if offer is None and abstract_syntax in related:
+            general = general_offer(acceptor.offer, related[abstract_syntax])
+            return None if general is None else general[1]
+        return offer
+
+    def offered(abstract_syntax: str) -> Offer | None:
+        offer = found(abstract_syntax)
+        if offer is None or offer.scu_role:
+            return offer
+        return offer if offer.scp_role and abstract_syntax in asks_for_scp else None
+
     return AssociateAccept(
         called_ae_title=request.called_ae_title,
         calling_ae_title=request.calling_ae_title,
         presentation_contexts=tuple(
-            _judge(context, acceptor.offer(context.abstract_syntax), acceptor.prefer)
+            _judge(context, offered(context.abstract_syntax), acceptor.prefer)
             for context in request.presentation_contexts
         ),
         user_information=UserInformation(
@@ -215,10 +244,38 @@ def negotiate(request: AssociateRequest, acceptor: Acceptor) -> AssociateAccept 
                 _smaller(window.invoked, acceptor.max_operations_performed),
                 _smaller(window.performed, acceptor.max_operations_invoked),
             ),
-            role_selections=_roles(request, acceptor),
-            extended_negotiations=_extended(request, acceptor),
+            role_selections=_roles(request, offered),
+            extended_negotiations=_extended(request, found),
         ),
     )
+
+
+def general_offer(
+    offer: Callable[[str], Offer | None], related: CommonExtendedNegotiation
+) -> tuple[str, Offer] | None:
+    """The related general SOP class that a SOP class is served as, and what is offered for it.
+
+    The requestor gives them in no order that means something: the first whose offer takes it holds
+    (PS3.7 D.3.3.6), and of those the first on which the requestor may ask for something.  None:
+    none does.
+    """
+    second: tuple[str, Offer] | None = None
+    for general in related.related_general_sop_class_uids[:_MOST_GENERAL]:
+        found = offer(general)
+        if found is None or found.takes_related is None or not found.takes_related(related):
+            continue
+        if found.scu_role:
+            return general, found
+        second = second or (general, found)
+    return second
+
+
+def _related(request: AssociateRequest) -> dict[str, CommonExtendedNegotiation]:
+    """What *request* says of its SOP classes; the first item of each counts."""
+    said: dict[str, CommonExtendedNegotiation] = {}
+    for one in request.user_information.common_extended_negotiations:
+        said.setdefault(one.sop_class_uid, one)
+    return said
 
 
 def _judge(context: ProposedContext, offer: Offer | None, prefer: Role) -> ContextResult:
@@ -237,7 +294,9 @@ def _judge(context: ProposedContext, offer: Offer | None, prefer: Role) -> Conte
     return ContextResult(context.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED)
 
 
-def _roles(request: AssociateRequest, acceptor: Acceptor) -> tuple[RoleSelection, ...]:
+def _roles(
+    request: AssociateRequest, offered: Callable[[str], Offer | None]
+) -> tuple[RoleSelection, ...]:
     answers: dict[str, RoleSelection] = {}
     proposed = _abstract_syntaxes(request)
     for asked in request.user_information.role_selections:
@@ -245,7 +304,7 @@ def _roles(request: AssociateRequest, acceptor: Acceptor) -> tuple[RoleSelection
         # may hold thousands of items.
         if asked.sop_class_uid not in proposed or asked.sop_class_uid in answers:
             continue
-        offer = acceptor.offer(asked.sop_class_uid)
+        offer = offered(asked.sop_class_uid)
         if offer is not None:
             answers[asked.sop_class_uid] = RoleSelection(
                 asked.sop_class_uid,
@@ -255,14 +314,16 @@ def _roles(request: AssociateRequest, acceptor: Acceptor) -> tuple[RoleSelection
     return tuple(answers.values())
 
 
-def _extended(request: AssociateRequest, acceptor: Acceptor) -> tuple[ExtendedNegotiation, ...]:
+def _extended(
+    request: AssociateRequest, offered: Callable[[str], Offer | None]
+) -> tuple[ExtendedNegotiation, ...]:
     answers: dict[str, ExtendedNegotiation] = {}
     unseen = _abstract_syntaxes(request)
     for asked in request.user_information.extended_negotiations:
         if asked.sop_class_uid not in unseen:
             continue
         unseen.remove(asked.sop_class_uid)
-        offer = acceptor.offer(asked.sop_class_uid)
+        offer = offered(asked.sop_class_uid)
         if offer is None or offer.extended is None:
             continue
         answer = offer.extended(asked.application_information)
@@ -296,6 +357,7 @@ def negotiated_from(request: AssociateRequest, accept: AssociateAccept, role: Ro
         if item.sop_class_uid in asked
     }
     asked_extended = {item.sop_class_uid for item in request.user_information.extended_negotiations}
+    related = _related(request)
     contexts = {}
     for result in accept.presentation_contexts:
         if result.result != ACCEPTANCE:
@@ -321,6 +383,7 @@ def negotiated_from(request: AssociateRequest, accept: AssociateAccept, role: Ro
             result.transfer_syntax,
             as_scu=requestor_scu if is_requestor else requestor_scp,
             as_scp=requestor_scp if is_requestor else requestor_scu,
+            related=related.get(context.abstract_syntax),
         )
     own, peer = (
         (request.user_information, accept.user_information)
@@ -389,6 +452,8 @@ def associate_request(
     max_pdu_length: int = DEFAULT_LIMITS.max_pdu_length,
     operations_invoked: int = 1,
     operations_performed: int = 1,
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID,
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME,
 ) -> AssociateRequest:
     """An A-ASSOCIATE-RQ of ours, without extended negotiation.
 
@@ -398,6 +463,7 @@ def associate_request(
         operations_invoked, operations_performed: how many operations of ours, and of the peer,
             may be outstanding at once; 0 for no limit.  Without more than one of each nothing is
             asked for, and what the peer answers decides (`Negotiated.operations_invoked`).
+        implementation_class_uid, implementation_version_name: which program asks (PS3.7 D.3.3.2).
 
     Raises:
         LocalProtocolError: no presentation context, or more than 128 (PS3.8 9.3.2.2).
@@ -415,8 +481,8 @@ def associate_request(
         presentation_contexts=proposals[0],
         user_information=UserInformation(
             max_pdu_length=max_pdu_length,
-            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            implementation_class_uid=implementation_class_uid,
+            implementation_version_name=implementation_version_name,
             asynchronous_operations_window=None
             if operations_invoked == operations_performed == 1
             else AsynchronousOperationsWindow(operations_invoked, operations_performed),

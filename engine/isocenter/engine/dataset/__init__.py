@@ -4,7 +4,7 @@ Standard library only, and no I/O.  pydicom is what users of Isocenter get to wo
 with; this package is what the server itself needs, on its hot paths, of a data set.
 """
 
-from isocenter.engine.dataset.encoding_detection import guess_encoding
+from isocenter.engine.dataset.encoding_detection import guess_encoding, is_syntax_certain
 from isocenter.engine.dataset.errors import DataSetError, DataSetLimitError
 from isocenter.engine.dataset.file_head import FileHead, NotDicomError, read_file_head
 from isocenter.engine.dataset.file_meta import (
@@ -75,6 +75,7 @@ __all__ = [
     "encoding_of",
     "guess_encoding",
     "index_frames",
+    "is_syntax_certain",
     "map_of",
     "map_pixel_data",
     "read_data_set",

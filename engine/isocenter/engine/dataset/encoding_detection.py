@@ -100,6 +100,19 @@ def proven_transfer_syntax(buffer: Buffer, declared: str) -> str:
     return declared
 
 
+def is_syntax_certain(buffer: Buffer, declared: str) -> bool:
+    """Whether nothing that follows *buffer* can prove another transfer syntax than *declared*.
+
+    Args:
+        buffer: the first bytes of a data set that goes on.
+    """
+    encoding = _OF_ELEMENTS_ALONE.get(declared)
+    if encoding is None:
+        return True
+    # Less one byte: an element that ends with the buffer is not the last one.
+    return not encoding.deflated and _look(octets(buffer)[:-1], encoding) is _Look.WHOLE
+
+
 def is_readable(buffer: Buffer, encoding: Encoding) -> bool:
     """Whether a data set in *encoding* could start so."""
     return _look(buffer, encoding) is not _Look.WRONG

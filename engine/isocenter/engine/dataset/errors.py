@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 
 
@@ -15,6 +16,8 @@ class DataSetError(IsocenterError):
         offset: byte of the (inflated) data set, or of the file for a File Meta
             Information fault, at which the fault was seen.
     """
+
+    error_code = ErrorCode.DECODING
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} (at byte {offset})")
@@ -33,6 +36,8 @@ class DataSetLimitError(DataSetError):
     Attributes:
         limit: the name of the field of `isocenter.engine.limits.Limits` that was passed.
     """
+
+    error_code = ErrorCode.ELEMENT_SIZE
 
     def __init__(self, message: str, offset: int, limit: str) -> None:
         super().__init__(message, offset)

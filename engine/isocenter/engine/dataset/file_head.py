@@ -9,12 +9,15 @@ from isocenter.engine.dataset.encoding_detection import (
 )
 from isocenter.engine.dataset.errors import DataSetError
 from isocenter.engine.dataset.file_meta import FileMeta, read_file_meta, start_of_file_meta
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import is_safe_uid
 
 
 class NotDicomError(DataSetError):
     """Nothing in the file looks like DICOM: neither the prefix, nor group 0002, nor elements."""
+
+    error_code = ErrorCode.FILE_NOT_DICOM
 
 
 @dataclass(frozen=True, slots=True)
