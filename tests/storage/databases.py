@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.storage.database.database import Database
-from isocenter.storage.database.postgresql.connection import Place
 from isocenter.storage.database.postgresql.database import open_postgresql_database
+from isocenter.storage.database.postgresql.opening import Place
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from support.postgresql import Server
 

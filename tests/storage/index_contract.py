@@ -31,6 +31,7 @@ from isocenter.services.archive.index.attributes import (
     Level,
 )
 from isocenter.services.archive.index.matching import matches, matches_combined
+from isocenter.services.archive.index.places import Place, checked_place
 from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
@@ -44,11 +45,11 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
+from isocenter.services.archive.index_figures import IndexStatistics
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
     Index,
-    IndexStatistics,
     InstanceRecord,
     OtherPatient,
     StoredInstance,
@@ -133,8 +134,17 @@ async def find(index: Index, asked: Query) -> list[Answer]:
 
 async def found_page(index: Index, asked: Query, limit: int, offset: int = 0) -> list[str]:
     """The unique keys of a page."""
-    async with index.find(asked, Page(limit=limit, offset=offset)) as blocks:
-        return [match[UNIQUE_KEY[asked.level]] async for block in blocks for match in block]
+    page = await index.find_page(asked, Page(limit=limit, offset=offset))
+    return [match[UNIQUE_KEY[asked.level]] for match in page.matches]
+
+
+async def places(index: Index, asked: Query) -> list[Place]:
+    """Where all matches stand, in order."""
+    page = await index.find_page(asked, Page(limit=10_000))
+    assert len(page.matches) == len(page.places) == len(set(page.places))
+    for place in page.places:
+        assert checked_place(asked.level, orjson.loads(orjson.dumps(place))) == place
+    return list(page.places)
 
 
 async def found(index: Index, asked: Query) -> list[str]:
@@ -1069,6 +1079,72 @@ class IndexContract:
             while one := await found_page(index, asked, size, len(in_pages)):
                 in_pages += one
             assert sorted(in_pages) == sorted(await found(index, asked))
+
+    @_PROPERTY
+    @given(archive=archives(), asked=_QUERY, size=st.integers(1, 3))
+    async def test_pages_by_their_places_make_up_all_matches(
+        self,
+        open_index: IndexFactory,
+        wants_more: Callable[[], bool],
+        archive: list[InstanceRecord],
+        asked: Query,
+        size: int,
+    ) -> None:
+        if not wants_more():
+            return
+        async with open_index() as index:
+            await index.add(archive)
+            whole = await index.find_page(asked, Page(limit=10_000))
+            forwards: list[Mapping[int, str]] = []
+            page = await index.find_page(asked, Page(limit=size))
+            while page.places:
+                forwards += page.matches
+                page = await index.find_page(asked, Page(limit=size, after=page.places[-1]))
+            assert forwards == list(whole.matches)
+            backwards: list[Mapping[int, str]] = []
+            for end in whole.places[-1:]:
+                page = await index.find_page(asked, Page(limit=size, before=end))
+                while page.places:
+                    backwards = [*page.matches, *backwards]
+                    page = await index.find_page(asked, Page(limit=size, before=page.places[0]))
+            assert backwards == list(whole.matches[:-1])
+
+    @_PROPERTY
+    @given(archive=archives(), asked=_QUERY, size=st.integers(1, 3), data=st.data())
+    async def test_whatever_comes_and_goes_what_stays_is_seen_once(
+        self,
+        open_index: IndexFactory,
+        wants_more: Callable[[], bool],
+        archive: list[InstanceRecord],
+        asked: Query,
+        size: int,
+        data: st.DataObject,
+    ) -> None:
+        if not wants_more():
+            return
+        there = [record.sop_instance_uid for record in archive]
+        async with open_index() as index:
+            await index.add(archive)
+            before = await places(index, asked)
+            stays = list(before)
+            seen: list[Place] = []
+            step = 0
+            while page := (
+                await index.find_page(asked, Page(limit=size, after=seen[-1] if seen else None))
+            ).places:
+                seen += page
+                step += 1
+                if step < 4:
+                    come = data.draw(st.lists(_RECORD, max_size=2))
+                    await index.add(
+                        [make_record(f"4.{step}.{n}", **one) for n, one in enumerate(come)]
+                    )
+                    gone = data.draw(st.lists(st.sampled_from(there), max_size=1)) if there else []
+                    await index.remove(gone)
+                now = set(await places(index, asked))
+                stays = [place for place in stays if place in now]
+            assert len(seen) == len(set(seen))
+            assert [place for place in seen if place in set(stays)] == stays
 
     @_PROPERTY
     @given(

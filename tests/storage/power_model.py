@@ -42,6 +42,20 @@ class ModelFiles(OsFileSystem):
         self._durable_names: dict[str, dict[str, int]] = {}
         self._durable_content: dict[int, bytes] = {}
         self._restored: dict[int, Path] = {}
+        #: Of a process that crashed nobody closes them.
+        self._open: set[int] = set()
+        #: No inode gets a second meaning, also if its file is closed and removed.
+        self._pins: list[int] = []
+
+    def end(self) -> None:
+        """Close what is open of its files: nobody looks at this disk any more."""
+        for descriptor in (*self._open, *self._pins):
+            os.close(descriptor)
+        self._open.clear()
+        self._pins.clear()
+
+    def __del__(self) -> None:
+        self.end()
 
     def _step(self, name: str) -> None:
         with self._lock:
@@ -59,7 +73,14 @@ class ModelFiles(OsFileSystem):
         self._step("create")
         descriptor = super().create(path)
         self._durable_content[os.fstat(descriptor).st_ino] = b""
+        self._open.add(descriptor)
         return descriptor
+
+    def close(self, descriptor: int) -> None:
+        if not self.crashed:
+            self._pins.append(os.dup(descriptor))
+            self._open.discard(descriptor)
+            super().close(descriptor)
 
     def write(self, descriptor: int, data: Buffer) -> None:
         self._step("write")

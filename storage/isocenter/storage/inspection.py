@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from isocenter.services.archive.ports import IndexInspection
+from isocenter.services.archive.index_figures import IndexInspection
+from isocenter.services.archive.tiers.tier import Tier, tier_of
 from isocenter.storage.database.postgresql import NEEDS_PSYCOPG
 from isocenter.storage.database.sqlite.inspection import (
     SampledRow,
@@ -71,6 +72,8 @@ def _compare(data_dir: Path, row: SampledRow) -> str:
     """``missing``, ``size``, ``changed``, or empty: it is as it was stored."""
     if not is_object_key(row.object_key):
         return "missing"
+    if tier_of(row.object_key) is not Tier.HOT:
+        return ""  # it is somewhere else
     path = data_dir.joinpath("objects", *row.object_key.split("/"))
     try:
         with path.open("rb") as file:

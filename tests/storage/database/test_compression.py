@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from isocenter.services.archive.deletion.ports import StudyHold
-from isocenter.services.archive.ports import (
-    AddOutcome,
-    AddResult,
-    CompressionOrder,
-    InstanceRecord,
-    StoredInstance,
-)
+from isocenter.services.archive.orders import CompressionOrder
+from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord, StoredInstance
 from isocenter.services.concurrency import Backoff
 from isocenter.services.workflow.compression.ports import CompressionState
 from isocenter.storage.database.compression import DatabaseCompressions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import time
 
 import pytest
 
@@ -17,15 +18,24 @@ from isocenter.services.archive.corrections.values import (
     Scope,
     attributes_after,
 )
+from isocenter.services.archive.orders import Route
 from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.concurrency import Backoff
+from isocenter.services.service_classes.commitment.transaction import Reference
+from isocenter.services.workflow.forwarding.ports import ForwardState
 from isocenter.storage.database.corrections.book import DatabaseCorrections
 from isocenter.storage.database.corrections.standing import CorrectedArrivals
-from isocenter.storage.database.database import Database
+from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.expiry import expiry_added
+from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.retention import DatabaseRetention
 from storage.databases import open_database
 
 NAME, ID = 0x00100010, 0x00100020
 STUDY_UID = 0x0020000D
+BACKOFF = Backoff(give_up_after_seconds=60.0)
 
 
 @pytest.fixture
@@ -211,3 +221,71 @@ async def test_what_has_left_the_archive_takes_all_of_it_along(
     await book.sweep()
     assert await book.leaving() == ["1.2.1.1.dcm"]
     assert len(await book.originals(after="", limit=9)) == 1
+
+
+async def test_a_rule_does_not_delete_what_was_corrected_after_it_was_sent(
+    database: Database, book: DatabaseCorrections
+) -> None:
+    forwards = DatabaseForwards(database, now=lambda: 5.0)
+    index = DatabaseIndex(
+        database, arrivals=CorrectedArrivals(), on_add=[forwards.queue_added, expiry_added]
+    )
+    retention = DatabaseRetention(database)
+    rule = RetentionRule(name="r", routed_by="r", forwarded_days=1)
+    later = time() + 9 * 86_400.0
+
+    async def going() -> list[str]:
+        found = await retention.candidates(rule, later, limit=9)
+        return sorted(one.study_instance_uid for one in found)
+
+    routes = (Route(destination="A", rule="r"),)
+    sent, corrected_first = record(1), record(2, study="1.3")
+    for one in (sent, corrected_first):
+        await index.add([replace(one, expires_by="r", routes=routes)])
+        await book.order(
+            correction(
+                Scope(study_instance_uid=one.study_instance_uid), edits=[SetValue(NAME, "Right")]
+            )
+        )
+        if one is sent:
+            await database.write(_send_all)
+            assert await going() == ["1.2"]
+        await make(book, one.study_instance_uid)
+        assert await book.exchange(one.study_instance_uid) is not None
+    await database.write(_send_all)
+    assert await going() == ["1.3"]
+
+
+def _send_all(connection: Connection) -> None:
+    connection.execute("UPDATE forward SET state = 'done', ended_at = 5.0")
+
+
+@pytest.mark.parametrize("state", ["sent", "committing", "deleting"])
+async def test_what_was_corrected_after_it_was_sent_is_not_deleted_when_it_is_committed(
+    database: Database, book: DatabaseCorrections, state: str
+) -> None:
+    forwards = DatabaseForwards(database, now=lambda: 5.0)
+    index = DatabaseIndex(database, arrivals=CorrectedArrivals(), on_add=[forwards.queue_added])
+    routes = (Route(destination="A", rule="r", commit=True, delete_after=True),)
+    await index.add([replace(record(1), routes=routes)])
+
+    def so(connection: Connection) -> None:
+        connection.execute("UPDATE forward SET state = ?, transaction_uid = '1.9'", (state,))
+
+    await database.write(so)
+    await book.order(RENAME)
+    await make(book, "1.2")
+    assert await book.exchange("1.2") is not None
+    await forwards.commitment_reported(
+        "1.9", "A", [Reference(record(1).sop_class_uid, "1.2.1.1")], [], BACKOFF
+    )
+    assert not (await forwards.delete_committed(9)).instances
+    assert await index.get(["1.2.1.1"])
+    (row,) = await forwards.rows(limit=9)
+    assert row.state is ForwardState.FAILED
+    assert "corrected after it had been sent" in row.last_fault
+    # Whoever retries it sends the corrected form, and then it may go.
+    assert await forwards.retry() == 1
+    await database.write(so)
+    if state == "deleting":
+        assert len((await forwards.delete_committed(9)).instances) == 1

@@ -19,11 +19,13 @@ OF_SQLITE_ALONE = re.compile(
     r"|\bIS NOT [?:]|\bIS [?:]|\bMATCH [?:]|\bREGEXP\b",
     re.IGNORECASE,
 )
+#: They read a schema in memory, and keep a file of their own, whatever the archive has.
+OF_FILES = ("layout.py", "copy_record.py")
 #: All but the drivers themselves.
 MODULES = [
     path
     for path in sorted(FOLDER.rglob("*.py"))
-    if path.name != "dialect.py"
+    if path.name not in ("dialect.py", *OF_FILES)
     and not {"sqlite", "postgresql"}.intersection(path.relative_to(FOLDER).parts)
 ]
 

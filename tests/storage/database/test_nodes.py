@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from isocenter.services.workflow.nodes.node import Node, NodeState, new_node
-from isocenter.services.workflow.nodes.ports import NodeCheck
+from isocenter.services.workflow.nodes.ports import NodeCheck, TokenElsewhereError
 from isocenter.storage.database.nodes import DatabaseNodes
 from storage.databases import open_database
 
@@ -68,3 +69,60 @@ async def test_of_a_verification_a_new_state_is_told_and_failures_are_counted(
     )
     assert not await book.note_check(replace(PACS, version=7), failed), "it is another node now"
     assert (await found()).state is NodeState.ONLINE
+
+
+CLOUD = new_node("https://cloud.example/dicom-web", "cloud", token_file="/etc/tokens/cloud")
+ELSEWHERE = [
+    "https://elsewhere.example/dicom-web",
+    "http://cloud.example/dicom-web",
+    "https://cloud.example:8443/dicom-web",
+]
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+async def test_a_token_is_not_sent_where_a_node_is_pointed_to_later(
+    book: DatabaseNodes, address: str
+) -> None:
+    await book.add(CLOUD)
+    with pytest.raises(TokenElsewhereError, match=r"was given for https://cloud\.example:443"):
+        await book.update(replace(CLOUD, address=address))
+    assert await book.all() == [CLOUD]
+    # Nor by way of another node, nor of another name of the file, nor when the first is gone.
+    other = replace(CLOUD, address=address, name="other")
+    for _ in range(2):
+        for path in ("/etc/tokens/cloud", "/etc/tokens/../tokens//cloud"):
+            with pytest.raises(TokenElsewhereError):
+                await book.add(replace(other, token_file=path))
+        await book.remove("cloud")
+    assert await book.all() == []
+    assert await book.add(other, moves_token=True)
+    with pytest.raises(TokenElsewhereError):
+        await book.add(CLOUD)
+
+
+async def test_a_token_goes_with_its_service(book: DatabaseNodes) -> None:
+    await book.add(CLOUD)
+    assert await book.update(replace(CLOUD, address="https://CLOUD.example:443/new", version=1))
+    without = replace(CLOUD, address=ELSEWHERE[0], token_file="", version=2)
+    assert await book.update(without)
+    with pytest.raises(TokenElsewhereError):
+        await book.update(replace(without, token_file=CLOUD.token_file, version=3))
+
+
+async def test_a_link_to_a_token_is_that_token(book: DatabaseNodes, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc")
+    (tmp_path / "link").symlink_to("token")
+    await book.add(replace(CLOUD, token_file=str(tmp_path / "token")))
+    with pytest.raises(TokenElsewhereError):
+        await book.add(
+            replace(CLOUD, name="2", address=ELSEWHERE[0], token_file=str(tmp_path / "link"))
+        )
+
+
+async def test_tokens_of_nodes_from_before_are_theirs(each_database: str) -> None:
+    async with open_database() as database:
+        book = DatabaseNodes(database)
+        await book.add(CLOUD)
+        await database.write(lambda connection: connection.execute("DELETE FROM token_place"))
+        with pytest.raises(TokenElsewhereError):
+            await book.add(replace(CLOUD, name="a first one", address=ELSEWHERE[0]))

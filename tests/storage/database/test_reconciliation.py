@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,6 +16,7 @@ from isocenter.services.workflow.reconciliation.values import (
     Identifier,
     PatientLink,
     ReconciliationKind,
+    ToldApartError,
 )
 from isocenter.storage.stores import Stores, StoresOptions, join_stores
 from storage.database.test_trash import STUDY, record, uid
@@ -74,8 +75,36 @@ async def test_a_link_is_one_from_both_sides(stores: Stores) -> None:
     assert not await book.link(replace(link, one=ONE, other=OTHER))
     assert await book.links(patient_id="P2", limit=9) == [replace(link, one=ONE, other=OTHER)]
     assert not await book.links(patient_id="P3", limit=9)
-    assert await book.unlink(OTHER, ONE)
-    assert not await book.unlink(OTHER, ONE)
+    assert await book.unlink(link)
+    assert not await book.unlink(link)
+
+
+async def test_who_is_unlinked_does_not_meet_by_way_of_others(stores: Stores) -> None:
+    book, third = stores.reconciliation, Identifier("P3")
+    between = PatientLink(one=ONE, other=OTHER, actor="someone", at=1.0)
+    around = [replace(between, one=each, other=third) for each in (ONE, OTHER)]
+    for link in (between, *around):
+        assert await book.link(link)
+    assert len(await stores.links.linked("P1", "HOSPITAL")) == 2
+    assert await book.contradictions(limit=9) == []
+    assert await book.unlink(between)
+    # One of the others is wrong as well: nobody is answered for anybody else until it is gone.
+    for patient_id, issuer in (("P1", "HOSPITAL"), ("P1", None), ("P2", ""), ("P3", "")):
+        assert await stores.links.linked(patient_id, issuer) == []
+    (found,) = await book.contradictions(limit=9)
+    assert (found.one, found.other) == (ONE, OTHER)
+    assert {frozenset((link.one, link.other)) for link in found.links} == {
+        frozenset((ONE, third)), frozenset((OTHER, third)),
+    }  # fmt: skip
+    assert await book.unlink(around[0])
+    assert await book.contradictions(limit=9) == []
+    assert [each.patient_id for each in await stores.links.linked("P3", "")] == ["P2"]
+    with pytest.raises(ToldApartError, match="told apart"):
+        await book.link(around[0])
+    # Whoever links those two themselves has thought better of it.
+    assert await book.link(between)
+    assert await book.link(around[0])
+    assert len(await stores.links.linked("P3", "")) == 2
 
 
 def selection(number: int) -> InstanceRecord:
@@ -126,3 +155,83 @@ async def test_what_two_notes_reject_is_of_neither_alone(stores: Stores) -> None
     assert await book.rejected_by(uid(8), alone=False) == [uid(1), uid(2)]
     await book.forget(uid(9))
     assert await book.look_again() == 1
+
+
+def named(number: int, patient_id: str, **changes: str) -> InstanceRecord:
+    """An object of a study of its own, of a patient who is called as the others are."""
+    attributes = {
+        0x0020000D: f"1.2.{number}",
+        0x0020000E: f"1.2.{number}.1",
+        0x00080018: f"1.2.{number}.1.1",
+        0x00100020: patient_id,
+        0x00100021: changes.get("issuer", ""),
+        0x00100010: changes.get("name", "Roe^Jo"),
+        0x00100030: changes.get("born", "19700101"),
+        0x00100040: changes.get("sex", "F"),
+    }
+    made = record(number)
+    return replace(
+        made,
+        sop_instance_uid=attributes[0x00080018],
+        study_instance_uid=attributes[0x0020000D],
+        series_instance_uid=attributes[0x0020000E],
+        attributes=made.attributes | attributes,
+    )
+
+
+async def pairs(stores: Stores, after: Sequence[str] = (), limit: int = 9) -> list[tuple[str, str]]:
+    found = await stores.reconciliation.conflicts(after=after, limit=limit)
+    return [(row.one.identifier.patient_id, row.other.identifier.patient_id) for row in found]
+
+
+async def test_patients_of_one_name_and_birth_date_are_a_conflict(stores: Stores) -> None:
+    await stores.index.add(
+        [
+            named(1, "P1"),
+            named(2, "P2", name="ROE^JO", sex="M"),
+            named(3, "P2", name="ROE^JO", sex="M"),
+            named(4, "P3", born="19710101"),
+            named(5, "P4", name="Roe^Jane"),
+            named(6, "P1", born="", name="Roe^Jo"),
+        ]
+    )
+    (found,) = await stores.reconciliation.conflicts(limit=9)
+    assert (found.one.identifier, found.other.identifier) == (Identifier("P1"), Identifier("P2"))
+    assert (found.one.studies, found.other.studies) == (1, 2)
+    assert found.is_contradicted
+    assert found.one.birth_date == "19700101"
+
+
+async def test_who_is_linked_or_told_apart_is_no_conflict(stores: Stores) -> None:
+    await stores.index.add([named(number, f"P{number}") for number in (1, 2, 3)])
+    assert await pairs(stores) == [("P1", "P2"), ("P1", "P3"), ("P2", "P3")]
+    link = PatientLink(one=Identifier("P2"), other=Identifier("P1"), actor="al", at=1.0)
+    assert await stores.reconciliation.link(link)
+    apart = replace(link, one=Identifier("P3"))
+    assert await stores.reconciliation.tell_apart(apart)
+    assert not await stores.reconciliation.tell_apart(apart)
+    assert await pairs(stores) == [("P2", "P3")]
+
+
+async def test_conflicts_go_on_behind_a_place(stores: Stores) -> None:
+    await stores.index.add([named(number, f"P{number}") for number in (1, 2, 3, 4)])
+    seen: list[tuple[str, str]] = []
+    after: Sequence[str] = ()
+    while rows := await stores.reconciliation.conflicts(after=after, limit=2):
+        seen += [(row.one.identifier.patient_id, row.other.identifier.patient_id) for row in rows]
+        after = rows[-1].place
+    assert seen == await pairs(stores)
+    assert len(seen) == 6
+
+
+async def test_one_id_of_two_issuers_is_a_conflict_and_of_nobody_it_is_none(
+    stores: Stores,
+) -> None:
+    await stores.index.add(
+        [named(1, "P1", issuer="A"), named(2, "P1", issuer="B"), named(3, "P1", issuer="")]
+    )
+    (found,) = await stores.reconciliation.conflicts(limit=9)
+    assert (found.one.identifier, found.other.identifier) == (
+        Identifier("P1", "A"),
+        Identifier("P1", "B"),
+    )

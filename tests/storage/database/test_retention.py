@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from isocenter.services.archive.deletion.ports import StudyHold
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.orders import Route
 from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.rules.ports import StoredRule
+from isocenter.services.service_classes.worklist.entry import EntryState
+from isocenter.services.workflow.forwarding.ports import Delivered, Failed, ForwardState
 from isocenter.storage.database.database import Connection, Database
-from isocenter.storage.database.index.index import DatabaseIndex
+from isocenter.storage.database.deletion import delete_within
+from isocenter.storage.database.expiry import expiry_added, expiry_deleted
+from isocenter.storage.database.forwarding.queue import DatabaseForwards
+from isocenter.storage.database.index.index import AddHook, DatabaseIndex
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
+from isocenter.storage.database.rule_history import DatabaseRuleHistory
+from isocenter.storage.database.rules import DatabaseRules
+from isocenter.storage.database.worklist import DatabaseWorklist
+from services.service_classes.worklist.samples import entry
 from storage.databases import open_database
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
@@ -30,13 +43,17 @@ async def add(
     database: Database,
     study: str,
     *,
+    on_add: Sequence[AddHook] = (),
+    expires_by: str = "",
+    routes: tuple[Route, ...] = (),
+    digest: str = "0",
     date: str = "20200101",
     modality: str = "CT",
     patient: str = "P1",
     number: int = 1,
 ) -> None:
     uid = f"{study}.{number}"
-    await DatabaseIndex(database).add(
+    await DatabaseIndex(database, on_add=on_add).add(
         [
             InstanceRecord(
                 sop_instance_uid=uid,
@@ -47,7 +64,9 @@ async def add(
                 object_key=f"{uid}.dcm",
                 size=1_000,
                 data_set_offset=100,
-                digest="0" * 64,
+                digest=digest * 64,
+                expires_by=expires_by,
+                routes=routes,
                 attributes={
                     0x00080020: date,
                     0x00080060: modality,
@@ -59,7 +78,8 @@ async def add(
                     0x00080016: "1.2.840.10008.5.1.4.1.1.2",
                 },
             )
-        ]
+        ],
+        replace=True,
     )
 
 
@@ -164,3 +184,128 @@ async def test_what_is_held_is_no_candidate(database: Database) -> None:
     assert await holds.remove("1.1")
     assert not await holds.remove("1.1")
     assert await candidates(database, study_days=1) == ["1.1", "1.2"]
+
+
+async def test_priors_of_who_is_scheduled_stay(database: Database) -> None:
+    for number, patient in enumerate(("P1", "P2", "P3", ""), 1):
+        await add(database, f"1.{number}", patient=patient)
+    assert await candidates(database, study_days=30) == ["1.1", "1.2", "1.3", "1.4"]
+    worklist = DatabaseWorklist(database)
+    entries = [
+        entry(step_id=f"S{number}", accession_no=f"A{number}", patient_id=patient,
+              scheduled_datetime=f"{day}090000")
+        for number, (patient, day) in enumerate(
+            (("P1", "20261128"), ("P2", "20261127"), ("P3", "20261231"))
+        )
+    ]  # fmt: skip
+    await worklist.put(entries, source="command")
+    # What was not done the day before yesterday is not coming.
+    assert await candidates(database, study_days=30) == ["1.2", "1.4"]
+    await worklist.set_state(entries[2].key, EntryState.COMPLETED)
+    assert await candidates(database, study_days=30) == ["1.2", "1.3", "1.4"]
+
+
+async def test_what_a_rule_has_matched_goes_when_all_of_its_study_is_meant(
+    database: Database,
+) -> None:
+    routed = partial(add, database, on_add=[expiry_added])
+    for study in ("1.1", "1.2", "1.3"):
+        await routed(study, expires_by="short")
+        await routed(study, number=2, expires_by="long" if study == "1.2" else "short")
+        await arrived(database, study, days_ago=40)
+    await routed("1.4")
+    await arrived(database, "1.4", days_ago=40)
+    assert await candidates(database, routed_by="short", arrived_days=30) == ["1.1", "1.3"]
+    assert await candidates(database, routed_by="long", arrived_days=30) == []
+    # Another object of the same UID, that the rule does not mean.
+    await routed("1.3", number=2, digest="1")
+    await arrived(database, "1.3", days_ago=40)
+    assert await candidates(database, routed_by="short", arrived_days=30) == ["1.1"]
+    # And one more of it, that came today.
+    await routed("1.1", number=3, expires_by="short")
+    assert await candidates(database, routed_by="short", arrived_days=30) == []
+
+
+async def test_what_all_destinations_have_had_for_long_goes(database: Database) -> None:
+    clock = [NOW - 40 * DAY]
+    forwards = DatabaseForwards(database, now=lambda: clock[0])
+    routed = partial(add, database, on_add=[forwards.queue_added, expiry_added])
+    to_a, to_b = (Route(destination=name, rule="r") for name in "AB")
+    for study in ("1.1", "1.2", "1.3"):
+        await routed(study, expires_by="r", routes=(to_a, to_b))
+    await routed("1.4", expires_by="r")  # it came from its only destination
+    for study in ("1.1", "1.2", "1.3", "1.4"):
+        await arrived(database, study, days_ago=40)
+    goes = partial(candidates, database, routed_by="r", forwarded_days=30)
+    assert await goes() == ["1.4"]
+    for destination in "AB":
+        due = await forwards.take(destination, 9)
+        outcomes = [
+            Failed(record, "no", None)
+            if (destination, record.sop_instance_uid) == ("B", "1.2.1")
+            else Delivered(record)
+            for record in due
+        ]
+        await forwards.settle(outcomes)
+        # The second destination has it for a shorter time than the first.
+        clock[0] = NOW - 35 * DAY
+    assert await goes() == ["1.1", "1.3", "1.4"]
+    assert await candidates(database, routed_by="r", forwarded_days=36) == ["1.4"]
+    # By arrival what was given up stays as well: nobody else has it.
+    assert await candidates(database, routed_by="r", arrived_days=30) == ["1.1", "1.3", "1.4"]
+    # What is known of their sending is not forgotten before, though by now it is old.
+    clock[0] = NOW
+    assert await forwards.purge_done(NOW) == 0
+    assert await goes() == ["1.1", "1.3", "1.4"]
+    # The dead letter is forgotten by hand: it never arrived there.
+    (dead,) = [row for row in await forwards.rows(limit=9) if row.state.value == "failed"]
+    assert await forwards.purge(dead.state, [dead.number]) == 1
+    assert await goes() == ["1.1", "1.3", "1.4"]
+
+
+async def test_who_had_an_earlier_object_of_a_uid_does_not_stand_for_another(
+    database: Database,
+) -> None:
+    clock = [NOW - 60 * DAY]
+    forwards = DatabaseForwards(database, now=lambda: clock[0])
+    routed = partial(add, database, on_add=[forwards.queue_added, expiry_added])
+    to_a, to_b = (Route(destination=name, rule="r") for name in "AB")
+    await routed("1.1", routes=(to_a,))
+    await forwards.settle([Delivered(record) for record in await forwards.take("A", 9)])
+    # Another object of its UID is for somebody else, and what waits for that is forgotten by hand.
+    await routed("1.1", digest="1", expires_by="r", routes=(to_b,))
+    await arrived(database, "1.1", days_ago=40)
+    (waiting,) = await forwards.rows(state=ForwardState.DUE, limit=9)
+    goes = partial(candidates, database, routed_by="r", forwarded_days=30)
+    assert await goes() == []
+    assert await forwards.purge(ForwardState.DUE, [waiting.number]) == 1
+    assert await goes() == []
+
+
+async def test_a_new_rule_deletes_nothing_that_an_earlier_one_of_its_name_matched(
+    database: Database,
+) -> None:
+    rules = DatabaseRules(database)
+    rule, other = (StoredRule(name=name, definition="{}") for name in ("r", "s"))
+    for one, study in ((rule, "1.1"), (other, "1.2")):
+        assert await rules.add(one, 9)
+        await add(database, study, on_add=[expiry_added], expires_by=one.name)
+        await arrived(database, study, days_ago=40)
+    assert await candidates(database, routed_by="r", arrived_days=30) == ["1.1"]
+    assert await rules.remove("r")
+    assert await rules.add(rule, 9)
+    assert await candidates(database, routed_by="r", arrived_days=30) == []
+    assert await candidates(database, routed_by="s", arrived_days=30) == ["1.2"]
+
+
+async def test_what_has_gone_is_counted_and_what_comes_back_stays(database: Database) -> None:
+    for number in (1, 2):
+        await add(database, "1.1", number=number, on_add=[expiry_added], expires_by="r")
+    await arrived(database, "1.1", days_ago=40)
+    delete = partial(delete_within, on_delete=[expiry_deleted])
+    await database.write(delete, ["1.1.1", "1.1.2"], DeletionCause.RETENTION)
+    assert (await DatabaseRuleHistory(database).counts())["r"].deleted == 2
+    # Restored from the trash: nobody has matched it now.
+    await add(database, "1.1")
+    await arrived(database, "1.1", days_ago=40)
+    assert await candidates(database, routed_by="r", arrived_days=30) == []

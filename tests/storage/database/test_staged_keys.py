@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from isocenter.services.archive.deletion.ports import DeletionRecord
+from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import AddOutcome, InstanceRecord
+from isocenter.services.archive.tiers.ports import TierMove
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.staged_keys import DatabaseStagedKeys
 from isocenter.storage.stores import StoresOptions, join_stores
@@ -44,6 +47,7 @@ async def test_what_is_overdue_is_claimed_the_oldest_first() -> None:
 
 
 KEY, OTHER = "1.2/1.2.3~00000001.dcm", "1.2/1.2.3~00000002.dcm"
+BACK = "1.2/1.2.3~00000004.dcm"
 NOTING = StoresOptions(notes_keys=True)
 
 
@@ -87,6 +91,33 @@ async def test_what_was_claimed_is_not_taken_up() -> None:
         assert (await stores.index.statistics()).instances == 0
 
 
+async def test_what_is_made_of_an_object_needs_its_note() -> None:
+    cold = "~cold/1.2/1.2.3~00000003.dcm"
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        index, keys, tiers = stores.index, stores.staged_keys, stores.tiers
+        await keys.begin([KEY])
+        await index.add([record(KEY)])
+        stored = (await index.get(["1.2.3"]))["1.2.3"]
+        # Of a key in another tier there is no note.
+        away = TierMove(stored=stored, target_key=cold)
+        assert await tiers.begin([away], "me", 60.0) == [True]
+        assert await tiers.exchange([away], "me") == [True]
+        await tiers.end(["1.2.3"])
+        stored = (await index.get(["1.2.3"]))["1.2.3"]
+        back = TierMove(stored=stored, target_key=OTHER)
+        await tiers.begin([back], "me", 60.0)
+        await keys.begin([OTHER])
+        # The copying took so long that a sweep has taken the copy away.
+        assert OTHER in await keys.claim_overdue(1e12, 9)
+        await keys.end([OTHER])
+        with pytest.raises(StorageError, match="swept away meanwhile"):
+            await tiers.exchange([back], "me")
+        assert (await index.get(["1.2.3"]))["1.2.3"].object_key == cold
+        await keys.begin([OTHER])
+        assert await tiers.exchange([back], "me") == [True]
+
+
 async def test_what_leaves_the_index_is_noted() -> None:
     async with open_database() as database:
         stores = join_stores(database, NOTING)
@@ -117,3 +148,32 @@ async def test_files_need_no_notes() -> None:
         await stores.index.add([record(KEY)])
         await stores.index.add([record(OTHER)], replace=True)
         assert await stores.staged_keys.count() == 0
+
+
+async def test_what_somebody_names_is_not_claimed_and_loses_its_note() -> None:
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        index, keys = stores.index, stores.staged_keys
+        await keys.begin([KEY])
+        await index.add([record(KEY)])
+        await keys.begin([KEY, OTHER])  # a note that outlived what it was for
+        assert await keys.claim_overdue(1e12, 1) == [OTHER]
+        assert await keys.count() == 1
+
+        deletion = DeletionRecord(
+            deletion_id="d1",
+            cause=DeletionCause.REQUESTED,
+            at=1.0,
+            purge_at=2.0,
+            actor="x",
+            reason="x",
+        )
+        known = await index.get(["1.2.3"])
+        await stores.trash.take(deletion, list(known.values()), overrule=False)
+        await keys.begin([KEY])
+        assert await keys.claim_overdue(1e12, 9) == [OTHER]  # its file leaves still
+        (row,) = await stores.trash.unfinished(9)
+        await stores.trash.settle([row.number])
+        await stores.trash.begin_return({row.number: BACK}, "x")
+        await keys.begin([KEY, BACK])
+        assert sorted(await keys.claim_overdue(1e12, 9)) == sorted([OTHER, KEY])

@@ -87,6 +87,7 @@ class ArrivalGate:
         """By their SOP Instance UIDs, what becomes of those that are kept out."""
         if not (any(each.quarantine for each in records) or _are_known(connection, records)):
             return {}
+        connection.need_turn()
         if self._not_wanted is None:
             return self._quarantine(connection, records)
         rejected = self._not_wanted(connection, records)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from isocenter.services.workflow.forwarding.ports import Clock
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import NUMBERS, TEXTS, json_list
 from isocenter.storage.database.rows import rows_as
+from isocenter.storage.database.signature_marks import await_verification
 
 #: Called within the transaction that exchanges what is kept, with what was and what is.
 ExchangeHook = Callable[[Connection, StoredInstance, StoredInstance], None]
@@ -31,12 +32,13 @@ _PURGED_AT_ONCE: Final = 1_000
 _MOST_REASONS: Final = 20
 
 _INSERT: Final = """
-    INSERT INTO compression (sop_instance_uid, study_instance_uid, rule, target, state,
+    INSERT INTO compression (sop_instance_uid, study_instance_uid, rule, target, signs, state,
         created_at, since, due_at)
-    VALUES (:uid, :study, :rule, :target, :state, :now, :now, :now)
+    VALUES (:uid, :study, :rule, :target, :signs, :state, :now, :now, :now)
     ON CONFLICT (sop_instance_uid) DO UPDATE SET
         study_instance_uid = excluded.study_instance_uid, rule = excluded.rule,
-        target = excluded.target, state = excluded.state, version = compression.version + 1,
+        target = excluded.target, signs = excluded.signs, state = excluded.state,
+        version = compression.version + 1,
         created_at = excluded.created_at, since = excluded.since, due_at = excluded.due_at,
         ended_at = NULL, attempts = 0, last_fault = ''
 """
@@ -49,7 +51,7 @@ _REPLACED: Final = f"""
 """
 DUE: Final = """
     SELECT compression_pk AS number, version, sop_instance_uid, study_instance_uid,
-        target AS transfer_syntax_uid, rule, attempts
+        target AS transfer_syntax_uid, rule, signs, attempts
     FROM compression WHERE state = 'due' AND due_at <= :now
       AND NOT EXISTS (SELECT 1 FROM study_hold h
                       WHERE h.study_instance_uid = compression.study_instance_uid)
@@ -112,7 +114,7 @@ _WAITING_IN_VAIN: Final = """
 """
 _SHOWN: Final = (
     "compression_pk AS number, sop_instance_uid, study_instance_uid, rule, "
-    "target AS transfer_syntax_uid, state, attempts, "
+    "target AS transfer_syntax_uid, signs, state, attempts, "
     "created_at, due_at, ended_at, last_fault, received_size, size"
 )
 _RETRY: Final = f"""
@@ -164,6 +166,7 @@ class DatabaseCompressions:
                 "study": record.study_instance_uid,
                 "rule": record.compression.rule,
                 "target": record.compression.transfer_syntax_uid,
+                "signs": int(record.compression.signs),
                 "state": "waiting"
                 if record.compression.when_complete and self._completes
                 else "due",
@@ -246,6 +249,10 @@ class DatabaseCompressions:
         """See `CompressionQueue.rows`."""
         return await self._database.read(_rows, "" if state is None else state.value, limit)
 
+    async def of(self, uids: Sequence[str]) -> Mapping[str, CompressionSummary]:
+        """See `CompressionQueue.of`."""
+        return await self._database.read(_of, uids)
+
     async def totals(self) -> CompressionTotals:
         """See `CompressionQueue.totals`."""
         return await self._database.read(_totals)
@@ -266,6 +273,7 @@ class DatabaseCompressions:
                 "study": each.study_instance_uid,
                 "rule": rule,
                 "target": transfer_syntax_uid,
+                "signs": 0,
                 "state": "due",
                 "now": self._now(),
             }
@@ -295,7 +303,8 @@ def _fetch(connection: Connection, statement: str, values: _Values) -> list[tupl
 
 
 def _due(connection: Connection, now: float, limit: int) -> list[CompressionJob]:
-    return rows_as(CompressionJob, connection.execute(DUE, {"now": now, "limit": limit}))
+    found = connection.execute(DUE, {"now": now, "limit": limit})
+    return rows_as(CompressionJob, found, signs=bool)
 
 
 def _exchange(
@@ -328,6 +337,8 @@ def _exchange(
         return False
     connection.execute(_EXCHANGE, values)
     connection.execute("UPDATE totals SET size = size + ?", (after.size - before.size,))
+    if job.signs:
+        await_verification(connection, [before.sop_instance_uid], now)
     for each in on_exchange:
         each(connection, before, after)
     return True
@@ -358,7 +369,15 @@ def _rows(connection: Connection, state: str, limit: int) -> list[CompressionSum
         "ORDER BY compression_pk DESC LIMIT :limit",
         {"state": state, "limit": limit},
     )
-    return rows_as(CompressionSummary, found, state=CompressionState)
+    return rows_as(CompressionSummary, found, state=CompressionState, signs=bool)
+
+
+def _of(connection: Connection, uids: Sequence[str]) -> Mapping[str, CompressionSummary]:
+    found = connection.execute(
+        f"SELECT {_SHOWN} FROM compression WHERE sop_instance_uid IN {TEXTS}", (json_list(uids),)
+    )
+    rows = rows_as(CompressionSummary, found, state=CompressionState, signs=bool)
+    return {row.sop_instance_uid: row for row in rows}
 
 
 def _totals(connection: Connection) -> CompressionTotals:
@@ -370,7 +389,7 @@ def _totals(connection: Connection) -> CompressionTotals:
     }
     received, size = connection.execute(
         "SELECT coalesce(sum(received_size), 0), coalesce(sum(size), 0) FROM compression "
-        "WHERE state = 'done'"
+        "WHERE state = 'done' AND target <> ''"
     ).fetchone()
     reasons = connection.execute(
         "SELECT state, last_fault, count(*) FROM compression WHERE state IN ('kept', 'failed') "

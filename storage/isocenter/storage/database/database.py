@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.query_times.ports import ConnectionCounts
 
 P = ParamSpec("P")
 T = TypeVar("T")
 U = TypeVar("U")
 
+#: The table whose rows others follow by their numbers.
+FOLLOWED: Final = "event"
 #: What is bound to the question marks of a statement, or to its names.
 Values = Sequence[Any] | Mapping[str, Any]
 #: Compares the values of a row in Python (`isocenter.services.archive.index.matching`).
@@ -35,7 +38,7 @@ class Candidates(NamedTuple):
     columns: tuple[str, ...]
     source: str
     condition: str = ""
-    parameters: tuple[str, ...] = ()
+    parameters: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Question:
     """
 
     text: str
-    parameters: tuple[str, ...]
+    parameters: tuple[str | int, ...]
     matchers: tuple[Matcher, ...] = ()
     candidates: tuple[Candidates, ...] = ()
     rows_at_once: int = 0
@@ -74,11 +77,20 @@ class Cursor(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+class TurnNeededError(Exception):
+    """What is to be written is not only about what the transaction has locked."""
+
+
 class Connection(Protocol):
     """What a function of a table adapter works on, within one transaction.
 
     Statements are written as `isocenter.storage.database.dialect` says.
     """
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether nobody else writes; False only within `Database.write_beside`."""
+        ...
 
     def execute(self, statement: str, values: Values = ..., /) -> Cursor: ...
 
@@ -86,6 +98,45 @@ class Connection(Protocol):
 
     def ask(self, question: Question) -> Cursor:
         """The rows of *question*; to be read to their end before the next one is asked."""
+        ...
+
+    def execute_all(self, statements: Iterable[tuple[str, Iterable[Values]]], /) -> None:
+        """Statements of which nobody asks for rows or counts, each with all of its values.
+
+        They go to the database in one message.
+        """
+        ...
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Have these for itself until the end of the transaction; before anything else, and once.
+
+        Who has the turn has all.
+        """
+        ...
+
+    def need_turn(self) -> None:
+        """From here on nobody else may write.
+
+        Raises:
+            TurnNeededError: somebody may; the transaction begins anew when it is its turn.
+        """
+        ...
+
+
+class Moment(Protocol):
+    """A database as it was at one moment; for one task at a time."""
+
+    async def read(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """*function* on that moment; cancelling interrupts it."""
+        ...
+
+    async def last_numbers(self, tables: Sequence[str]) -> Mapping[str, int]:
+        """The highest number that a row of each of these tables has or had; 0: there was none."""
         ...
 
 
@@ -120,6 +171,30 @@ class Database(Protocol):
         """
         ...
 
+    async def note(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `write`, but others may write meanwhile: for rows that nobody else writes, or in one
+        statement each."""
+        ...
+
+    async def write_beside(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `write`, but others who come this way may write meanwhile.
+
+        *function* says what it is about (`Connection.lock`), and what of it concerns more than
+        that (`Connection.need_turn`).  Then, and where the database finds that two have written
+        the same, it is called again when it is its turn.
+        """
+        ...
+
     async def write_after(
         self,
         prepare: Callable[[], U | None],
@@ -127,10 +202,28 @@ class Database(Protocol):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T | None:
-        """As `write`, with what *prepare* gives; with None nothing is written.
+        """As `write_beside`, with what *prepare* gives; with None nothing is written.
 
         It blocks, and is called before the transaction begins: one hop to a thread for both.
         """
+        ...
+
+    def moment(self) -> AbstractAsyncContextManager[Moment]:
+        """The database as it is now, for as long as the context lasts; others go on writing."""
+        ...
+
+    async def settled_number(self) -> int:
+        """Of the rows of `FOLLOWED` up to this number all that will ever be there are there, for
+        whoever reads from now on."""
+        ...
+
+    async def raise_numbers(self, numbers: Mapping[str, int]) -> None:
+        """Rows that come later get higher numbers than these, by their tables."""
+        ...
+
+    async def sync(self) -> None:
+        """What was written until now survives a power failure from now on, also where `write`
+        promises less."""
         ...
 
     async def check(self) -> Sequence[str]:
@@ -147,6 +240,10 @@ class Database(Protocol):
         Args:
             tables: those that others refer to last.
         """
+        ...
+
+    def connections(self) -> ConnectionCounts:
+        """How many connections this process has, and how many of them are in use."""
         ...
 
     async def aclose(self) -> None:

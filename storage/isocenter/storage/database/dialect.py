@@ -16,6 +16,7 @@ each by its text and puts its own in the place (a statement is a constant: once 
 | `joined` | ``group_concat(a, char(92))`` | ``string_agg(a, chr(92))`` |
 | `index_hint` | ``INDEXED BY name`` | nothing |
 | `unique_index` | ``sqlite_autoindex_table_1`` | ``table_column_key`` |
+| `CLOCK` | ``(julianday('now') - 2440587.5) * 86400.0`` | ``clock_timestamp()``, as a number |
 | `last_number` | ``sqlite_sequence`` | ``max`` of the rows that there are |
 """
 
@@ -34,6 +35,9 @@ NUMBERS: Final = "(SELECT value FROM json_each(?) AS numbers)"
 IN_ORDER: Final = "json_each(?) AS wanted"
 #: After `IN_ORDER`: JOIN of the table in which each of them is looked up.
 LOOKED_UP: Final = "CROSS JOIN"
+
+#: Seconds since 1970 by the clock of the database, which all processes share.
+CLOCK: Final = "((julianday('now') - 2440587.5) * 86400.0)"
 
 #: After LIMIT: all rows.
 NO_LIMIT: Final = 2**63 - 1

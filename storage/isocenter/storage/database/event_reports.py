@@ -1,5 +1,7 @@
 """Event reports in the database: adapter of the port `ReportQueue`."""
 
+# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
@@ -7,14 +9,23 @@ from time import time
 from typing import Final
 
 from isocenter.services.service_classes.normalized.ports import ClaimedReport, NewReport
+from isocenter.services.service_classes.ups.workitem import UPS_EVENT
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import json_list, texts
 from isocenter.storage.database.leases import REPORTS
 from isocenter.storage.database.rows import named_rows
 
+#: Those of one workitem reach a subscriber in their order: each waits for the one before it.
 _DUE: Final = f"""
     FROM event_report
     WHERE {REPORTS.is_free} AND destination NOT IN {texts("not_for")}
+    AND NOT (sop_class_uid = '{UPS_EVENT}' AND EXISTS (
+        SELECT 1 FROM event_report earlier WHERE earlier.state = 'due'
+        AND earlier.destination = event_report.destination
+        AND earlier.sop_instance_uid = event_report.sop_instance_uid
+        AND earlier.report_pk < event_report.report_pk
+        AND (earlier.due_at > :now OR earlier.claimed_until > :now)
+    ))
 """
 #: A fault is a line of text; peers' words are in it.
 _FAULT_LENGTH: Final = 500

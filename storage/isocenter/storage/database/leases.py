@@ -8,8 +8,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.cluster.worker_names import NODE_MARK
+from isocenter.storage.database.assessments import settle_assessments
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import NUMBERS, json_list
+from isocenter.storage.database.study_locks import release_study_locks
+from isocenter.storage.database.tasks import release_tasks
+
+#: Behind every text that begins alike.
+LAST: Final = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +72,38 @@ class Lease:
             f"UPDATE {self.table} SET claimed_until = 0 WHERE state = '{self.state}'"
         )
 
+    def release_all_of(self, connection: Connection, node: str) -> None:
+        """The same of all rows that workers of *node* have."""
+        low = f"{node}{NODE_MARK}"
+        connection.execute(
+            f"UPDATE {self.table} SET claimed_until = 0 WHERE state = '{self.state}' "
+            "AND claimed_until > 0 AND claimed_by >= ? AND claimed_by < ?",
+            (low, low + LAST),
+        )
+
 
 REPORTS: Final = Lease("event_report", "report_pk", "due")
 COMMITMENTS: Final = Lease("commitment", "commitment_pk", "pending")
-FORWARDS: Final = Lease("forward", "forward_pk", "due")
 JOBS: Final = Lease("job", "job_pk", "due")
+PRINT_JOBS: Final = Lease("print_job", "print_job_pk", "due")
+#: What one worker of all nodes does for all.
+DUTIES: Final = Lease("duty", "duty_pk", "due")
+_ALL: Final = (REPORTS, COMMITMENTS, JOBS, PRINT_JOBS, DUTIES)
 
 
 def release_stale(connection: Connection) -> None:
     """No process works on the database: what earlier ones had claimed is free."""
-    for lease in (REPORTS, COMMITMENTS, FORWARDS, JOBS):
+    for lease in _ALL:
         lease.release_all(connection)
-    # Whoever tried a destination, it never said what came of it.
-    connection.execute("UPDATE forward_destination SET retry_at = 0 WHERE is_tried = 1")
+    release_study_locks(connection)
+    release_tasks(connection)
+    connection.execute("UPDATE tier_move SET until = 0")
+    connection.execute("UPDATE assessment_claim SET until = 0")
+    settle_assessments(connection, 0.0)
+    connection.execute("UPDATE print_film_note SET is_over = 1")
+
+
+def release_claims_of(connection: Connection, node: str) -> None:
+    """No process of *node* lives: what its workers had claimed is free, and of others nothing."""
+    for lease in _ALL:
+        lease.release_all_of(connection, node)

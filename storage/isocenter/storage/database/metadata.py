@@ -151,7 +151,7 @@ class DatabaseMetadata:
         dictionary: bytes,
     ) -> bool:
         """See `MetadataBook.keep`."""
-        return await self._database.write(_keep, work, made, dictionary)
+        return await self._database.write_beside(_keep, work, made, dictionary)
 
     async def finish(self, work: SeriesWork, content: SeriesContent | None) -> bool:
         """See `MetadataBook.finish`."""
@@ -166,7 +166,8 @@ class DatabaseMetadata:
             "crc": 0 if part is None else part.crc,
             "length": 0 if part is None else part.length,
         }
-        return await self._database.write(_execute, _FINISH, values) > 0
+        # In one statement, which finds out whether objects came meanwhile.
+        return await self._database.write_beside(_execute, _FINISH, values) > 0
 
     async def postpone(self, work: SeriesWork, seconds: float) -> None:
         """See `MetadataBook.postpone`."""
@@ -245,6 +246,8 @@ def _keep(
     made: Mapping[StoredInstance, InstanceMetadata],
     dictionary: bytes,
 ) -> bool:
+    # Objects may come meanwhile: what they change is the version, which `finish` looks at.
+    connection.lock([f"metadata {work.number}"])
     values = {"number": work.number, "version": work.version}
     row = connection.execute(_DICTIONARY, values).fetchone()
     if row is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
+from isocenter.services.archive.query_times.ports import ConnectionCounts
 from isocenter.services.errors import StorageError
 
 
@@ -25,6 +26,7 @@ class Pool(Generic[C]):
 
     def __init__(self, connections: Sequence[C]) -> None:
         self._connections = connections
+        self._unused = len(connections)
         self._give, self._take = trio.open_memory_channel[C](len(connections))
         for connection in connections:
             self._give.send_nowait(connection)
@@ -39,10 +41,17 @@ class Pool(Generic[C]):
                 connection = await self._take.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
             raise StorageError("the index is closed") from None
+        self._unused -= 1
         try:
             yield connection
         finally:
+            self._unused += 1
             self._give.send_nowait(connection)
+
+    def counts(self) -> ConnectionCounts:
+        """How many there are, and in use."""
+        total = len(self._connections)
+        return ConnectionCounts(total, max(0, total - self._unused))
 
     async def aclose(self) -> None:
         """Wait until all connections are back, and close them; whoever waits for one is told."""
@@ -52,3 +61,9 @@ class Pool(Generic[C]):
                 connection = await self._take.receive()
                 await connection.aclose()
         self._take.close()
+
+
+def sum_of(*pools: Pool[Any]) -> ConnectionCounts:
+    """Of several pools; one that stands there twice counts once."""
+    counts = [pool.counts() for pool in dict.fromkeys(pools)]
+    return ConnectionCounts(sum(one.total for one in counts), sum(one.in_use for one in counts))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.retention.ports import Candidate
@@ -26,6 +26,14 @@ _NOT_HELD: Final = """
     NOT EXISTS (SELECT 1 FROM study_hold h
                 WHERE h.study_instance_uid = study.study_instance_uid)
 """
+#: Nobody deletes what somebody is about to look at beside new images.
+_NOT_SCHEDULED: Final = """
+    NOT EXISTS (SELECT 1 FROM study_statement s
+                JOIN patient_statement p ON p.patient_statement_pk = s.patient_statement_pk
+                JOIN worklist w ON w.patient_id = p.patient_id
+                WHERE s.study_pk = study.study_pk AND p.patient_id <> ''
+                  AND w.state IN ('SCHEDULED', 'STARTED') AND w.start_date >= ?)
+"""
 _MODALITIES: Final = """
     EXISTS (SELECT 1 FROM series_statement m WHERE m.study_pk = study.study_pk)
     AND NOT EXISTS (SELECT 1 FROM series_statement m WHERE m.study_pk = study.study_pk
@@ -39,6 +47,26 @@ _DATED: Final = f"""
 _ARRIVED: Final = """
     NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
                 WHERE series.study_pk = study.study_pk AND i.created_at >= ?)
+"""
+#: A rule for what comes has matched all of it, and so it has come.
+_ROUTED: Final = """
+    study_pk IN (SELECT series.study_pk FROM instance_expiry e
+                 JOIN instance i ON i.sop_instance_uid = e.sop_instance_uid
+                 JOIN series ON series.series_pk = i.series_pk WHERE e.rule = ?)
+    AND NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
+                    WHERE series.study_pk = study.study_pk
+                      AND NOT EXISTS (SELECT 1 FROM instance_expiry e
+                                      WHERE e.sop_instance_uid = i.sop_instance_uid
+                                        AND e.rule = ?))
+"""
+#: Each object is at as many destinations as rules named when it came.
+_FORWARDED: Final = """
+    NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
+                JOIN instance_expiry e ON e.sop_instance_uid = i.sop_instance_uid
+                WHERE series.study_pk = study.study_pk
+                  AND (SELECT count(*) FROM forward f
+                       WHERE f.sop_instance_uid = i.sop_instance_uid AND f.state = 'done'
+                         AND f.ended_at < ?) < e.destinations)
 """
 _UNUSED: Final = """
     EXISTS (SELECT 1 FROM study_access WHERE study_instance_uid = '' AND last_day < ?)
@@ -71,6 +99,19 @@ _UNUSED_FIRST: Final = """
     ORDER BY coalesce((SELECT last_day FROM study_access a
                        WHERE a.study_instance_uid = study.study_instance_uid), 0), study_pk
 """
+
+
+class Ages(Protocol):
+    """How old what is, for a rule; 0: it does not matter."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+    @property
+    def study_days(self) -> int: ...
+    @property
+    def arrived_days(self) -> int: ...
+    @property
+    def unused_days(self) -> int: ...
 
 
 class DatabaseRetention:
@@ -152,30 +193,23 @@ def find_candidates(
     connection: Connection, rule: RetentionRule, now: float, limit: int
 ) -> list[Candidate]:
     """`RetentionBook.candidates`."""
-    today = datetime.fromtimestamp(now, UTC)
-    conditions = [_NOT_HELD]
-    values: list[object] = []
-    concerned, concerned_values = "1 = 1", list[object]()
-    if rule.modalities:
-        concerned = _MODALITIES.format(marks=", ".join("?" * len(rule.modalities)))
-        concerned_values += rule.modalities
-        conditions.append(concerned)
-        values += rule.modalities
-    if rule.study_days or rule.keep_newest:
-        conditions.append(_DATED)
-        before = today - timedelta(days=rule.study_days + 1)
-        values += [_EARLIEST, before.strftime("%Y%m%d") if rule.study_days else _LATEST]
-    quiet = max(rule.arrived_days, rule.unused_days)
-    if quiet:
+    aged, values = conditions_of(rule, now, is_dated=bool(rule.keep_newest))
+    yesterday = datetime.fromtimestamp(now, UTC) - timedelta(days=1)
+    conditions = [_NOT_HELD, _NOT_SCHEDULED, *aged]
+    values = [yesterday.strftime("%Y%m%d"), *values]
+    if rule.routed_by:
+        conditions.append(_ROUTED)
+        values += [replace_surrogates(rule.routed_by)] * 2
+        # Also of what no destination was to have: it came from there.
+        conditions.append(_FORWARDED)
+        values.append(now - rule.forwarded_days * _DAY_SECONDS)
+    if rule.forwarded_days:
         conditions.append(_ARRIVED)
-        values.append((today - timedelta(days=quiet)).isoformat(timespec="milliseconds"))
-    if rule.unused_days:
-        conditions.append(_UNUSED)
-        day = int(now // _DAY_SECONDS) - rule.unused_days
-        values += [day, day]
+        values.append(_days_ago(now, rule.forwarded_days))
     if rule.keep_newest:
+        concerned = _all_of(rule.modalities) if rule.modalities else "1 = 1"
         conditions.append(_NEWEST.format(concerned=concerned))
-        values += [*concerned_values, rule.keep_newest]
+        values += [*rule.modalities, rule.keep_newest]
     rows = connection.execute(
         _CANDIDATES.format(
             conditions=" AND ".join(f"({each})" for each in conditions),
@@ -184,3 +218,42 @@ def find_candidates(
         (*values, limit),
     )
     return rows_as(Candidate, rows)
+
+
+def conditions_of(
+    rule: Ages, now: float, *, is_dated: bool = False
+) -> tuple[list[str], list[object]]:
+    """Conditions on rows of `study`, and what is bound to them.
+
+    Args:
+        is_dated: a study without a date is none of them.
+    """
+    today = datetime.fromtimestamp(now, UTC)
+    conditions: list[str] = []
+    values: list[object] = []
+    if rule.modalities:
+        conditions.append(_all_of(rule.modalities))
+        values += rule.modalities
+    if rule.study_days or is_dated:
+        conditions.append(_DATED)
+        before = today - timedelta(days=rule.study_days + 1)
+        values += [_EARLIEST, before.strftime("%Y%m%d") if rule.study_days else _LATEST]
+    quiet = max(rule.arrived_days, rule.unused_days)
+    if quiet:
+        conditions.append(_ARRIVED)
+        values.append(_days_ago(now, quiet))
+    if rule.unused_days:
+        conditions.append(_UNUSED)
+        day = int(now // _DAY_SECONDS) - rule.unused_days
+        values += [day, day]
+    return conditions, values
+
+
+def _days_ago(now: float, days: int) -> str:
+    """As the index writes when something came."""
+    moment = datetime.fromtimestamp(now, UTC) - timedelta(days=days)
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _all_of(modalities: Sequence[str]) -> str:
+    return _MODALITIES.format(marks=", ".join("?" * len(modalities)))

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Final
 
+from isocenter.services.archive.object_keys import sop_instance_uid_of
 from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord, StoredInstance
+from isocenter.services.archive.tiers.tier import Tier, tier_of
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection, Database
-from isocenter.storage.database.dialect import TEXTS, json_list
+from isocenter.storage.database.dialect import TEXTS, json_list, texts
 
 _BEGIN: Final = """
-    INSERT INTO staged_object (object_key, state, noted_at) VALUES (?, 'staged', ?)
+    INSERT INTO staged_object (object_key, state, noted_at, node) VALUES (?, 'staged', ?, ?)
     ON CONFLICT (object_key) DO NOTHING
 """
 _LEAVES: Final = """
@@ -23,27 +25,48 @@ _LEAVES: Final = """
 """
 _ADDED: Final = f"DELETE FROM staged_object WHERE state = 'staged' AND object_key IN {TEXTS}"
 _END: Final = f"DELETE FROM staged_object WHERE object_key IN {TEXTS}"
-#: What an earlier sweep has claimed and not brought to its end is claimed again.
-_CLAIM: Final = """
-    UPDATE staged_object SET state = 'sweeping' WHERE object_key IN (
-        SELECT object_key FROM staged_object WHERE noted_at < ? ORDER BY noted_at LIMIT ?
-    ) RETURNING object_key
+#: Also what an earlier sweep has claimed and not brought to its end.
+_OVERDUE: Final = """
+    SELECT object_key FROM staged_object WHERE noted_at < ? ORDER BY noted_at LIMIT ?
 """
+_CLAIM: Final = f"UPDATE staged_object SET state = 'sweeping' WHERE object_key IN {TEXTS}"
+#: Of keys those under which there is something that somebody names; the index is asked by UIDs.
+_NAMED: Final = (
+    f"SELECT object_key FROM instance WHERE sop_instance_uid IN {texts('uids')} "
+    "UNION ALL SELECT original_key FROM corrected_instance "
+    f"WHERE is_corrected = 1 AND original_key IN {texts('keys')} "
+    "UNION ALL SELECT made_key FROM corrected_instance "
+    f"WHERE made_key <> '' AND made_key IN {texts('keys')} "
+    "UNION ALL SELECT object_key FROM trash "
+    f"WHERE state = 'leaving' AND object_key IN {texts('keys')} "
+    "UNION ALL SELECT target_key FROM trash "
+    f"WHERE state = 'returning' AND target_key IN {texts('keys')}"
+)
 
 
 class DatabaseStagedKeys:
     """See `isocenter.services.archive.sweeping.ports.StagedKeys`.
 
     Its hooks write in the transactions of others.
+
+    Args:
+        node: whose notes they are.
     """
 
-    def __init__(self, database: Database, *, now: Callable[[], float] = time) -> None:
+    def __init__(
+        self, database: Database, *, node: str = "", now: Callable[[], float] = time
+    ) -> None:
         self._database = database
+        self._node = node
         self._now = now
 
     async def begin(self, keys: Sequence[str]) -> Sequence[bool]:
         """See `StagedKeys.begin`; one transaction."""
-        return await self._database.write(_begin, keys, self._now())
+        values = [(key, self._now(), self._node) for key in keys]
+        try:
+            return await self._database.note(_begin_all, values)
+        except _SomeTakenError:
+            return await self._database.note(_begin, values)
 
     async def end(self, keys: Sequence[str]) -> None:
         """See `StagedKeys.end`."""
@@ -85,18 +108,47 @@ class DatabaseStagedKeys:
     def exchanged(
         self, connection: Connection, before: StoredInstance, after: StoredInstance
     ) -> None:
-        """The same of one object that is kept in another form (an `ExchangeHook`)."""
-        connection.execute(_ADDED, (json_list([after.object_key]),))
+        """The same of one object that is kept in another form or tier (an `ExchangeHook`).
+
+        Raises:
+            StorageError: somebody is removing what was made, since it took too long.
+        """
+        self.made(connection, after.object_key)
         if before.object_key != after.object_key:
             self.leaves(connection, [before.object_key])
+
+    def made(self, connection: Connection, key: str) -> None:
+        """The same of another form that is kept beside what the index names.
+
+        Raises:
+            StorageError: as of `exchanged`.
+        """
+        noted = connection.execute(_ADDED, (json_list([key]),)).rowcount
+        # Of keys in other tiers there are no notes.
+        if not noted and tier_of(key) is Tier.HOT:
+            raise StorageError(
+                "what was made of an object took so long that it was swept away meanwhile; the "
+                "object stays as it is, and it is tried again"
+            )
 
     def leaves(self, connection: Connection, keys: Sequence[str]) -> None:
         """The index forgets objects."""
         connection.executemany(_LEAVES, [(key, self._now()) for key in keys])
 
 
-def _begin(connection: Connection, keys: Sequence[str], now: float) -> list[bool]:
-    return [bool(connection.execute(_BEGIN, (key, now)).rowcount) for key in keys]
+class _SomeTakenError(Exception):
+    """Of many keys some are taken, nobody knows which."""
+
+
+def _begin_all(connection: Connection, values: Sequence[tuple[str, float, str]]) -> list[bool]:
+    # All in one message; that a key is taken hardly happens.
+    if connection.executemany(_BEGIN, values).rowcount != len(values):
+        raise _SomeTakenError
+    return [True] * len(values)
+
+
+def _begin(connection: Connection, values: Sequence[tuple[str, float, str]]) -> list[bool]:
+    return [bool(connection.execute(_BEGIN, each).rowcount) for each in values]
 
 
 def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:
@@ -104,7 +156,18 @@ def _execute(connection: Connection, statement: str, values: tuple[object, ...])
 
 
 def _claim(connection: Connection, before: float, limit: int) -> list[str]:
-    return [row[0] for row in connection.execute(_CLAIM, (before, limit)).fetchall()]
+    """What is named, and what is claimed, is one decision: nothing comes in between."""
+    while keys := [row[0] for row in connection.execute(_OVERDUE, (before, limit)).fetchall()]:
+        uids = [uid for uid in map(sop_instance_uid_of, keys) if uid is not None]
+        values = {"uids": json_list(uids), "keys": json_list(keys)}
+        found = {row[0] for row in connection.execute(_NAMED, values).fetchall()}
+        named = [key for key in keys if key in found]
+        if named:
+            connection.execute(_END, (json_list(named),))
+        if claimed := [key for key in keys if key not in found]:
+            connection.execute(_CLAIM, (json_list(claimed),))
+            return claimed
+    return []
 
 
 def _count(connection: Connection) -> int:

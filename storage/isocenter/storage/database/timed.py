@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic, time
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
-from isocenter.services.archive.query_times.ports import QueryTimes, SlowQuery
+from isocenter.services.archive.query_times.ports import (
+    ConnectionCounts,
+    QueryListener,
+    QueryTimes,
+    SlowQuery,
+)
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection, Database
+from isocenter.storage.database.wrapper import DatabaseWrapper
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,17 +30,31 @@ _MOST_SLOW: Final = 100
 
 
 class Timer:
-    """Keeps the times of transactions; a `QueryTimer`."""
+    """Keeps the times of transactions; a `QueryTimer`.
+
+    Args:
+        connections: how many there are now.
+    """
 
     def __init__(
-        self, *, clock: Callable[[], float] = monotonic, now: Callable[[], float] = time
+        self,
+        *,
+        connections: Callable[[], ConnectionCounts] = lambda: ConnectionCounts(0, 0),
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], float] = time,
     ) -> None:
+        self._connections = connections
         self._clock = clock
         self._now = now
         self._total = self._failed = self._active = self._slow = 0
         #: When each ended, its seconds, and whether it failed.
         self._recent: deque[tuple[float, float, bool]] = deque(maxlen=_MOST_RECENT)
         self._slow_queries: deque[SlowQuery] = deque(maxlen=_MOST_SLOW)
+        self._listeners: list[QueryListener] = []
+
+    def listen(self, listener: QueryListener) -> None:
+        """See `QueryTimer.listen`."""
+        self._listeners.append(listener)
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -54,6 +74,8 @@ class Timer:
             self._failed += has_failed
             seconds = ended - began
             self._recent.append((ended, seconds, has_failed))
+            for listener in self._listeners:
+                listener(what.strip("_"), seconds, has_failed)
             if seconds >= SLOW_SECONDS:
                 self._slow += 1
                 self._slow_queries.append(
@@ -72,6 +94,7 @@ class Timer:
             recent_seconds=self._clock() - recent[0][0] if recent else 0.0,
             slow=self._slow,
             slow_seconds=SLOW_SECONDS,
+            connections=self._connections(),
         )
 
     def slow_queries(self) -> Sequence[SlowQuery]:
@@ -79,12 +102,15 @@ class Timer:
         return tuple(reversed(self._slow_queries))
 
 
-class TimedDatabase:
-    """See `isocenter.storage.database.database.Database`."""
+class TimedDatabase(DatabaseWrapper):
+    """Times each transaction; what is asked in a `moment` is not, as nobody waits for it."""
 
     def __init__(self, database: Database, timer: Timer) -> None:
-        self._database = database
+        super().__init__(database)
         self._timer = timer
+
+    def _wrap_spare(self, spare: Database) -> Self:
+        return type(self)(spare, self._timer)
 
     async def read(
         self,
@@ -106,6 +132,26 @@ class TimedDatabase:
         with self._timer.timing(_name_of(function)):
             return await self._database.write(function, *args, **kwargs)
 
+    async def note(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Database.note`."""
+        with self._timer.timing(_name_of(function)):
+            return await self._database.note(function, *args, **kwargs)
+
+    async def write_beside(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Database.write_beside`."""
+        with self._timer.timing(_name_of(function)):
+            return await self._database.write_beside(function, *args, **kwargs)
+
     async def write_after(
         self,
         prepare: Callable[[], U | None],
@@ -116,24 +162,6 @@ class TimedDatabase:
         """See `Database.write_after`."""
         with self._timer.timing(_name_of(function)):
             return await self._database.write_after(prepare, function, *args, **kwargs)
-
-    async def check(self) -> Sequence[str]:
-        """See `Database.check`."""
-        return await self._database.check()
-
-    @asynccontextmanager
-    async def spare(self) -> AsyncIterator[TimedDatabase]:
-        """See `Database.spare`."""
-        async with self._database.spare() as spare:
-            yield TimedDatabase(spare, self._timer)
-
-    async def take_over(self, spare: TimedDatabase, tables: Sequence[str]) -> None:
-        """See `Database.take_over`."""
-        await self._database.take_over(spare._database, tables)
-
-    async def aclose(self) -> None:
-        """See `Database.aclose`."""
-        await self._database.aclose()
 
 
 def _name_of(function: Callable[..., object]) -> str:

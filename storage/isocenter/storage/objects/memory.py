@@ -118,6 +118,9 @@ class MemoryStore:
     async def settle(self, staged: Sequence[StagedObject]) -> None:
         pass  # a restart forgets everything, so there is nothing to undo
 
+    async def sync(self, keys: Sequence[str]) -> None:
+        pass  # nor does anything survive
+
     async def recover(
         self, look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
     ) -> int:

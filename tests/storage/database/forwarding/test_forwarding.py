@@ -9,30 +9,35 @@ from typing import Any
 
 import pytest
 
+from isocenter.services.archive.coercion.edits import RemoveAttribute
 from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.records import DeletedStudy, Deletion, DeletionCause
-from isocenter.services.archive.ports import AddResult, ForwardPriority, InstanceRecord, Route
+from isocenter.services.archive.orders import ForwardPriority, Route
+from isocenter.services.archive.ports import AddResult, InstanceRecord
+from isocenter.services.archive.rules.ports import RuleCount
+from isocenter.services.archive.sent_form import SentForm
 from isocenter.services.concurrency import Backoff
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.ports import EventSelection
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.forwarding.ports import (
-    ClaimedForward,
     Delivered,
+    DueForward,
     Failed,
     ForwardState,
     ForwardSummary,
-    Returned,
 )
+from isocenter.services.workflow.jobs.job import JobKind
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
 from isocenter.storage.database.forwarding import records
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import DatabaseIndex
-from isocenter.storage.database.leases import release_stale
+from isocenter.storage.database.jobs.queue import DatabaseJobs
 from isocenter.storage.database.retention import DatabaseHolds
+from isocenter.storage.database.rule_history import DatabaseRuleHistory
 from storage.databases import open_database
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -40,7 +45,6 @@ pytestmark = pytest.mark.usefixtures("each_database")
 DUE, SENT, COMMITTING = ForwardState.DUE, ForwardState.SENT, ForwardState.COMMITTING
 DELETING, DONE, FAILED = ForwardState.DELETING, ForwardState.DONE, ForwardState.FAILED
 BACKOFF = Backoff(first_seconds=5.0, longest_seconds=60.0, give_up_after_seconds=1_000.0)
-LEASE = 180.0
 
 
 class Clock:
@@ -73,16 +77,14 @@ class Queue(DatabaseForwards):
         added = await self.index.add([record(number, *routes, digest=digest)], replace=replace)
         return added[0]
 
-    async def take(
-        self, destination: str = "A", *, worker: str = "w", limit: int = 100
-    ) -> Sequence[ClaimedForward]:
-        return await self.claim(worker, destination, LEASE, limit)
+    async def all_due(self, destination: str = "A", *, limit: int = 100) -> Sequence[DueForward]:
+        return await self.take(destination, limit)
 
     async def uids(
-        self, destination: str = "A", *, worker: str = "w", limit: int = 100
+        self, destination: str = "A", *, limit: int = 100, without: Sequence[DueForward] = ()
     ) -> list[int]:
-        claimed = await self.take(destination, worker=worker, limit=limit)
-        return [int(each.sop_instance_uid.rpartition(".")[2]) for each in claimed]
+        found = await self.take(destination, limit, without=[each.number for each in without])
+        return [int(each.sop_instance_uid.rpartition(".")[2]) for each in found]
 
     async def states(self) -> dict[tuple[int, str], ForwardState]:
         return {
@@ -167,62 +169,95 @@ async def test_the_order_is_priority_then_age(queue: Queue) -> None:
     ):
         await queue.store(number, to(priority=priority))
     assert await queue.uids(limit=4) == [2, 5, 1, 4]
-    assert await queue.uids() == [0, 3]
-    assert await queue.due() == []
+    assert await queue.uids() == [2, 5, 1, 4, 0, 3]
+    first = await queue.all_due(limit=4)
+    assert await queue.uids(without=first) == [0, 3]
+
+
+async def test_what_has_a_project_is_hidden_from_programs_that_know_none(queue: Queue) -> None:
+    """They look for the priorities that there are, and would send it as it is."""
+    await queue.store(1, to(form=SentForm("trial")), to("B"))
+    queue.clock.now += 1
+    await queue.store(2, to(), to("B", form=SentForm("trial"), priority=ForwardPriority.URGENT))
+
+    def seen(connection: Connection) -> list[str]:
+        rows = connection.execute(
+            "SELECT destination, sop_instance_uid FROM forward WHERE state = 'due' "
+            "AND priority IN (0, 1, 2, 3)"
+        )
+        return sorted(f"{destination} {text}" for destination, text in rows.fetchall())
+
+    assert await queue.database.read(seen) == [f"A {uid(2)}", f"B {uid(1)}"]
+    assert sorted(await queue.due()) == ["A", "B"]
+    assert await queue.uids() == [1, 2]
+    assert await queue.uids("B") == [2, 1]
+    assert await queue.uids("B", limit=1) == [2]
+    first = (await queue.all_due("B"))[0]
+    assert (first.form, first.priority) == (SentForm("trial"), ForwardPriority.URGENT)
+    shown = {(row.sop_instance_uid, row.destination): row for row in await queue.rows(limit=9)}
+    assert shown[uid(2), "B"].priority is ForwardPriority.URGENT
+    # Nor do those find what is changed that know of projects alone.
+    form = SentForm("trial", (RemoveAttribute(0x00104000),), "1.2.840.10008.1.2.4.80")
+    await queue.store(3, to("C", form=form, priority=ForwardPriority.HIGH))
+    (changed,) = await queue.all_due("C")
+    assert (changed.form, changed.priority) == (form, ForwardPriority.HIGH)
+    assert (await queue.rows(limit=1))[0].priority is ForwardPriority.HIGH
+    stored = await queue.database.read(
+        lambda connection: connection.execute(
+            "SELECT priority FROM forward WHERE destination = 'C'"
+        ).fetchone()
+    )
+    assert stored[0] > 13
+    # The rule has changed: it goes as it is, and everybody may send it.
+    await queue.store(1, to(), replace=True, digest=1)
+    assert await queue.database.read(seen) == [f"A {uid(1)}", f"A {uid(2)}", f"B {uid(1)}"]
 
 
 async def test_what_failed_goes_behind_what_was_not_tried(queue: Queue) -> None:
     for number in range(4):
         await queue.store(number, to("A"))
         queue.clock.now += 1
-    claimed = await queue.take(limit=2)
+    claimed = await queue.all_due(limit=2)
     await queue.settle([Failed(each, "x", 10.0) for each in claimed])
     queue.clock.now += 60
     assert await queue.uids() == [2, 3, 0, 1]
 
 
-async def test_a_claim_is_for_one_worker_until_it_ends(queue: Queue) -> None:
+async def test_what_is_said_a_second_time_counts_for_nothing(queue: Queue) -> None:
+    """Whoever lost its job while it was away may still wake up."""
     await queue.store(1, to())
-    (claimed,) = await queue.take(worker="one")
-    assert await queue.take(worker="two") == []
-    queue.clock.now += LEASE - 1
-    await queue.renew("two", LEASE)
-    await queue.renew("one", LEASE)
-    queue.clock.now += LEASE - 1
-    assert await queue.take(worker="two") == []
-    queue.clock.now += 1
-    # The first worker has ended; should it wake up after all, nothing is lost.
-    (again,) = await queue.take(worker="two")
-    await queue.settle([Delivered(claimed)])
-    await queue.settle([Failed(again, "too late", 5.0)])
+    (record,) = await queue.all_due()
+    await queue.settle([Delivered(record)])
+    await queue.settle([Failed(record, "too late", 5.0)])
     assert (await queue.only_row()).state is DONE
 
 
-async def test_claims_of_processes_that_have_ended_are_released(tmp_path: Path) -> None:
-    path = tmp_path / "index.db"
-    async with on_disk(path) as queue:
-        await queue.store(1, to())
-        await queue.destination_failed("A", "down", BACKOFF)
-        queue.clock.now += 5
-        assert await queue.uids() == [1]
-    async with on_disk(path) as queue:
-        queue.clock.now += 5
-        assert await queue.uids() == []
-        await queue.database.write(release_stale)
-        assert await queue.due() == ["A"]
-        assert await queue.uids() == [1]
+async def test_what_arrives_and_what_is_given_up_stands_in_the_numbers_of_the_job(
+    queue: Queue,
+) -> None:
+    jobs = DatabaseJobs(queue.database, now=queue.clock)
+    for number in range(1, 4):
+        await queue.store(number, to("A"))
+    job = await jobs.take(JobKind.FORWARD, "A", "w", 60.0)
+    assert job is not None
+    one, other, third = await queue.all_due()
+    outcomes = [Delivered(one, 700), Failed(other, "no", None), Failed(third, "later", 5.0)]
+    await queue.settle(outcomes, job.number)
+    await queue.settle([Delivered(one, 700)], job.number)
+    now = await jobs.get(job.job_id)
+    assert now is not None
+    assert (now.progress.done, now.progress.failed, now.progress.size) == (1, 1, 700)
 
 
 async def test_what_became_of_records(queue: Queue) -> None:
     for number in range(4):
         await queue.store(number, to())
-    claimed = await queue.take()
+    claimed = await queue.all_due()
     await queue.settle(
         [
             Delivered(claimed[0]),
             Failed(claimed[1], "x" * 1000, 7.0),
             Failed(claimed[2], "gone", None),
-            Returned(claimed[3]),
         ]
     )
     rows = {row.sop_instance_uid: row for row in await queue.rows(limit=9)}
@@ -231,15 +266,15 @@ async def test_what_became_of_records(queue: Queue) -> None:
     assert [len(rows[uid(n)].last_fault) for n in range(4)] == [0, 500, 4, 0]
     assert await queue.uids() == [3]
     queue.clock.now += 7
-    (again,) = await queue.take()
+    (_, again) = await queue.all_due()
     assert (again.number, again.attempts) == (claimed[1].number, 1)
 
 
 async def test_an_object_that_is_replaced_is_sent_anew_as_it_is(queue: Queue) -> None:
     await queue.store(1, to("A"), to("B", commit=True), to("C", commit=True))
-    (a,) = await queue.take("A")
-    (b,) = await queue.take("B")
-    (c,) = await queue.take("C")
+    (a,) = await queue.all_due("A")
+    (b,) = await queue.all_due("B")
+    (c,) = await queue.all_due("C")
     await queue.settle([Delivered(b), Delivered(c)])
     await queue.begin_commitment("C", "2.25.1", wait=60.0, limit=9)
     # The rule that sends to B and C is gone by now: what is on its way goes there all the same.
@@ -250,7 +285,7 @@ async def test_an_object_that_is_replaced_is_sent_anew_as_it_is(queue: Queue) ->
     reference = Reference(CT, uid(1))
     assert not await queue.commitment_reported("2.25.1", "C", [reference], [], BACKOFF)
     assert await queue.states() == {(1, "A"): DUE, (1, "B"): DUE, (1, "C"): DUE}
-    (anew,) = await queue.take("A")
+    (anew,) = await queue.all_due("A")
     assert (anew.number, anew.version) == (a.number, a.version + 2)
     await queue.settle([Delivered(anew)])
     # What was done stays done, unless a rule queues it once more.
@@ -260,33 +295,69 @@ async def test_an_object_that_is_replaced_is_sent_anew_as_it_is(queue: Queue) ->
     assert (await queue.states())[1, "A"] is DUE
 
 
+async def test_what_is_replaced_again_and_again_ends_and_says_why(queue: Queue) -> None:
+    """Two archives that change an object and forward it to each other."""
+    await queue.store(1, to("A"))
+    for number in range(records.MOST_ROUNDS):
+        queue.clock.now += 60.0
+        await queue.store(1, to("A"), replace=True, digest=number + 1)
+        assert await queue.uids() == [1]
+    await queue.store(1, to("A"), replace=True, digest=99)
+    row = await queue.only_row()
+    assert (row.state, row.last_fault) == (FAILED, records.IN_A_CIRCLE)
+    assert row.ended_at == queue.clock.now
+    assert await queue.uids() == []
+    # Somebody has mended the rules.
+    assert await queue.retry() == 1
+    assert await queue.uids() == [1]
+    await queue.store(1, to("A"), replace=True, digest=100)
+    assert await queue.uids() == [1]
+
+
+async def test_what_is_replaced_now_and_then_goes_in_no_circle(queue: Queue) -> None:
+    await queue.store(1, to("A"))
+    for number in range(2 * records.MOST_ROUNDS):
+        queue.clock.now += 4_000.0
+        await queue.store(1, to("A"), replace=True, digest=number + 1)
+        assert await queue.uids() == [1]
+
+
+async def test_what_arrives_and_what_is_given_up_is_counted_by_rule(queue: Queue) -> None:
+    for number in range(1, 5):
+        await queue.store(number, to("A"))
+    one, other, third, _ = await queue.all_due()
+    await queue.settle([Delivered(one), Failed(other, "no", None), Failed(third, "later", 5.0)])
+    await queue.settle([Delivered(one)])
+    history = DatabaseRuleHistory(queue.database)
+    assert await history.counts() == {"r": RuleCount(sent=1, failed=1)}
+    queue.clock.now += 2_000.0
+    await queue.destination_failed("A", "away", BACKOFF)
+    assert (await history.counts())["r"].failed == 3
+
+
 async def test_a_duplicate_that_is_not_kept_is_not_queued(queue: Queue) -> None:
     await queue.store(1)
     await queue.store(1, to("A"), digest=1)
     assert await queue.states() == {}
 
 
-async def test_a_destination_that_fails_is_left_alone_and_tried_by_one(queue: Queue) -> None:
+async def test_a_destination_that_fails_is_left_alone_ever_longer(queue: Queue) -> None:
     for number in range(3):
         await queue.store(number, to("A"), to("B"))
     waits = []
     for _ in range(6):
-        claimed = await queue.take("A")
+        claimed = await queue.all_due("A")
         assert len(claimed) == 3
-        await queue.settle([Returned(each) for each in claimed])
         seconds, given_up = await queue.destination_failed("A", "refused", BACKOFF)
-        assert (await queue.take("A"), given_up) == ([], 0)
+        assert (await queue.all_due("A"), given_up) == ([], 0)
         assert await queue.due() == ["B"]
         waits.append(seconds)
         queue.clock.now += seconds
     assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
     assert await queue.due() == ["A", "B"]
-    assert await queue.uids("A", worker="one", limit=1) == [0]
-    # One tries; the others wait for what it says, or until it must have ended.
-    assert await queue.due() == ["B"]
-    assert await queue.uids("A", worker="two") == []
+    assert await queue.uids("A", limit=1) == [0]
     await queue.destination_succeeded("A")
-    assert await queue.uids("A", worker="two") == [1, 2]
+    assert await queue.uids("A") == [0, 1, 2]
     row = next(row for row in await queue.destinations() if row.destination == "A")
     assert (row.counts, row.failures, row.last_fault) == ({DUE: 3}, 0, "")
 
@@ -305,13 +376,13 @@ async def test_what_waits_for_too_long_is_given_up(queue: Queue) -> None:
 async def test_retry_has_what_failed_sent_now(queue: Queue) -> None:
     for number in range(3):
         await queue.store(number, to("A"), to("B", delay=60.0))
-    first, second, third = await queue.take("A")
+    first, second, third = await queue.all_due("A")
     await queue.settle([Failed(first, "x", None), Failed(second, "y", 900.0), Delivered(third)])
     assert await queue.retry(destination="C") == 0
     assert await queue.retry([first.number]) == 1
     assert await queue.uids("A") == [0]
     assert await queue.retry(destination="A") == 1
-    assert await queue.uids("A") == [1]
+    assert await queue.uids("A") == [0, 1]
     assert await queue.uids("B") == []
     await queue.destination_failed("A", "down", BACKOFF)
     assert await queue.retry(destination="B") == 0
@@ -322,7 +393,7 @@ async def test_retry_has_what_failed_sent_now(queue: Queue) -> None:
 async def test_purging_forgets_records_and_no_objects(queue: Queue) -> None:
     for number in range(4):
         await queue.store(number, to("A"), to("B"))
-    claimed = await queue.take("A")
+    claimed = await queue.all_due("A")
     await queue.settle([*map(Delivered, claimed[:2]), Failed(claimed[2], "x", None)])
     assert await queue.purge(FAILED, destination="B") == 0
     assert await queue.purge(FAILED, [claimed[0].number]) == 0
@@ -334,7 +405,7 @@ async def test_purging_forgets_records_and_no_objects(queue: Queue) -> None:
 
 
 async def sent(queue: Queue, *numbers: int, destination: str = "A") -> None:
-    claimed = await queue.take(destination)
+    claimed = await queue.all_due(destination)
     assert len(claimed) == len(numbers)
     await queue.settle(list(map(Delivered, claimed)))
 
@@ -526,7 +597,7 @@ async def test_many_records_are_forgotten_and_retried(
     )
     await queue.store(1, *routes)
     for route in routes:
-        (claimed,) = await queue.take(route.destination)
+        (claimed,) = await queue.all_due(route.destination)
         await queue.settle([Failed(claimed, "x", None)])
     assert await queue.retry() == 25
     assert await queue.retry() == 0
@@ -536,7 +607,7 @@ async def test_many_records_are_forgotten_and_retried(
 async def test_a_dead_letter_keeps_the_object(queue: Queue) -> None:
     await queue.store(1, to("A", commit=True, delete_after=True), to("B"))
     await sent(queue, 1)
-    (claimed,) = await queue.take("B")
+    (claimed,) = await queue.all_due("B")
     await queue.settle([Failed(claimed, "x", None)])
     (reference,) = await queue.begin_commitment("A", "2.25.1", wait=60.0, limit=9)
     assert await queue.commitment_reported("2.25.1", "A", [reference], [], BACKOFF)

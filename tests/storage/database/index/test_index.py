@@ -229,7 +229,11 @@ async def test_a_database_newer_than_the_program_is_refused(tmp_path: Path) -> N
         index = DatabaseIndex(database)
         await index.add([record(1)])
     newer = migrations.LATEST_VERSION + 1
-    change(path, f"INSERT INTO schema_version VALUES ({newer}, 'from the future', '')")
+    change(
+        path,
+        "INSERT INTO schema_version (version, description, applied_at) "
+        f"VALUES ({newer}, 'from the future', '')",
+    )
     with pytest.raises(StorageError, match=f"newer Isocenter.*schema version {newer}"):
         async with open_sqlite_database(path):
             raise AssertionError
@@ -407,6 +411,17 @@ async def test_a_full_disk_is_out_of_resources_and_passes(tmp_path: Path) -> Non
 
 
 # --- asking -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [10, 64])
+async def test_blocks_have_the_size_that_is_wanted(rows: int) -> None:
+    async with open_sqlite_database(":memory:") as database:
+        index = DatabaseIndex(database, block_rows=rows)
+        await index.add([record(number) for number in range(100)])
+        async with index.instances() as blocks:
+            sizes = [len(block) async for block in blocks]
+    assert max(sizes) == rows
+    assert sum(sizes) == 100
 
 
 async def test_blocks_are_bounded_and_instances_in_order() -> None:

@@ -16,6 +16,8 @@ from isocenter.services.archive.index.query import (
     Criterion,
     EmptyValue,
     Match,
+    NameComparison,
+    NameMatch,
     Page,
     Query,
     Range,
@@ -23,7 +25,9 @@ from isocenter.services.archive.index.query import (
     SingleValue,
     ValueList,
     WildCard,
+    ZonedKeys,
 )
+from isocenter.services.archive.index.time_zones import ZoneChange
 from isocenter.services.archive.ports import AddResult, Index, InstanceRecord
 from isocenter.storage.database.database import Connection, Question
 from isocenter.storage.database.index.answers import Answers
@@ -62,6 +66,15 @@ USUAL_QUESTIONS = {
     "studies of a patient ID": query(Level.STUDY, (PATIENT_ID, SingleValue("x"))),
     "name": query(Level.STUDY, (PATIENT_NAME, SingleValue("doe^jane"))),
     "name prefix": query(Level.STUDY, (PATIENT_NAME, WildCard("doe*"))),
+    "name without accents": query(
+        Level.STUDY, (PATIENT_NAME, NameMatch(("doe^jane",), NameComparison.FOLDED))
+    ),
+    "name by sound": query(
+        Level.STUDY, (PATIENT_NAME, NameMatch(("doe jane",), NameComparison.FUZZY))
+    ),
+    "prefix by sound": query(
+        Level.PATIENT, (PATIENT_NAME, NameMatch(("doe*", "jane"), NameComparison.FUZZY))
+    ),
     "date": query(Level.STUDY, (STUDY_DATE, SingleValue("20240101"))),
     "date range": query(Level.STUDY, (STUDY_DATE, Range("20240101", "20240131"))),
     "open date range": query(Level.STUDY, (STUDY_DATE, Range("20240101", None))),
@@ -204,7 +217,7 @@ def test_names_that_need_the_reference_are_marked() -> None:
 TEXTS = {
     "PN": [
         *("Doe^John", "DOE^JOHN^^^", "Müller^Jörg", "Yamada^Tarou=山田^太郎", "=山田", "^^", " "),
-        *("straße", "STRASSE", "a\\Doe^John", "[", "D\0e", "\ud800"),
+        *("straße", "STRASSE", "a\\Doe^John", "[", "D\0e", "\ud800", "Mueller Georg", "Ter-Mül"),
     ],
     "LO": ["A", "AB", "a", "A*B", "A[B", "  A ", "A\\B", "?", "[", "é", "=A", " ", "\\"],
     "SH": ["A1", "a1", "A1 ", "A1\\A2", "A[1]"],
@@ -263,10 +276,23 @@ def matches(draw: st.DrawFn, attribute: Attribute) -> Match:
     ]
     if vr in WILD_CARD_VRS:
         kinds.append(st.builds(WildCard, st.sampled_from(PATTERNS)))
+    if vr == "PN":
+        key = value | st.sampled_from([*PATTERNS, "jorg*", "*ull*", "miller", "DO?", "*oe^*n"])
+        comparison = st.sampled_from([NameComparison.FOLDED, NameComparison.FUZZY])
+        keys = st.lists(key, min_size=1, max_size=2).map(tuple)
+        kinds.append(st.builds(NameMatch, keys, comparison))
     if vr in RANGE_VRS:
         kinds.append(st.builds(Range, st.none() | value, value))
         kinds.append(st.builds(Range, value, st.none()))
     return draw(st.one_of(kinds))
+
+
+zoned = st.none() | st.builds(
+    ZonedKeys,
+    st.builds(ZoneChange, st.just("Europe/Berlin"), st.sampled_from([-600, 0, 345, 840])),
+    st.sampled_from([None, SingleValue("20240101"), Range("20240101", "20240201")]),
+    st.sampled_from([None, SingleValue("1011"), Range(None, "12")]),
+)
 
 
 @st.composite
@@ -277,7 +303,9 @@ def queries(draw: st.DrawFn) -> Query:
     return Query(
         level=draw(st.sampled_from(Level)),
         criteria=tuple(Criterion(a.tag, draw(matches(a))) for a in asked),
-        combined=tuple(CombinedRange(*tags, low, high) for tags, low, high in combined),
+        combined=tuple(
+            CombinedRange(*tags, low, high, draw(zoned)) for tags, low, high in combined
+        ),
         return_tags=tuple(draw(st.lists(st.sampled_from(list(BY_TAG)), max_size=8))),
         shows_first=draw(st.booleans()),
     )
@@ -298,13 +326,28 @@ async def answers(index: Index, asked: Query) -> tuple[list[object], list[object
 
 
 async def page(index: Index, asked: Query, wanted: Page) -> list[object]:
-    async with index.find(asked, wanted) as blocks:
-        return [sorted(match.items()) async for block in blocks for match in block]
+    found = await index.find_page(asked, wanted)
+    assert len(found.places) == len(found.matches)
+    return [sorted(match.items()) for match in found.matches]
+
+
+async def pages_around(index: Index, asked: Query) -> list[Page]:
+    """Pages by number, and behind and ahead of some places."""
+    places = (await index.find_page(asked, Page(limit=9))).places
+    return [
+        Page(limit=9),
+        Page(limit=1, offset=1),
+        *(Page(limit=2, after=place) for place in places[:2]),
+        *(Page(limit=2, before=place) for place in places[-2:]),
+        *(Page(limit=2, after=places[0], before=place) for place in places[-1:]),
+    ]
 
 
 def same_by_every_way(connection: Connection, asked: Query, wanted: Page) -> None:
-    found = page_in_order(connection, asked, wanted)
-    assert gathered(connection, asked, wanted, 1_000) == found
+    found = find_page(connection, asked, wanted)
+    in_order = found if wanted.before is None else found[::-1]
+    assert page_in_order(connection, asked, wanted) == in_order
+    assert gathered(connection, asked, wanted, 1_000) == in_order
     for sample in (0, 1, 2, 1_000):
         assert find_page(connection, asked, wanted, sample) == found
 
@@ -330,8 +373,9 @@ async def test_the_same_answers_as_the_reference(
         assert await index.statistics() == await reference.statistics()
         for one in asked:
             assert await answers(index, one) == await answers(reference, one)
-            for wanted in (Page(limit=9), Page(limit=1, offset=1)):
-                expected_page = await page(reference, one, wanted)
+            pages = await pages_around(index, one), await pages_around(reference, one)
+            for wanted, of_reference in zip(*pages, strict=True):
+                expected_page = await page(reference, one, of_reference)
                 assert await page(index, one, wanted) == expected_page
                 await database.read(same_by_every_way, one, wanted)
         gone = [record.sop_instance_uid for record in batches[0][::2]]

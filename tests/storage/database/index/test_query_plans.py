@@ -3,13 +3,15 @@ through all instances."""
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.places import Place
 from isocenter.services.archive.index.query import (
     Criterion,
     Match,
@@ -19,6 +21,7 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
+from isocenter.storage.database.index.order import Stretch
 from isocenter.storage.database.index.query import (
     compile_instance_keys,
     compile_keys,
@@ -99,21 +102,52 @@ def test_without_criteria_rows_come_in_the_order_of_an_index(
         assert not [step for step in steps if step.startswith("USE TEMP B-TREE FOR ORDER")], steps
 
 
+#: A place of each level in the middle.
+PLACES: dict[Level, Place] = {
+    Level.PATIENT: ("P1", "", 7),
+    STUDY: ("20200101", "1200", 7),
+    SERIES: ("1.2", 1, "3", "1.2.3", 7),
+    IMAGE: ("1.2", "1.2.3", 3, "1.2.3.4", 7),
+}
+PARTS: dict[str, Callable[[Level], dict[str, Place]]] = {
+    "all": lambda level: {},
+    "behind": lambda level: {"after": PLACES[level]},
+    "ahead": lambda level: {"before": PLACES[level]},
+}
+
+
 @pytest.mark.parametrize("asked", [one for one in ASKED if "UID" not in one])
-@pytest.mark.parametrize("level", [STUDY, SERIES, IMAGE])
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("part", PARTS)
 def test_pages_are_looked_at_in_order(
-    connection: sqlite3.Connection, asked: str, level: Level
+    connection: sqlite3.Connection, asked: str, level: Level, part: str
 ) -> None:
     tag, match, _ = ASKED[asked]
     query = Query(level=level, criteria=(Criterion(tag, match),))
-    statement = compile_places_in_order(query)
+    statement = compile_places_in_order(query, Stretch(level, **PARTS[part](level)))
     steps = plan(connection, statement.text, statement.parameters)
-    index = "study_statement_in_order" if level is STUDY else "sqlite_autoindex_study_1"
+    index = {Level.PATIENT: "patient_by_id", STUDY: "study_statement_in_order"}.get(
+        level, "sqlite_autoindex_study_1"
+    )
     assert any(index in step for step in steps), steps
     # Nothing is sorted before the first comes, but for irregular rows and the parts of a study.
     outer = steps[: steps.index("RIGHT")] if "RIGHT" in steps else steps
     assert not [step for step in outer if step == "USE TEMP B-TREE FOR ORDER BY"], steps
     assert not [step for step in steps if "BLOOM" in step], steps
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("part", ["behind", "ahead"])
+def test_a_page_begins_at_its_place(
+    connection: sqlite3.Connection, level: Level, part: str
+) -> None:
+    stretch = Stretch(level, **PARTS[part](level))
+    statement = compile_places_in_order(Query(level=level), stretch)
+    (first, *_) = plan(connection, statement.text, statement.parameters)
+    columns = {Level.PATIENT: r"patient_id", STUDY: r"\(study_date,study_time,study_pk\)"}
+    begins = columns.get(level, "study_instance_uid")
+    by_index = rf"SEARCH \w+ USING (COVERING )?INDEX \w+ \({begins}[<>].*\)"
+    assert re.fullmatch(by_index, first), first
 
 
 @pytest.mark.parametrize("asked", ASKED)
@@ -124,7 +158,9 @@ def test_what_is_gathered_for_a_page_is_found_by_index(
     tag, match, of = ASKED[asked]
     if of.depth > level.depth:
         return
-    statement = compile_places(Query(level=level, criteria=(Criterion(tag, match),)))
+    statement = compile_places(
+        Query(level=level, criteria=(Criterion(tag, match),)), Stretch(level)
+    )
     steps = plan(connection, statement.text, statement.parameters)
     assert not [step for step in steps if step.startswith(("SCAN instance", "SCAN series"))], steps
     assert not [step for step in steps if "TEMP B-TREE" in step], steps

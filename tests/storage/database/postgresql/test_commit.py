@@ -16,8 +16,8 @@ import trio
 
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection
-from isocenter.storage.database.postgresql.connection import Place
 from isocenter.storage.database.postgresql.database import open_postgresql_database
+from isocenter.storage.database.postgresql.opening import Place
 from support.postgresql import Server
 
 DEADLINE = 60

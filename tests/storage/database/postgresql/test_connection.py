@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import trio
 
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection
-from isocenter.storage.database.postgresql.connection import Place, connect
+from isocenter.storage.database.postgresql import connection as connection_module
+from isocenter.storage.database.postgresql.connection import PostgresqlConnection, ServerClock
 from isocenter.storage.database.postgresql.database import (
     PostgresqlDatabase,
     open_postgresql_database,
 )
+from isocenter.storage.database.postgresql.opening import Place, connect
+from isocenter.storage.database.staged_keys import DatabaseStagedKeys
 from support.postgresql import Server
 
 #: Nothing here takes a second; what takes this long hangs.
@@ -49,6 +53,21 @@ def held(connection: Connection) -> list[Any]:
 def test_messages_name_no_password() -> None:
     place = Place("postgresql://me:secret@db.example:5433/pacs?sslmode=require")
     assert place.name == "postgresql://db.example:5433/pacs"
+
+
+async def test_what_others_wrote_is_seen_after_a_lock_whatever_the_server_defaults_to(
+    place: Place,
+) -> None:
+    options = " options='-c default_transaction_isolation=serializable'"
+    other = replace(place, conninfo=place.conninfo + options)
+
+    def level(connection: Connection) -> str:
+        return str(connection.execute("SHOW transaction_isolation").fetchone()[0])
+
+    async with open_postgresql_database(other) as opened:
+        assert await opened.write(level) == "read committed"
+        assert await opened.write_beside(level) == "read committed"
+        assert await opened.read(level) == "repeatable read"
 
 
 async def test_a_function_is_one_transaction(database: PostgresqlDatabase) -> None:
@@ -203,3 +222,55 @@ async def test_several_begin_at_once(postgresql_server: Server) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(4):
                 nursery.start_soon(use, number)
+
+
+async def test_notes_do_not_wait_for_whoever_writes(database: PostgresqlDatabase) -> None:
+    keys = DatabaseStagedKeys(database)
+    token = trio.lowlevel.current_trio_token()
+
+    def write_while_another_notes(connection: Connection) -> list[bool]:
+        return list(trio.from_thread.run(keys.begin, ["a"], trio_token=token))
+
+    assert await database.write(write_while_another_notes) == [True]
+    assert await keys.begin(["a"]) == [False]
+
+
+def written(connection: Connection) -> str:
+    """A commit that waits for no disk: where it ends in the log."""
+    hold(connection)
+    (number,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+    return str(number)
+
+
+def flushed_past(connection: Connection, place: str) -> bool:
+    (is_past,) = connection.execute(
+        "SELECT pg_current_wal_flush_lsn() >= ?::pg_lsn", (place,)
+    ).fetchone()
+    return bool(is_past)
+
+
+async def test_what_was_written_without_a_sync_is_synced_when_that_is_asked_for(
+    place: Place,
+) -> None:
+    with trio.fail_after(DEADLINE):
+        async with open_postgresql_database(replace(place, is_durable=False)) as database:
+            end = await database.write(written)
+            await database.sync()
+            assert await database.read(flushed_past, end)
+
+
+@pytest.mark.parametrize(("longest", "times"), [(0.0, 1), (float("inf"), 2)])
+async def test_the_clock_is_not_set_by_an_answer_that_took_long(
+    place: Place, monkeypatch: pytest.MonkeyPatch, longest: float, times: int
+) -> None:
+    monkeypatch.setattr(connection_module, "_CLOCK_SECONDS", longest)
+    heard: list[float] = []
+    clock = ServerClock()
+    monkeypatch.setattr(clock, "hear", lambda seconds, at=None: heard.append(seconds))
+    opened = PostgresqlConnection(place, clock)
+    try:
+        await opened.open(migrates=True)
+        await opened.write(hold)
+    finally:
+        await opened.aclose()
+    assert len(heard) == times

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import psycopg
 import pytest
 
 from isocenter.services.archive.index.attributes import Level
@@ -18,11 +16,12 @@ from isocenter.services.archive.index.query import (
     ValueList,
     WildCard,
 )
-from isocenter.storage.database.database import Question
+from isocenter.storage.database.database import Connection, Question
 from isocenter.storage.database.index.query import compile_keys
-from isocenter.storage.database.postgresql.connection import Place, connect
 from isocenter.storage.database.postgresql.matching import answer_matchers
-from isocenter.storage.database.postgresql.statements import translate
+from isocenter.storage.database.postgresql.opening import Place, connect
+from isocenter.storage.database.postgresql.pipeline import Pipeline
+from isocenter.storage.database.postgresql.transaction import TranslatingConnection
 from support.postgresql import Server
 
 PATIENT_ID, NAME, BIRTH_DATE = 0x00100020, 0x00100010, 0x00100030
@@ -45,28 +44,26 @@ ASKED: dict[str, tuple[int, Match]] = {
 
 
 @pytest.fixture(scope="module")
-def connection(postgresql_server: Server) -> Iterator[psycopg.Connection[Any]]:
+def connection(postgresql_server: Server) -> Iterator[Connection]:
     name = postgresql_server.new_database()
-    with connect(Place(postgresql_server.conninfo(name))) as opened:
+    place = Place(postgresql_server.conninfo(name))
+    with connect(place) as opened:
         # Tables without rows are read as a whole otherwise, whatever is asked.
         opened.execute("SET enable_seqscan TO off")
-        yield opened
+        yield TranslatingConnection(Pipeline(opened, lambda: connect(place)))
     postgresql_server.drop_database(name)
 
 
-def plan(connection: psycopg.Connection[Any], question: Question) -> str:
+def plan(connection: Connection, question: Question) -> str:
     text, parameters = answer_matchers(connection, question)
-    statement = translate(text)
-    rows = connection.execute(
-        f"EXPLAIN (COSTS OFF) {statement.text}".encode(), statement.bind(parameters)
-    )
+    rows = connection.execute(f"EXPLAIN (COSTS OFF) {text}", parameters)
     return "\n".join(line for (line,) in rows)
 
 
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("level", [Level.PATIENT, Level.STUDY, Level.SERIES])
 def test_what_is_asked_for_leads_to_its_rows(
-    connection: psycopg.Connection[Any], asked: str, level: Level
+    connection: Connection, asked: str, level: Level
 ) -> None:
     tag, match = ASKED[asked]
     steps = plan(connection, compile_keys(Query(level=level, criteria=(Criterion(tag, match),))))
@@ -74,7 +71,7 @@ def test_what_is_asked_for_leads_to_its_rows(
     assert "Index Cond" in steps, steps
 
 
-def test_what_has_no_index_is_seen(connection: psycopg.Connection[Any]) -> None:
+def test_what_has_no_index_is_seen(connection: Connection) -> None:
     """That a plan shows what leads to rows."""
     criterion = Criterion(DESCRIPTION, SingleValue("x"))
     steps = plan(connection, compile_keys(Query(level=Level.STUDY, criteria=(criterion,))))
@@ -83,7 +80,7 @@ def test_what_has_no_index_is_seen(connection: psycopg.Connection[Any]) -> None:
 
 
 def test_all_that_there_is_comes_in_its_order_without_sorting(
-    connection: psycopg.Connection[Any],
+    connection: Connection,
 ) -> None:
     for level in (Level.STUDY, Level.SERIES, Level.IMAGE):
         assert "Sort" not in plan(connection, compile_keys(Query(level=level)))

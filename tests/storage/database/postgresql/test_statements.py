@@ -17,31 +17,31 @@ from isocenter.storage.database.postgresql.statements import like_of_glob, trans
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("SELECT a FROM t WHERE b = ? AND c = :d", "SELECT a FROM t WHERE b = %s AND c = %(d)s"),
-        ("SELECT 'a?b:c%', x % 2", "SELECT 'a?b:c%%', x %% 2"),
-        (f"a IN {dialect.TEXTS}", "a = ANY(%s::text[])"),
-        (f"a NOT IN {dialect.NUMBERS}", "a <> ALL(%s::bigint[])"),
-        (f"a IN {dialect.texts('uids')}", "a = ANY(%(uids.text)s::text[])"),
+        ("SELECT a FROM t WHERE b = ? AND c = :d", "SELECT a FROM t WHERE b = $1 AND c = $2"),
+        ("SELECT 'a?b:c%', x % 2", "SELECT 'a?b:c%', x % 2"),
+        (f"a IN {dialect.TEXTS}", "a = ANY($1::text[])"),
+        (f"a NOT IN {dialect.NUMBERS}", "a <> ALL($1::bigint[])"),
+        (f"a IN {dialect.texts('uids')}", "a = ANY($1::text[])"),
         (
             f"FROM {dialect.IN_ORDER} {dialect.LOOKED_UP} t ON t_pk = wanted.value",
             (
-                "FROM unnest(%s::bigint[]) WITH ORDINALITY AS wanted (value, key) JOIN t "
+                "FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (value, key) JOIN t "
                 "ON t_pk = wanted.value"
             ),
         ),
         (f"FROM t {dialect.index_hint('t_by_a')} WHERE a = 1", "FROM t WHERE a = 1"),
         (f"SELECT {dialect.joined('a.b')}", "SELECT string_agg(a.b, chr(92))"),
-        (f"SET a = {dialect.smaller('a', ':b')}", "SET a = least(a, %(b)s)"),
-        (f"SET a = {dialect.larger('max(b, c)', '?')}", "SET a = greatest(greatest(b, c), %s)"),
+        (f"SET a = {dialect.smaller('a', ':b')}", "SET a = least(a, $1)"),
+        (f"SET a = {dialect.larger('max(b, c)', '?')}", "SET a = greatest(greatest(b, c), $1)"),
         ("SELECT max(a), min(coalesce(a, b))", "SELECT max(a), min(coalesce(a, b))"),
         (
             dialect.last_number("event"),
             "SELECT max(event_pk) FROM event HAVING max(event_pk) IS NOT NULL",
         ),
-        (":a IS NULL OR a = :a", "%(a.asked)s::text IS NULL OR a = %(a)s"),
-        (dialect.matches_pattern("a"), "a LIKE %s"),
-        ("CASE WHEN ? THEN 1 END", "CASE WHEN %s <> 0 THEN 1 END"),
-        ("CAST(? AS REAL), CAST(a AS TEXT)", "CAST(%s AS double precision), CAST(a AS TEXT)"),
+        (":a IS NULL OR a = :a", "$1::text IS NULL OR a = $2"),
+        (dialect.matches_pattern("a"), "a LIKE $1"),
+        ("CASE WHEN ? THEN 1 END", "CASE WHEN $1 <> 0 THEN 1 END"),
+        ("CAST(? AS REAL), CAST(a AS TEXT)", "CAST($1 AS double precision), CAST(a AS TEXT)"),
     ],
 )  # fmt: skip
 def test_what_differs_is_written_as_postgresql_does(text: str, expected: str) -> None:
@@ -50,13 +50,24 @@ def test_what_differs_is_written_as_postgresql_does(text: str, expected: str) ->
 
 def test_lists_are_bound_as_lists() -> None:
     statement = translate(f"a IN {dialect.TEXTS} AND b = ? AND c IN {dialect.NUMBERS}")
-    assert statement.bind(('["x","y"]', "z", "[1]")) == (["x", "y"], "z", [1])
+    assert statement.bind(('["x","y"]', "z", "[1]")) == [["x", "y"], "z", [1]]
 
 
 def test_a_value_is_bound_as_it_is_and_as_a_list() -> None:
     statement = translate(f"(:n = '[]' OR a IN {dialect.numbers('n')})")
-    assert statement.text == "(%(n)s = '[]' OR a = ANY(%(n.bigint)s::bigint[]))"
-    assert statement.bind({"n": "[1,2]"}) == {"n": "[1,2]", "n.bigint": [1, 2]}
+    assert statement.text == "($1 = '[]' OR a = ANY($2::bigint[]))"
+    assert statement.bind({"n": "[1,2]"}) == ["[1,2]", [1, 2]]
+
+
+def test_a_value_that_is_named_twice_is_bound_once() -> None:
+    statement = translate("SET a = :n, b = :m WHERE c < :n")
+    assert statement.text == "SET a = $1, b = $2 WHERE c < $1"
+    assert statement.bind({"m": 2, "n": 1, "else": 3}) == [1, 2]
+
+
+def test_values_are_as_many_as_marks() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        translate("a = ? AND b = ?").bind((1,))
 
 
 @given(

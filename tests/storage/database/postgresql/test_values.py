@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isocenter.storage.database.postgresql.connection import Place, connect
+from isocenter.storage.database.postgresql.opening import Place, connect
 from isocenter.storage.database.postgresql.values import escape, unescape
 from support.postgresql import Server
 

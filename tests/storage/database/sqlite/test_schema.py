@@ -9,7 +9,7 @@ import pytest
 
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Match, Query, SingleValue, WildCard
-from isocenter.services.archive.ports import IndexStatistics
+from isocenter.services.archive.index_figures import IndexStatistics
 from isocenter.storage.database.index.columns import is_irregular, key_text
 from isocenter.storage.database.index.index import DatabaseIndex
 from isocenter.storage.database.sqlite import schema as migrations

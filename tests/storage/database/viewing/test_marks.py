@@ -116,6 +116,9 @@ async def test_marks_are_chosen_by_all_that_is_asked_for(stores: Stores) -> None
     assert await chosen_ids(stores, mark_ids=("b", "c", "x")) == ["c", "b"]
     found, total = await stores.marks.chosen(MarkChoice(kind=ANNOTATION), limit=1, offset=1)
     assert ([one.mark_id for one in found], total) == (["a"], 3)
+    place = found[0].created_at, found[0].mark_id
+    found, total = await stores.marks.chosen(MarkChoice(kind=ANNOTATION), limit=9, after=place)
+    assert ([one.mark_id for one in found], total) == (["b"], 3)
 
 
 async def test_a_change_counts_only_for_the_version_that_was_seen(stores: Stores) -> None:

@@ -728,5 +728,6 @@ async def test_a_crash_between_any_two_steps(
         assert await all_keys(after) == found
         if not crashed:
             break
+        files.end()
         step += 1
     assert step > 40

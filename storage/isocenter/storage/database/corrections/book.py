@@ -107,12 +107,15 @@ _GONE: Final = f"""
     LIMIT {_AT_ONCE}
 """
 
+MadeHook = Callable[[Connection, str], None]
+
 
 class DatabaseCorrections:
     """See `isocenter.services.archive.corrections.ports.CorrectionBook`.
 
     Args:
         on_exchange: what else is written when objects are exchanged.
+        on_made: called with the key of each form, in the transaction that notes it.
         now: seconds since 1970.
     """
 
@@ -121,10 +124,12 @@ class DatabaseCorrections:
         database: Database,
         *,
         on_exchange: Sequence[CorrectHook] = (),
+        on_made: Sequence[MadeHook] = (),
         now: Callable[[], float] = time,
     ) -> None:
         self._database = database
         self._on_exchange = on_exchange
+        self._on_made = on_made
         self._now = now
 
     async def order(self, correction: Correction) -> tuple[int, int]:
@@ -146,7 +151,7 @@ class DatabaseCorrections:
 
     async def made(self, forms: Sequence[tuple[CorrectionWork, InstanceRecord]]) -> Sequence[bool]:
         """See `CorrectionBook.made`."""
-        return await self._database.write(_all_made, forms)
+        return await self._database.write(_all_made, forms, self._on_made)
 
     async def failed(self, work: CorrectionWork, fault: str) -> None:
         """See `CorrectionBook.failed`."""
@@ -362,12 +367,19 @@ def _due(connection: Connection, study: str, limit: int) -> list[CorrectionWork]
 
 
 def _all_made(
-    connection: Connection, forms: Sequence[tuple[CorrectionWork, InstanceRecord]]
+    connection: Connection,
+    forms: Sequence[tuple[CorrectionWork, InstanceRecord]],
+    on_made: Sequence[MadeHook],
 ) -> list[bool]:
-    return [_made(connection, work, record) for work, record in forms]
+    return [_made(connection, work, record, on_made) for work, record in forms]
 
 
-def _made(connection: Connection, work: CorrectionWork, record: InstanceRecord) -> bool:
+def _made(
+    connection: Connection,
+    work: CorrectionWork,
+    record: InstanceRecord,
+    on_made: Sequence[MadeHook],
+) -> bool:
     values: dict[str, object] = {
         "uid": work.sop_instance_uid,
         "version": work.version,
@@ -376,6 +388,9 @@ def _made(connection: Connection, work: CorrectionWork, record: InstanceRecord) 
     }
     if not connection.execute(_MADE, values).rowcount:
         return False
+    if record.object_key != work.original.object_key:
+        for hook in on_made:
+            hook(connection, record.object_key)
     connection.execute(
         "DELETE FROM applied_correction WHERE sop_instance_uid = ?", (work.sop_instance_uid,)
     )

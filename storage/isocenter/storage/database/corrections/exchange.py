@@ -12,6 +12,8 @@ from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.storage.database.corrections.standing import leave, read, stored
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import TEXTS, json_list
+from isocenter.storage.database.expiry import expiry_corrected
+from isocenter.storage.database.forwarding.commitment import keep_corrected
 from isocenter.storage.database.index.lookup import get_records
 from isocenter.storage.database.index.records import add_records, remove_within
 
@@ -89,6 +91,8 @@ def exchange(
     ).fetchall()
     connection.execute(_FORGET, (json_list(uids),))
     _follow(connection, before, records)
+    expiry_corrected(connection, uids)
+    keep_corrected(connection, uids)
     done = CorrectedStudy(
         study_instance_uid=study_instance_uid,
         instances=[(before[each.sop_instance_uid], stored(each)) for each in records],

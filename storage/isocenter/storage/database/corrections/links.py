@@ -1,23 +1,41 @@
-"""Linked patients in the database: adapter of the port `LinkedPatients`."""
+"""Linked patients in the database: adapter of the port `LinkedPatients`.
+
+Links make groups, and a group is one person.  That two patients were told apart
+(`patient_distinct`) contradicts a group which has both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from isocenter.services.archive.corrections.values import PatientKey
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.text import replace_surrogates
 
-#: Both ways; a patient whose issuer is not said may be of any.
+#: A Patient ID and its issuer.
+Key = tuple[str, str]
+
+#: Both ways.
 _NEXT: Final = """
     SELECT other_patient_id, other_issuer FROM patient_link
-    WHERE patient_id = :id AND (:any_issuer = 1 OR issuer = :issuer)
+    WHERE patient_id = :id AND issuer = :issuer
     UNION SELECT patient_id, issuer FROM patient_link
-    WHERE other_patient_id = :id AND (:any_issuer = 1 OR other_issuer = :issuer)
+    WHERE other_patient_id = :id AND other_issuer = :issuer
+"""
+#: A patient whose issuer is not said may be of any.
+_OF_ANY_ISSUER: Final = """
+    SELECT issuer FROM patient_link WHERE patient_id = :id
+    UNION SELECT other_issuer FROM patient_link WHERE other_patient_id = :id
+"""
+#: Of two patients the one that sorts first stands first.
+_APART: Final = """
+    SELECT other_patient_id, other_issuer FROM patient_distinct
+    WHERE patient_id = :id AND issuer = :issuer
 """
 #: Patients that are one person: more is a mistake, and would be a question without an end.
-_MOST: Final = 100
+_MOST_ASKED: Final = 100
+_MOST_IN_GROUP: Final = 10_000
 
 
 class DatabaseLinks:
@@ -32,18 +50,45 @@ class DatabaseLinks:
 
 
 def _linked(connection: Connection, patient_id: str, issuer: str | None) -> list[PatientKey]:
-    found: dict[PatientKey, None] = {}
-    todo: list[tuple[str, str | None]] = [(patient_id, issuer)]
-    while todo and len(found) < _MOST:
-        asked, of = todo.pop()
-        values = {"id": asked, "issuer": of or "", "any_issuer": int(of is None)}
-        for row in connection.execute(_NEXT, values).fetchall():
-            key = PatientKey(row[0], row[1])
+    issuers = [issuer]
+    if issuer is None:
+        rows = connection.execute(_OF_ANY_ISSUER, {"id": patient_id}).fetchall()
+        issuers = [found for (found,) in rows]
+    asked = [(patient_id, each or "") for each in issuers]
+    group = group_of(connection, asked, most=_MOST_ASKED)
+    if told_apart_in(connection, group):
+        return []
+    return [
+        PatientKey(*key)
+        for key in group
+        if key not in asked and (issuer is not None or key[0] != patient_id)
+    ]
+
+
+def group_of(
+    connection: Connection, members: Collection[Key], *, most: int = _MOST_IN_GROUP
+) -> list[Key]:
+    """The group of some patients, them among it."""
+    found = dict.fromkeys(members)
+    todo = list(found)
+    while todo and len(found) < most:
+        patient_id, issuer = todo.pop()
+        for row in connection.execute(_NEXT, {"id": patient_id, "issuer": issuer}).fetchall():
+            key = (row[0], row[1])
             if key not in found:
                 found[key] = None
-                todo.append((row[0], row[1]))
+                todo.append(key)
+    return list(found)
+
+
+def told_apart_in(connection: Connection, group: Collection[Key]) -> list[tuple[Key, Key]]:
+    """Pairs of a group who were told apart."""
+    members = frozenset(group)
     return [
-        each
-        for each in found
-        if each.patient_id != patient_id or (issuer is not None and each.issuer != issuer)
+        ((patient_id, issuer), (other, other_issuer))
+        for patient_id, issuer in group
+        for other, other_issuer in connection.execute(
+            _APART, {"id": patient_id, "issuer": issuer}
+        ).fetchall()
+        if (other, other_issuer) in members
     ]

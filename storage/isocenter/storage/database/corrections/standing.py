@@ -112,6 +112,7 @@ class CorrectedArrivals:
         keys = {key for record in records for key in keys_of(whole_attributes(record))}
         if connection.execute(_ANY, (json_list(keys),)).fetchone() is None:
             return records
+        connection.need_turn()
         standing = Standing(connection)
         return [_corrected(record, standing) for record in records]
 

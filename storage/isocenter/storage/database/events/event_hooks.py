@@ -10,7 +10,9 @@ from isocenter.services.archive.corrections.ports import CorrectedStudy
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.service_classes.mpps.performed_step import PerformedStep
+from isocenter.services.service_classes.ups.workitem import STUDY_INSTANCE_UID, Workitem
 from isocenter.services.service_classes.worklist.ports import StoredEntry
+from isocenter.services.workflow.events.event import JobChanged, NodeChanged, WorkitemChanged
 from isocenter.services.workflow.events.stored_events import (
     SeriesFacts,
     event_of_commitment,
@@ -73,6 +75,7 @@ class EventHooks:
             dict.fromkeys((each.study_instance_uid, each.series_instance_uid) for each, _ in added),
         )
         events = events_of_stored(added, facts, include_patient=self._include_patient)
+        received = []
         for each in receptions_of(added, self._rules, now):
             values = {
                 "study": each.study_instance_uid,
@@ -81,7 +84,9 @@ class EventHooks:
                 "count": each.count,
             }
             # The usual case touches no index: a look that comes too soon finds out by itself.
-            if not connection.execute(_RECEIVE_MORE, values).rowcount:
+            received.append((values, connection.execute(_RECEIVE_MORE, values)))
+        for values, cursor in received:
+            if not cursor.rowcount:
                 connection.execute(_RECEIVE, values)
         insert_events(connection, events, now)
 
@@ -135,7 +140,10 @@ class EventHooks:
     def compressed(
         self, connection: Connection, before: StoredInstance, after: StoredInstance
     ) -> None:
-        """An object is kept in another form (`compression.ExchangeHook`)."""
+        """An object is kept in another form (`compression.ExchangeHook`); one that was signed,
+        and nothing else, is not another one to look at."""
+        if before.transfer_syntax_uid == after.transfer_syntax_uid:
+            return
         insert_event(connection, event_of_compression(before, after), self._now())
 
     def corrected(self, connection: Connection, corrected: CorrectedStudy) -> None:
@@ -148,6 +156,26 @@ class EventHooks:
         """The worklist was changed (`isocenter.storage.database.worklist.ChangeHook`)."""
         insert_event(connection, event_of_entry(before, after), self._now())
 
+    def workitem_changed(
+        self, connection: Connection, before: Workitem | None, after: Workitem
+    ) -> None:
+        """A workitem was created or changed (`workitems.ChangeHook`); progress is no event."""
+        if before is None or before.state is not after.state:
+            event = WorkitemChanged(
+                study_instance_uid=after.attributes.text(STUDY_INSTANCE_UID),
+                sop_instance_uid=after.sop_instance_uid,
+                state=after.state.value,
+            )
+            insert_event(connection, event, self._now())
+
+    def job_changed(self, connection: Connection, job: JobChanged) -> None:
+        """A job was asked for, or has another state (`jobs.telling.ChangeHook`)."""
+        insert_event(connection, job, self._now())
+
+    def node_changed(self, connection: Connection, node: NodeChanged) -> None:
+        """A node answers, or answers no more (`nodes.ChangeHook`)."""
+        insert_event(connection, node, self._now())
+
     def _look_soon(self, connection: Connection, study: str, now: float) -> None:
         connection.execute(
             f"UPDATE study_completion SET due_at = {smaller('due_at', '?')} "  # noqa: S608
@@ -156,18 +184,21 @@ class EventHooks:
         )
 
 
+_FACTS: Final = (
+    "SELECT study.num_instances, series.num_instances, (SELECT state FROM "
+    "study_completion c WHERE c.study_instance_uid = study.study_instance_uid) "
+    "FROM study JOIN series USING (study_pk) "
+    "WHERE study_instance_uid = ? AND series_instance_uid = ?"
+)
+
+
 def _facts(
     connection: Connection, series: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], SeriesFacts]:
     """By Study and Series Instance UID."""
+    asked = [(each, connection.execute(_FACTS, each)) for each in series]
     facts = {}
-    for each in series:
-        of_study, of_series, state = connection.execute(
-            "SELECT study.num_instances, series.num_instances, (SELECT state FROM "
-            "study_completion c WHERE c.study_instance_uid = study.study_instance_uid) "
-            "FROM study JOIN series USING (study_pk) "
-            "WHERE study_instance_uid = ? AND series_instance_uid = ?",
-            each,
-        ).fetchone()
+    for each, cursor in asked:
+        of_study, of_series, state = cursor.fetchone()
         facts[each] = SeriesFacts(of_study, of_series, state == "receiving")
     return facts

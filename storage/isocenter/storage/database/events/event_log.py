@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from time import time
+from typing import Final
 
 import orjson
 
@@ -25,9 +26,17 @@ from isocenter.storage.database.events.outbox import (
     MOST_COUNTED,
     OF_KINDS,
     count_backlog,
-    last_number,
 )
 from isocenter.storage.database.rows import named_rows, rows_as
+
+#: A study is one of these.
+_STATES: Final = ("receiving", "complete")
+LATEST_STUDIES: Final = """
+    SELECT study_instance_uid, state, first_at, last_at, due_at, num_received AS received,
+           times_complete AS times, completed_at, reason
+    FROM study_completion
+    WHERE state = :state ORDER BY last_at DESC LIMIT :limit
+"""
 
 
 class DatabaseEventLog:
@@ -39,11 +48,13 @@ class DatabaseEventLog:
 
     async def events(self, selection: EventSelection) -> Sequence[StoredEvent]:
         """In their order: those behind *after*; without it the last ones."""
-        return await self._database.read(_select, selection)
+        # Whoever follows them by their numbers misses nothing that is committed later.
+        last = await self._database.settled_number()
+        return await self._database.read(_select, selection, last)
 
     async def last_number(self) -> int:
         """See `EventLog.last_number`."""
-        return await self._database.read(last_number)
+        return await self._database.settled_number()
 
     async def consumers(self, kinds: Mapping[str, Sequence[str]]) -> Sequence[ConsumerStatus]:
         """Those whose *kinds* are given, by name, as far as a server knows them."""
@@ -80,10 +91,10 @@ class DatabaseEventLog:
         return await self._database.write(_replay, values)
 
 
-def _select(connection: Connection, selection: EventSelection) -> list[StoredEvent]:
+def _select(connection: Connection, selection: EventSelection, last: int) -> list[StoredEvent]:
     order = "DESC" if selection.after is None else "ASC"
     rows = connection.execute(
-        f"SELECT {EVENT_COLUMNS} FROM event WHERE event_pk > :after "
+        f"SELECT {EVENT_COLUMNS} FROM event WHERE event_pk > :after AND event_pk <= :last "
         f"AND (:kinds = '[]' OR {OF_KINDS}) "
         "AND (:study IS NULL OR study_instance_uid = :study) "
         "AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until) "
@@ -93,6 +104,7 @@ def _select(connection: Connection, selection: EventSelection) -> list[StoredEve
         f"ORDER BY event_pk {order}",
         {
             "after": selection.after or 0,
+            "last": last,
             "kinds": json_list(selection.kinds),
             "study": selection.study_instance_uid,
             "since": selection.since,
@@ -152,14 +164,12 @@ def _held(connection: Connection, consumers: str, limit: int) -> list[BlockedDel
 
 
 def _studies(connection: Connection, state: str | None, limit: int) -> list[OpenStudyStatus]:
-    rows = connection.execute(
-        "SELECT study_instance_uid, state, first_at, last_at, due_at, "
-        "num_received AS received, times_complete AS times, completed_at, reason "
-        "FROM study_completion "
-        "WHERE :state IS NULL OR state = :state ORDER BY last_at DESC LIMIT :limit",
-        {"state": state, "limit": limit},
-    )
-    return rows_as(OpenStudyStatus, rows)
+    found: list[OpenStudyStatus] = []
+    for each in _STATES if state is None else (state,):
+        rows = connection.execute(LATEST_STUDIES, {"state": each, "limit": limit})
+        found += rows_as(OpenStudyStatus, rows)
+    found.sort(key=lambda one: one.last_at, reverse=True)
+    return found[:limit]
 
 
 def _replay(connection: Connection, values: dict[str, object]) -> int:

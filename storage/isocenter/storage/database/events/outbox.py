@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from time import time
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -22,6 +22,8 @@ from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import json_list, larger, numbers, texts
 from isocenter.storage.database.rows import rows_as
 from isocenter.storage.database.text import replace_surrogates
+
+T = TypeVar("T")
 
 #: Events that are put into lanes in one transaction.
 _ROUTED: Final = 2_000
@@ -96,11 +98,20 @@ class DatabaseOutbox:
 
     async def route(self, consumer: str, kinds: Sequence[str], position: int) -> int:
         """See `Outbox.route`; costs no write when there is nothing for the consumer."""
-        reached, is_wanted = await self._database.read(_look_behind, position, json_list(kinds))
+        # What was given a number earlier may be committed later.
+        last = await self._database.settled_number()
+        reached, is_wanted = await self._database.read(
+            _look_behind, position, last, json_list(kinds)
+        )
         if not is_wanted:
             return reached
-        values = {"consumer": consumer, "kinds": json_list(kinds), "now": self._now()}
-        return await self._database.write(_route, values)
+        values = {
+            "consumer": consumer,
+            "kinds": json_list(kinds),
+            "now": self._now(),
+            "last": last,
+        }
+        return await self._database.write_beside(_for_consumer, consumer, _route, values)
 
     async def position(self, consumer: str) -> int:
         """See `Outbox.position`."""
@@ -108,11 +119,7 @@ class DatabaseOutbox:
 
     async def settle(self, consumer: str, position: int) -> None:
         """See `Outbox.settle`."""
-        await self._database.write(
-            _execute,
-            f"UPDATE event_consumer SET position = {larger('position', '?')} WHERE name = ?",
-            (position, consumer),
-        )
+        await self._database.write_beside(_for_consumer, consumer, _settle, consumer, position)
 
     async def lanes(
         self, consumer: str, limit: int, *, failing: bool, not_for: Collection[str]
@@ -152,7 +159,7 @@ class DatabaseOutbox:
             "delivered": delivered,
             "now": self._now(),
         }
-        await self._database.write(_advance, values)
+        await self._database.write_beside(_for_consumer, consumer, _advance, values)
 
     async def failed(
         self,
@@ -177,7 +184,8 @@ class DatabaseOutbox:
             "now": self._now(),
             "due_at": self._now() + (retry_in or 0.0),
         }
-        await self._database.write(_failed if retry_in is not None else _gave_up, values)
+        follow = _failed if retry_in is not None else _gave_up
+        await self._database.write_beside(_for_consumer, consumer, follow, values)
 
     async def correct_future_times(self, consumers: Collection[str]) -> None:
         """See `Outbox.correct_future_times`; costs no write when there is nothing to mend."""
@@ -209,8 +217,19 @@ class DatabaseOutbox:
         return await self._database.write(_trim, {**values, "old": json_list(old)})
 
 
-def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:
-    connection.execute(statement, values)
+def _for_consumer(
+    connection: Connection, consumer: str, function: Callable[..., T], *values: object
+) -> T:
+    """*function*, while nobody else writes how far a consumer has come."""
+    connection.lock([f"consumer {consumer}"])
+    return function(connection, *values)
+
+
+def _settle(connection: Connection, consumer: str, position: int) -> None:
+    connection.execute(
+        f"UPDATE event_consumer SET position = {larger('position', '?')} WHERE name = ?",
+        (position, consumer),
+    )
 
 
 def _known_consumers(connection: Connection) -> set[str]:
@@ -242,8 +261,7 @@ def _position(connection: Connection, consumer: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _look_behind(connection: Connection, position: int, kinds: str) -> tuple[int, bool]:
-    last = last_number(connection)
+def _look_behind(connection: Connection, position: int, last: int, kinds: str) -> tuple[int, bool]:
     if last == position:
         return position, False
     found = connection.execute(
@@ -254,10 +272,11 @@ def _look_behind(connection: Connection, position: int, kinds: str) -> tuple[int
     return last, found is not None
 
 
-def _route(connection: Connection, values: dict[str, object]) -> int:
+def _route(connection: Connection, values: dict[str, Any]) -> int:
     found = connection.execute(
         f"SELECT event_pk, study_instance_uid FROM event "
-        f"WHERE event_pk > {_POSITION} AND {OF_KINDS} ORDER BY event_pk LIMIT {_ROUTED}",
+        f"WHERE event_pk > {_POSITION} AND event_pk <= :last AND {OF_KINDS} "
+        f"ORDER BY event_pk LIMIT {_ROUTED}",
         values,
     ).fetchall()
     first_of: dict[str, int] = {}
@@ -268,12 +287,9 @@ def _route(connection: Connection, values: dict[str, object]) -> int:
         "VALUES (?, ?, ?, ?) ON CONFLICT (consumer, study_instance_uid) DO NOTHING",
         [(values["consumer"], study, n, values["now"]) for study, n in first_of.items()],
     )
-    position = found[-1][0] if len(found) == _ROUTED else last_number(connection)
-    connection.execute(
-        f"UPDATE event_consumer SET position = {larger('position', '?')} WHERE name = ?",
-        (position, values["consumer"]),
-    )
-    return int(position)
+    position = int(found[-1][0] if len(found) == _ROUTED else values["last"])
+    _settle(connection, values["consumer"], position)
+    return position
 
 
 def _lanes(connection: Connection, values: dict[str, object], failing: bool) -> list[StudyLane]:

@@ -17,7 +17,7 @@ from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import ForwardState
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.deletion import DeleteHook, delete_within, promised_to
-from isocenter.storage.database.dialect import NUMBERS, index_hint, json_list, numbers
+from isocenter.storage.database.dialect import NUMBERS, TEXTS, index_hint, json_list, numbers
 
 #: What was sent, and what was asked for without an answer; each has an index of its own.
 _TO_BE_COMMITTED: Final = f"""
@@ -36,12 +36,17 @@ GIVE_UP_ASKING: Final = """
       AND due_at <= :now AND since <= :before
 """
 #: What nobody else waits for: a dead letter might still be sent.
-DELETABLE: Final = """
-    SELECT forward_pk, sop_instance_uid FROM forward
-    WHERE state = 'deleting' AND NOT EXISTS (
+_IS_DELETABLE: Final = """
+    state = 'deleting' AND NOT EXISTS (
         SELECT 1 FROM forward AS other WHERE other.sop_instance_uid = forward.sop_instance_uid
           AND other.state IN ('due', 'sent', 'committing', 'failed'))
-    LIMIT ?
+"""
+_DELETABLE: Final = f"""
+    SELECT forward_pk, sop_instance_uid FROM forward
+    WHERE (:study = '' OR study_instance_uid = :study) AND {_IS_DELETABLE} LIMIT :limit
+"""
+DELETABLE_STUDIES: Final = f"""
+    SELECT DISTINCT study_instance_uid FROM forward WHERE {_IS_DELETABLE} LIMIT :limit
 """
 #: Whoever promises what we rely on must not rely on us: not the destination, and not ourselves,
 #: should the destination be this archive under another name.
@@ -62,6 +67,14 @@ _HELD: Final = f"""
     WHERE forward_pk IN {NUMBERS}
 """
 _HELD_FAULT: Final = "not deleted: its study is held (isocenter hold list)"
+#: What the destination has, or commits, is the form before.
+_CORRECTED: Final = f"""
+    UPDATE forward SET state = 'failed', ended_at = since, transaction_uid = '',
+        last_fault = 'not deleted: it was corrected after it had been sent; retry it to send the '
+            || 'corrected form'
+    WHERE delete_after = 1 AND state IN ('sent', 'committing', 'deleting')
+      AND sop_instance_uid IN {TEXTS}
+"""
 _PROMISED_FAULT: Final = "not deleted: this archive has promised {} to keep it"
 
 
@@ -103,7 +116,7 @@ def _postpone(
     is_over = now - since >= backoff.give_up_after_seconds
     connection.execute(
         "UPDATE forward SET state = ?, due_at = ?, ended_at = ?, attempts = attempts + 1, "
-        "last_fault = ?, transaction_uid = '', claimed_until = 0 WHERE forward_pk = ?",
+        "last_fault = ?, transaction_uid = '' WHERE forward_pk = ?",
         (
             ForwardState.FAILED.value if is_over else state.value,
             now if is_over else now + backoff.interval(attempts + 1),
@@ -150,16 +163,25 @@ def commitment_reported(
     return bool(rows)
 
 
+def keep_corrected(connection: Connection, sop_instance_uids: Sequence[str]) -> None:
+    """Nobody else has the corrected form of what was sent before: it is not deleted."""
+    connection.execute(_CORRECTED, (json_list(sop_instance_uids),))
+
+
 def delete_committed(
     connection: Connection,
     limit: int,
+    study_instance_uid: str,
     *,
     although_promised: bool,
     on_delete: Sequence[DeleteHook],
     now: float,
 ) -> Deletion:
     """See `ForwardQueue.delete_committed`; the keys stand in ``leaving`` from then on."""
-    rows = connection.execute(DELETABLE, (limit,)).fetchall()
+    values = {"limit": limit, "study": study_instance_uid}
+    rows = connection.execute(_DELETABLE, values).fetchall()
+    if not rows:
+        return Deletion()
     faults = _promises(connection, rows, although_promised=although_promised)
     connection.executemany(
         "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ? WHERE forward_pk = ?",

@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from time import time
+from typing import Final
 
 from isocenter.services.archive.deletion.records import Deletion
 from isocenter.services.archive.ports import AddResult, InstanceRecord
 from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.forwarding.ports import (
-    ClaimedForward,
     Clock,
     DestinationStatus,
+    DueForward,
     ForwardState,
     ForwardSummary,
     Outcome,
@@ -24,7 +25,9 @@ from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook
 from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.forwarding import commitment, records
-from isocenter.storage.database.leases import FORWARDS
+
+#: Studies that are looked at together for what may leave.
+_STUDIES_AT_ONCE: Final = 100
 
 
 class DatabaseForwards:
@@ -59,26 +62,24 @@ class DatabaseForwards:
         """See `ForwardQueue.due`."""
         return await self._database.read(records.due, self._now(), json_list(not_for))
 
-    async def claim(
-        self, worker: str, destination: str, seconds: float, limit: int
-    ) -> Sequence[ClaimedForward]:
-        """See `ForwardQueue.claim`."""
-        now = self._now()
-        return await self._database.write(
-            records.claim, destination, limit, worker, now=now, until=now + seconds
+    async def take(
+        self, destination: str, limit: int, *, without: Collection[int] = ()
+    ) -> Sequence[DueForward]:
+        """See `ForwardQueue.take`."""
+        return await self._database.read(
+            records.take, destination, limit, json_list(without), self._now()
         )
 
-    async def renew(self, worker: str, seconds: float) -> None:
-        """See `ForwardQueue.renew`."""
-        now = self._now()
-        await self._database.write(FORWARDS.renew_all, worker, now + seconds, now=now)
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, outcomes: Sequence[Outcome], job: int = 0) -> None:
         """See `ForwardQueue.settle`."""
-        await self._database.write(records.settle, outcomes, self._now())
+        await self._database.write(records.settle, outcomes, job, self._now())
+
+    async def left_alone(self) -> Sequence[str]:
+        """See `ForwardQueue.left_alone`."""
+        return await self._database.read(records.left_alone, self._now())
 
     async def destination_failed(
-        self, destination: str, fault: str, backoff: Backoff
+        self, destination: str, fault: str, backoff: Backoff, *, released_at: float = 0.0
     ) -> tuple[float, int]:
         """See `ForwardQueue.destination_failed`."""
         return await self._database.write(
@@ -87,6 +88,7 @@ class DatabaseForwards:
             fault[: records.FAULT_LENGTH],
             backoff,
             self._now(),
+            released_at,
         )
 
     async def destination_succeeded(self, destination: str) -> None:
@@ -152,17 +154,21 @@ class DatabaseForwards:
             self._now(),
         )
 
-    async def delete_committed(self, limit: int) -> Deletion:
-        """See `ForwardQueue.delete_committed`; costs no write when there is nothing."""
-        if not await self._database.read(records.fetch, commitment.DELETABLE, (1,)):
-            return Deletion()
+    async def deletable(self) -> Sequence[str]:
+        """See `ForwardQueue.deletable`."""
+        values: dict[str, object] = {"limit": _STUDIES_AT_ONCE}
+        rows = await self._database.read(records.fetch, commitment.DELETABLE_STUDIES, values)
+        return [row[0] for row in rows]
+
+    async def delete_committed(self, limit: int, study_instance_uid: str = "") -> Deletion:
+        """See `ForwardQueue.delete_committed`."""
         delete = partial(
             commitment.delete_committed,
             although_promised=self._although_promised,
             on_delete=self._on_delete,
             now=self._now(),
         )
-        return await self._database.write(delete, limit)
+        return await self._database.write(delete, limit, study_instance_uid)
 
     async def deleted(self, object_keys: Sequence[str]) -> None:
         """See `ForwardQueue.deleted`."""

@@ -7,45 +7,69 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
-from isocenter.services.archive.ports import AddOutcome, AddResult, ForwardPriority, InstanceRecord
+from isocenter.services.archive.orders import ForwardPriority
+from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord
+from isocenter.services.archive.sent_form import SentForm, form_of
 from isocenter.services.concurrency import Backoff
 from isocenter.services.workflow.forwarding.ports import (
-    ClaimedForward,
     Delivered,
     DestinationStatus,
+    DueForward,
     Failed,
     ForwardState,
     ForwardSummary,
     Outcome,
-    Returned,
 )
 from isocenter.storage.database.database import Connection
 from isocenter.storage.database.dialect import json_list, numbers, texts
-from isocenter.storage.database.leases import FORWARDS
-from isocenter.storage.database.rows import rows_as
+from isocenter.storage.database.jobs.counts import JobCounts
+from isocenter.storage.database.rows import named_rows, rows_as
+from isocenter.storage.database.rule_history import count_sent
 
 #: A fault is a line of text; peers' words are in it.
 FAULT_LENGTH: Final = 500
 
-_INSERT: Final = """
+#: A record with a project has its priority plus this, one with other changes plus twice as much:
+#: earlier programs, which know of none and would send the object as it is, find none of these.
+MADE_PRIORITY: Final = 10
+_BASES: Final = (0, MADE_PRIORITY, 2 * MADE_PRIORITY)
+
+#: So often in a row, with less than so much time in between, an object may take the place of the
+#: one that was queued before: archives that forward to each other what both change never end.
+MOST_ROUNDS: Final = 8
+_ROUND_SECONDS: Final = 3_600
+_IS_QUICK: Final = f"excluded.created_at - forward.created_at < {_ROUND_SECONDS}"
+_GOES_ROUND: Final = f"{_IS_QUICK} AND forward.rounds >= {MOST_ROUNDS}"
+IN_A_CIRCLE: Final = (
+    "it was replaced again and again by other objects of its UID, and goes in a circle: archives "
+    "forward to each other what both change; mend the rules, then retry it"
+)
+_INSERT: Final = f"""
     INSERT INTO forward (sop_instance_uid, sop_class_uid, study_instance_uid, destination, rule,
-        priority, wants_commitment, delete_after, state, created_at, since, due_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'due', ?, ?, ?)
+        project, changes, priority, wants_commitment, delete_after, state, created_at, since,
+        due_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'due', ?, ?, ?)
     ON CONFLICT (sop_instance_uid, destination) DO UPDATE SET
         sop_class_uid = excluded.sop_class_uid, study_instance_uid = excluded.study_instance_uid,
-        rule = excluded.rule, priority = excluded.priority,
+        rule = excluded.rule, project = excluded.project, changes = excluded.changes,
+        priority = excluded.priority,
         wants_commitment = excluded.wants_commitment, delete_after = excluded.delete_after,
-        state = 'due', version = forward.version + 1, created_at = excluded.created_at,
-        since = excluded.since, due_at = excluded.due_at, ended_at = NULL, attempts = 0,
-        last_fault = '', transaction_uid = '', claimed_until = 0
+        rounds = CASE WHEN {_IS_QUICK} THEN forward.rounds + 1 ELSE 0 END,
+        state = CASE WHEN {_GOES_ROUND} THEN 'failed' ELSE 'due' END,
+        ended_at = CASE WHEN {_GOES_ROUND} THEN excluded.created_at END,
+        last_fault = CASE WHEN {_GOES_ROUND} THEN '{IN_A_CIRCLE}' ELSE '' END,
+        version = forward.version + 1, created_at = excluded.created_at,
+        since = excluded.since, due_at = excluded.due_at, attempts = 0,
+        transaction_uid = ''
 """
 #: Another object has the name of one that is on its way: whatever was said of that one.
 _SEND_ANEW: Final = f"""
     UPDATE forward SET state = 'due', version = version + 1, since = :now, due_at = :now,
-        attempts = 0, last_fault = '', transaction_uid = '', claimed_until = 0
+        attempts = 0, last_fault = '', transaction_uid = ''
     WHERE sop_instance_uid IN {texts("uids")}
       AND state IN ('due', 'sent', 'committing', 'deleting')
 """
@@ -76,51 +100,54 @@ DUE_DESTINATIONS: Final = f"""
       AND destination NOT IN (SELECT destination FROM forward_destination WHERE retry_at > :now)
       AND EXISTS (SELECT 1 FROM forward WHERE state = '{{state}}'
                   AND forward.destination = named.destination AND priority IN ({{priorities}})
-                  AND due_at <= :now AND claimed_until <= :now
+                  AND due_at <= :now
                   AND NOT {_IS_WITHHELD}
                   AND {_IS_CORRECT})
 """
-_PRIORITIES: Final = ", ".join(str(int(priority)) for priority in ForwardPriority)
+_PRIORITIES: Final = ", ".join(
+    str(base + int(priority)) for base in _BASES for priority in ForwardPriority
+)
 #: Of one priority.  What has failed is due later, and so behind what has not been tried.
-CLAIM: Final = f"""
-    SELECT forward_pk AS number, version, sop_instance_uid, priority, attempts, since
-    FROM forward WHERE {FORWARDS.is_free} AND destination = :destination AND priority = :priority
+TAKE: Final = f"""
+    SELECT forward_pk AS number, version, sop_instance_uid, rule, attempts, since, project,
+        changes, due_at
+    FROM forward WHERE state = 'due' AND due_at <= :now
+      AND destination = :destination AND priority = :priority
+      AND forward_pk NOT IN {numbers("without")}
       AND NOT {_IS_WITHHELD}
       AND {_IS_CORRECT}
     ORDER BY due_at, forward_pk LIMIT :limit
 """
 _SENT: Final = """
-    UPDATE forward SET claimed_until = 0, attempts = attempts + 1, last_fault = '',
+    UPDATE forward SET attempts = attempts + 1, last_fault = '',
         state = CASE WHEN wants_commitment = 1 THEN 'sent' ELSE 'done' END,
         due_at = :now, since = :now,
         ended_at = CASE WHEN wants_commitment = 1 THEN NULL ELSE :now END
     WHERE forward_pk = :number AND version = :version AND state = 'due'
 """
 _MISSED: Final = """
-    UPDATE forward SET claimed_until = 0, attempts = attempts + 1, last_fault = :fault,
+    UPDATE forward SET attempts = attempts + 1, last_fault = :fault,
         state = CASE WHEN :retry_in IS NULL THEN 'failed' ELSE 'due' END,
         due_at = :now + coalesce(:retry_in, 0),
         ended_at = CASE WHEN :retry_in IS NULL THEN :now END
     WHERE forward_pk = :number AND version = :version AND state = 'due'
 """
-_RELEASED: Final = """
-    UPDATE forward SET claimed_until = 0
-    WHERE forward_pk = :number AND version = :version AND state = 'due'
-"""
 _GIVE_UP: Final = """
-    UPDATE forward SET state = 'failed', ended_at = :now, last_fault = :fault, claimed_until = 0
+    UPDATE forward SET state = 'failed', ended_at = :now, last_fault = :fault
     WHERE state = 'due' AND destination = :destination AND since <= :before
+    RETURNING rule
 """
 _LEAVE_ALONE: Final = """
     INSERT INTO forward_destination (destination, failures, retry_at, last_fault, is_tried)
     VALUES (?, ?, ?, ?, 0)
     ON CONFLICT (destination) DO UPDATE SET failures = excluded.failures,
-        retry_at = excluded.retry_at, last_fault = excluded.last_fault, is_tried = 0
+        retry_at = excluded.retry_at, last_fault = excluded.last_fault
 """
 #: Behind the number of every record.
 _NO_NUMBER: Final = (1 << 63) - 1
 _SHOWN: Final = (
-    "forward_pk AS number, sop_instance_uid, study_instance_uid, destination, rule, priority, "
+    "forward_pk AS number, sop_instance_uid, study_instance_uid, destination, rule, "
+    f"priority - priority / {MADE_PRIORITY} * {MADE_PRIORITY} AS priority, "
     "state, attempts, created_at, due_at, ended_at, last_fault"
 )
 #: Which records are meant; an empty list of numbers, or an empty text, leaves that open.
@@ -138,20 +165,23 @@ DELETE: Final = f"""
         ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
     RETURNING forward_pk
 """
-#: Without those whose object may still lie in the store.
+#: Without those whose object may still lie in the store, or has yet to go when all have had it.
 DELETE_DONE: Final = f"""
     DELETE FROM forward WHERE forward_pk IN (
         SELECT forward_pk FROM forward
-        WHERE state = 'done' AND ended_at < :before AND leaving = '' LIMIT {_CHANGED_AT_ONCE})
+        WHERE state = 'done' AND ended_at < :before AND leaving = ''
+          AND NOT EXISTS (SELECT 1 FROM instance_expiry e
+                          WHERE e.sop_instance_uid = forward.sop_instance_uid)
+        LIMIT {_CHANGED_AT_ONCE})
     RETURNING forward_pk
 """
 #: What failed; one that waits for its first attempt by the rule's own delay is left alone.
 RETRY_SENDING: Final = f"""
     UPDATE forward SET state = 'due', since = :now, due_at = :now, ended_at = NULL,
-        attempts = 0, transaction_uid = '', version = version + 1
+        attempts = 0, rounds = 0, transaction_uid = '', version = version + 1
     WHERE forward_pk IN (
         SELECT forward_pk FROM forward WHERE {_CHOSEN} AND (state = 'failed'
-            OR (state = 'due' AND attempts > 0 AND claimed_until <= :now))
+            OR (state = 'due' AND attempts > 0 AND due_at > :now))
         AND forward_pk > :after ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
     RETURNING forward_pk
 """
@@ -164,7 +194,7 @@ RETRY_ASKING: Final = f"""
 """
 RETRY_DESTINATIONS: Final = f"""
     UPDATE forward_destination SET failures = 0, retry_at = 0
-    WHERE is_tried = 0 AND retry_at > :now
+    WHERE retry_at > :now
       AND (:destination = '' OR destination = :destination)
       AND (:numbers = '[]' OR destination IN (SELECT destination FROM forward
            WHERE forward_pk IN {numbers("numbers")}))
@@ -192,7 +222,9 @@ def queue_added(
             record.study_instance_uid,
             route.destination,
             route.rule,
-            route.priority,
+            route.form.project,
+            route.form.as_text(),
+            route.priority + _base(route.form),
             route.commit,
             route.delete_after,
             now,
@@ -204,6 +236,12 @@ def queue_added(
     ]
     if rows:
         connection.executemany(_INSERT, rows)
+
+
+def _base(form: SentForm) -> int:
+    if form.edits or form.transfer_syntax_uid:
+        return 2 * MADE_PRIORITY
+    return MADE_PRIORITY if form.project else 0
 
 
 def rows(
@@ -277,62 +315,72 @@ def due(connection: Connection, now: float, not_for: str) -> list[str]:
     return list(found)
 
 
-def claim(
-    connection: Connection,
-    destination: str,
-    limit: int,
-    worker: str,
-    *,
-    now: float,
-    until: float,
-) -> list[ClaimedForward]:
-    """See `ForwardQueue.claim`."""
-    values: dict[str, object] = {"now": now, "destination": destination, "until": until}
-    tried = connection.execute(
-        "SELECT retry_at > :now FROM forward_destination WHERE destination = :destination",
+def take(
+    connection: Connection, destination: str, limit: int, without: str, now: float
+) -> list[DueForward]:
+    """See `ForwardQueue.take`."""
+    values: dict[str, object] = {"now": now, "destination": destination, "without": without}
+    if connection.execute(
+        "SELECT 1 FROM forward_destination WHERE destination = :destination AND retry_at > :now",
         values,
-    ).fetchone()
-    if tried is not None and tried[0]:
+    ).fetchone():
         return []
-    claimed: list[ClaimedForward] = []
+    found: list[DueForward] = []
     for priority in sorted(ForwardPriority, reverse=True):
-        wanted = {"priority": priority, "limit": limit - len(claimed)}
-        found = connection.execute(CLAIM, values | wanted)
-        claimed += rows_as(ClaimedForward, found, priority=ForwardPriority)
-    FORWARDS.claim(connection, [each.number for each in claimed], worker, until)
-    if claimed and tried is not None:
-        connection.execute(
-            "UPDATE forward_destination SET retry_at = :until, is_tried = 1 "
-            "WHERE destination = :destination",
-            values,
-        )
-    return claimed
+        some: list[dict[str, Any]] = []
+        for base in _BASES:
+            wanted = {"priority": base + int(priority), "limit": limit - len(found)}
+            some += named_rows(connection.execute(TAKE, values | wanted))
+        some.sort(key=lambda row: (row.pop("due_at"), row["number"]))
+        for row in some[: limit - len(found)]:
+            form = form_of(row.pop("project"), row.pop("changes"))
+            found.append(DueForward(priority=priority, form=form, **row))
+    return found
 
 
-def settle(connection: Connection, outcomes: Sequence[Outcome], now: float) -> None:
+def settle(connection: Connection, outcomes: Sequence[Outcome], job: int, now: float) -> None:
     """See `ForwardQueue.settle`."""
+    sent: Counter[str] = Counter()
+    given_up: Counter[str] = Counter()
+    counted = JobCounts()
     for outcome in outcomes:
-        claimed = outcome.claimed
-        values: dict[str, object] = {
-            "number": claimed.number,
-            "version": claimed.version,
-            "now": now,
-        }
+        record = outcome.record
+        values: dict[str, object] = {"number": record.number, "version": record.version, "now": now}
         match outcome:
             case Delivered():
-                connection.execute(_SENT, values)
+                changed = connection.execute(_SENT, values).rowcount
+                sent[record.rule] += changed
+                counted.done += changed
+                counted.size += changed * outcome.size
             case Failed():
                 values["fault"] = outcome.fault[:FAULT_LENGTH]
                 values["retry_in"] = outcome.retry_in
-                connection.execute(_MISSED, values)
-            case Returned():
-                connection.execute(_RELEASED, values)
+                changed = connection.execute(_MISSED, values).rowcount
+                if outcome.retry_in is None:
+                    given_up[record.rule] += changed
+                    counted.failed += changed
             case _:
                 assert_never(outcome)
+    count_sent(connection, sent, given_up)
+    if job:
+        counted.write(connection, job)
+
+
+def left_alone(connection: Connection, now: float) -> list[str]:
+    """See `ForwardQueue.left_alone`."""
+    rows = connection.execute(
+        "SELECT destination FROM forward_destination WHERE retry_at > ?", (now,)
+    )
+    return [row[0] for row in rows]
 
 
 def destination_failed(
-    connection: Connection, destination: str, fault: str, backoff: Backoff, now: float
+    connection: Connection,
+    destination: str,
+    fault: str,
+    backoff: Backoff,
+    now: float,
+    released_at: float,
 ) -> tuple[float, int]:
     """See `ForwardQueue.destination_failed`."""
     row = connection.execute(
@@ -345,11 +393,14 @@ def destination_failed(
         (destination, failures, now + interval, fault),
     )
     before = now - backoff.give_up_after_seconds
-    given_up = connection.execute(
+    if released_at > before:
+        return interval, 0
+    rows = connection.execute(
         _GIVE_UP,
         {"now": now, "before": before, "destination": destination, "fault": fault},
-    ).rowcount
-    return interval, given_up
+    ).fetchall()
+    count_sent(connection, {}, Counter(rule for (rule,) in rows))
+    return interval, len(rows)
 
 
 def destinations(connection: Connection) -> list[DestinationStatus]:

@@ -11,6 +11,7 @@ from isocenter.services.archive.index.attributes import Attribute
 from isocenter.services.archive.index.query import (
     EmptyValue,
     Match,
+    NameMatch,
     Range,
     SequenceMatch,
     SingleValue,
@@ -33,7 +34,7 @@ from isocenter.storage.database.text import replace_surrogates
 MAX_GLOB_STARS: Final = 2
 
 #: The highest code point: no text with a prefix sorts after the prefix and this.
-_LAST_CHARACTER: Final = "\U0010ffff"
+LAST_CHARACTER: Final = "\U0010ffff"
 
 
 def compared(table: str, attribute: Attribute) -> str:
@@ -88,7 +89,7 @@ def fast(table: str, attribute: Attribute, match: Match) -> Sql | None:
             if vr not in matching.RANGE_VRS:
                 return None
             return between(column, *matching.range_bounds(vr, match))
-        case SequenceMatch():
+        case SequenceMatch() | NameMatch():
             return None
         case _:
             assert_never(match)
@@ -99,7 +100,7 @@ def _glob(attribute: Attribute, column: str, pattern: str) -> Sql | None:
         return None
     prefix = re.split(r"[*?]", pattern, maxsplit=1)[0]
     if prefix:
-        bounds = bound(f"{column} >= ? AND {column} < ?", prefix, prefix + _LAST_CHARACTER)
+        bounds = bound(f"{column} >= ? AND {column} < ?", prefix, prefix + LAST_CHARACTER)
     else:
         # No value matches nothing, not even `**`.
         bounds = Sql(f"{column} <> ''")

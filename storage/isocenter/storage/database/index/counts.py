@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from time import time
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.storage.database.database import Connection
-from isocenter.storage.database.index.series_metadata import change_series
+from isocenter.storage.database.database import Connection, Values
+from isocenter.storage.database.index.series_metadata import (
+    CHANGED,
+    change_series,
+    changed_values,
+)
+from isocenter.storage.database.index.totals import totals_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +46,37 @@ class _Saying:
         if self.last is None or when > self.last:
             self.last = when
 
+    def values(self, pk: int) -> Values:
+        """Of `_update_statement`."""
+        return self.number, self.first, self.first, self.last, self.last, pk
+
+
+def _sayings(found: Mapping[int, _Saying]) -> list[Values]:
+    return [saying.values(pk) for pk, saying in found.items()]
+
 
 def _update_statement(table: str) -> str:
+    """To which ``RETURNING`` may be added."""
     return (
         f"UPDATE {table} SET num_instances = num_instances + ?, "
         "first_said = CASE WHEN first_said > ? THEN ? ELSE first_said END, "
         "last_said = CASE WHEN last_said < ? THEN ? ELSE last_said END "
-        f"WHERE {table}_pk = ? RETURNING num_instances"
+        f"WHERE {table}_pk = ?"
     )
 
 
 _UPDATE_STUDY_STATEMENT: Final = _update_statement("study_statement")
 _UPDATE_SERIES_STATEMENT: Final = _update_statement("series_statement")
+_UPDATE_SERIES: Final = "UPDATE series SET num_instances = num_instances + ? WHERE series_pk = ?"
+_UPDATE_STUDY: Final = (
+    "UPDATE study SET num_series = num_series + ?, num_instances = num_instances + ? "
+    "WHERE study_pk = ?"
+)
+_ADD_SOP_CLASS: Final = (
+    "INSERT INTO study_sop_class (study_pk, sop_class_uid, num_instances) "
+    "VALUES (?, ?, ?) ON CONFLICT (study_pk, sop_class_uid) DO UPDATE SET "
+    "num_instances = study_sop_class.num_instances + excluded.num_instances"
+)
 
 
 @dataclass(slots=True)
@@ -76,6 +101,7 @@ class Differences:
     _series_statements: dict[int, _Saying] = field(default_factory=lambda: defaultdict(_Saying))
     _study_statements: dict[int, _Saying] = field(default_factory=lambda: defaultdict(_Saying))
     _size: int = 0
+    _has_removed: bool = False
 
     def new_series(self, study_pk: int) -> None:
         """A series more."""
@@ -90,6 +116,7 @@ class Differences:
 
     def removed(self, place: Place, sop_class_uid: str, size: int) -> None:
         """One instance less."""
+        self._has_removed = True
         self._count(-1, place, sop_class_uid, size)
         self._series_statements[place.series_statement_pk].number -= 1
         self._study_statements[place.study_statement_pk].number -= 1
@@ -100,12 +127,26 @@ class Differences:
         self._sop_classes[place.study_pk, sop_class_uid] += sign
         self._size += sign * size
 
-    def write(self, connection: Connection, last_said: int | None = None) -> None:
+    def write(
+        self,
+        connection: Connection,
+        last_said: int | None = None,
+        before: Sequence[tuple[str, Iterable[Values]]] = (),
+    ) -> None:
         """Write counts, remove what is empty.
 
         Args:
             last_said: when the last record was added; None: none was.
+            before: statements that come before all of it (`Connection.execute_all`).
         """
+        if not self._has_removed:
+            instances = sum(self._of_series.values())
+            totals = (
+                self.patients, self.studies, self.series, instances, self._size, last_said
+            )  # fmt: skip
+            connection.execute_all([*before, *self._additions(), totals_change(connection, totals)])
+            return
+        connection.execute_all(before)
         self._write_sop_classes(connection)
         for pk, saying in self._series_statements.items():
             _write_statement(connection, "series_statement", _UPDATE_SERIES_STATEMENT, pk, saying)
@@ -122,23 +163,29 @@ class Differences:
         self._write_studies(connection)
         for patient_statement_pk in emptied:
             self._drop_patient(connection, patient_statement_pk)
-        connection.execute(
-            "UPDATE totals SET patients = patients + ?, studies = studies + ?, "
-            "series = series + ?, instances = instances + ?, size = size + ?, "
-            "last_said = coalesce(?, last_said)",
-            (self.patients, self.studies, self.series, instances, self._size, last_said),
+        totals = (self.patients, self.studies, self.series, instances, self._size, last_said)
+        connection.execute_all([totals_change(connection, totals)])
+
+    def _additions(self) -> Sequence[tuple[str, Iterable[Values]]]:
+        """What writes counts of which none can become zero."""
+        now = time()
+        return (
+            (_ADD_SOP_CLASS, [(*key, number) for key, number in self._sop_classes.items()]),
+            (_UPDATE_SERIES_STATEMENT, _sayings(self._series_statements)),
+            (_UPDATE_SERIES, [(number, pk) for pk, number in self._of_series.items()]),
+            (CHANGED, [changed_values(pk, now) for pk in self._of_series]),
+            (_UPDATE_STUDY_STATEMENT, _sayings(self._study_statements)),
+            (
+                _UPDATE_STUDY,
+                [(parts.series, parts.instances, pk) for pk, parts in self._of_studies.items()],
+            ),
         )
 
     def _write_sop_classes(self, connection: Connection) -> None:
         execute = connection.execute
         for (study_pk, uid), number in self._sop_classes.items():
             if number > 0:
-                execute(
-                    "INSERT INTO study_sop_class (study_pk, sop_class_uid, num_instances) "
-                    "VALUES (?, ?, ?) ON CONFLICT (study_pk, sop_class_uid) DO UPDATE SET "
-                    "num_instances = study_sop_class.num_instances + excluded.num_instances",
-                    (study_pk, uid, number),
-                )
+                execute(_ADD_SOP_CLASS, (study_pk, uid, number))
             elif number < 0:
                 (left,) = execute(
                     "UPDATE study_sop_class SET num_instances = num_instances + ? "
@@ -157,9 +204,7 @@ class Differences:
         now = time()
         for series_pk, number in self._of_series.items():
             left, study_pk = connection.execute(
-                "UPDATE series SET num_instances = num_instances + ? WHERE series_pk = ? "
-                "RETURNING num_instances, study_pk",
-                (number, series_pk),
+                f"{_UPDATE_SERIES} RETURNING num_instances, study_pk", (number, series_pk)
             ).fetchone()
             instances += number
             if not left:
@@ -173,8 +218,7 @@ class Differences:
     def _write_studies(self, connection: Connection) -> None:
         for study_pk, parts in self._of_studies.items():
             (left,) = connection.execute(
-                "UPDATE study SET num_series = num_series + ?, num_instances = num_instances + ? "
-                "WHERE study_pk = ? RETURNING num_instances",
+                f"{_UPDATE_STUDY} RETURNING num_instances",
                 (parts.series, parts.instances, study_pk),
             ).fetchone()
             if not left:
@@ -202,8 +246,7 @@ def _write_statement(
     connection: Connection, table: str, update: str, pk: int, saying: _Saying
 ) -> int | None:
     """The patient statement that a study's statement which has gone referred to."""
-    first, last = saying.first, saying.last
-    (left,) = connection.execute(update, (saying.number, first, first, last, last, pk)).fetchone()
+    (left,) = connection.execute(f"{update} RETURNING num_instances", saying.values(pk)).fetchone()
     if left:
         return None
     is_of_study = table == "study_statement"

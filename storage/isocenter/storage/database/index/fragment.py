@@ -23,7 +23,7 @@ class Sql:
     def __init__(
         self,
         text: str,
-        parameters: tuple[str, ...] = (),
+        parameters: tuple[str | int, ...] = (),
         matchers: tuple[tuple[Matcher, Candidates], ...] = (),
     ) -> None:
         self.text = text
@@ -53,9 +53,9 @@ class Sql:
         return Question(text, self.parameters, matchers, candidates, rows_at_once)
 
 
-def bound(text: str, *values: str) -> Sql:
+def bound(text: str, *values: str | int) -> Sql:
     """*text* with *values* for its question marks."""
-    return Sql(text, tuple(map(replace_surrogates, values)))
+    return Sql(text, tuple(v if isinstance(v, int) else replace_surrogates(v) for v in values))
 
 
 def reference(matcher: Matcher, candidates: Candidates) -> Sql:
@@ -69,7 +69,7 @@ def join(separator: str, fragments: Iterable[Sql]) -> Sql:
     fragments = list(fragments)
     if len(fragments) == 1:
         return fragments[0]
-    parameters: tuple[str, ...] = ()
+    parameters: tuple[str | int, ...] = ()
     matchers: tuple[tuple[Matcher, Candidates], ...] = ()
     for fragment in fragments:
         parameters += fragment.parameters

@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
-from isocenter.services.archive.index.query import Page, Query
-from isocenter.services.archive.ports import (
-    AddResult,
-    Index,
-    IndexStatistics,
-    InstanceRecord,
-    StoredInstance,
+from isocenter.services.archive.index.attributes import BY_TAG
+from isocenter.services.archive.index.query import (
+    Criterion,
+    FoundPage,
+    NameComparison,
+    Page,
+    Query,
+    compared_by,
 )
+from isocenter.services.archive.index_figures import IndexStatistics
+from isocenter.services.archive.ports import AddResult, Index, InstanceRecord, StoredInstance
 from isocenter.storage.database.database import Connection, Database, Question
 from isocenter.storage.database.dialect import json_list
 from isocenter.storage.database.index.answers import Answers
@@ -34,7 +38,6 @@ from isocenter.storage.database.index.lookup import (
     SELECT_STORED_INSTANCES,
     get_records,
     get_whole_records,
-    read_statistics,
     stored_instance,
 )
 from isocenter.storage.database.index.pages import find_page
@@ -49,9 +52,11 @@ from isocenter.storage.database.index.records import (
     Arrivals,
     RemoveHook,
     add_records,
+    lock_names_of,
     probe_records,
     remove_records,
 )
+from isocenter.storage.database.index.totals import read_statistics_of_any_schema
 
 T = TypeVar("T")
 
@@ -79,6 +84,8 @@ class DatabaseIndex:
         keep_out: says, in the same, what becomes of those that are not to be found.
         arrivals: what is to be said of objects that come; None: what they say.
         on_remove: the same of each `remove`, given the keys of its objects.
+        fold_accents: person names are compared without accents where nothing else is asked.
+        block_rows: matches that are read at once.
     """
 
     def __init__(
@@ -89,8 +96,12 @@ class DatabaseIndex:
         keep_out: KeepOut | None = None,
         arrivals: Arrivals | None = None,
         on_remove: RemoveHook | None = None,
+        fold_accents: bool = False,
+        block_rows: int = BLOCK_ROWS,
     ) -> None:
         self._database = database
+        self._block_rows = block_rows
+        self._literal = NameComparison.FOLDED if fold_accents else NameComparison.LITERAL
         self._on_add = tuple(on_add)
         self._on_remove = on_remove
         self._add = partial(_add_some, keep_out, arrivals)
@@ -104,7 +115,7 @@ class DatabaseIndex:
         unless_same: bool = False,
     ) -> Sequence[AddResult]:
         """See `Index.add`; one hop, one transaction."""
-        return await self._database.write(
+        return await self._database.write_beside(
             self._add, records, replace, self._on_add, one_patient, unless_same
         )
 
@@ -140,37 +151,48 @@ class DatabaseIndex:
         return await self._database.read(get_whole_records, sop_instance_uids)
 
     @asynccontextmanager
-    async def find(
-        self, query: Query, page: Page | None = None
-    ) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        """See `Index.find`; a page takes one hop."""
-        if page is None:
-            yield _BlockFetcher(self._database, compile_keys(query), Answers(query).fetch)
-            return
-        async with aclosing(self._page(query, page)) as blocks:
-            yield blocks
+    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        """See `Index.find`."""
+        query = self._as_asked(query)
+        yield _BlockFetcher(
+            self._database, compile_keys(query), Answers(query).fetch, self._block_rows
+        )
 
-    async def _page(
-        self, query: Query, page: Page
-    ) -> AsyncGenerator[Sequence[Mapping[int, str]], None]:
-        if block := await self._database.read(_fetch_page, query, page):
-            yield block
+    async def find_page(self, query: Query, page: Page) -> FoundPage:
+        """See `Index.find_page`; takes one hop."""
+        return await self._database.read(_fetch_page, self._as_asked(query), page)
 
     @asynccontextmanager
     async def instances(
         self, query: Query | None = None
     ) -> AsyncIterator[AsyncIterator[Sequence[StoredInstance]]]:
         """See `Index.instances`."""
-        keys = ALL_INSTANCE_KEYS if query is None else compile_instance_keys(query)
-        yield _BlockFetcher(self._database, keys, _fetch_instances)
+        keys = ALL_INSTANCE_KEYS
+        if query is not None:
+            keys = compile_instance_keys(self._as_asked(query))
+        yield _BlockFetcher(self._database, keys, _fetch_instances, self._block_rows)
+
+    def _as_asked(self, query: Query) -> Query:
+        if self._literal is NameComparison.LITERAL:
+            return query
+        criteria = tuple(
+            Criterion(each.tag, compared)
+            for each in query.criteria
+            if (compared := compared_by(BY_TAG[each.tag].vr, each.match, self._literal))
+        )
+        return replace(query, criteria=criteria)
 
     async def statistics(self) -> IndexStatistics:
         """See `Index.statistics`; takes the same time for any size."""
-        return await self._database.read(read_statistics)
+        return await self._database.read(read_statistics_of_any_schema)
 
     async def probe(self) -> None:
         """See `Index.probe`."""
         await self._database.write(probe_records)
+
+    async def sync(self) -> None:
+        """See `Index.sync`."""
+        await self._database.sync()
 
     async def check(self) -> list[str]:
         """See `Index.check`: the files of the database, then the counts in it.
@@ -202,6 +224,7 @@ def _add_some(
     unless_same: bool,
 ) -> list[AddResult]:
     """`add_records` of those that are not kept out, as *arrivals* has them."""
+    connection.lock(lock_names_of(records))
     kept_out = {} if keep_out is None else keep_out(connection, records)
     wanted = [each for each in records if each.sop_instance_uid not in kept_out]
     done = add_records(connection, wanted, replace, on_add, one_patient, unless_same, arrivals)
@@ -219,8 +242,10 @@ class _BlockFetcher(Generic[T]):
         database: Database,
         keys: Question,
         fetch: Callable[[Connection, str], Sequence[T]],
+        block_rows: int,
     ) -> None:
         self._database = database
+        self._block_rows = block_rows
         self._question = keys
         self._fetch = fetch
         #: Rows of the first block, when that left before all others were known.
@@ -244,15 +269,15 @@ class _BlockFetcher(Generic[T]):
         if self._keys is None:
             began = time.monotonic()
             found = map(itemgetter(0), connection.ask(self._question))
-            keys = array("q", islice(found, BLOCK_ROWS))
-            is_early = len(keys) == BLOCK_ROWS and time.monotonic() - began < EARLY_SECONDS
+            keys = array("q", islice(found, self._block_rows))
+            is_early = len(keys) == self._block_rows and time.monotonic() - began < EARLY_SECONDS
             if is_early and not self._first:
                 self._first = frozenset(keys)
                 return self._rows(connection, keys)
             first = self._first
             keys.extend(found)
             self._keys = array("q", (k for k in keys if k not in first)) if first else keys
-        keys = self._keys[self._position : self._position + BLOCK_ROWS]
+        keys = self._keys[self._position : self._position + self._block_rows]
         self._position += len(keys)
         return self._rows(connection, keys)
 
@@ -260,9 +285,11 @@ class _BlockFetcher(Generic[T]):
         return self._fetch(connection, json_list(keys)) if keys else ()
 
 
-def _fetch_page(connection: Connection, query: Query, page: Page) -> Sequence[Mapping[int, str]]:
-    keys = find_page(connection, query, page)
-    return Answers(query).fetch(connection, json_list(keys)) if keys else ()
+def _fetch_page(connection: Connection, query: Query, page: Page) -> FoundPage:
+    places = find_page(connection, query, page)
+    keys = [int(place[-1]) for place in places]
+    matches = Answers(query).fetch(connection, json_list(keys)) if keys else ()
+    return FoundPage(matches=matches, places=places)
 
 
 def _fetch_instances(connection: Connection, keys: str) -> Sequence[StoredInstance]:

@@ -1,20 +1,19 @@
-"""Reading the index: instances, their records, and the totals."""
+"""Reading the index: instances, and their records."""
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.ports import (
-    IndexStatistics,
     InstanceRecord,
     StoredInstance,
 )
-from isocenter.services.errors import StorageError
-from isocenter.storage.database.database import Connection
+from isocenter.storage.database.database import Connection, Cursor
 from isocenter.storage.database.dialect import IN_ORDER, LOOKED_UP, TEXTS, json_list
 from isocenter.storage.database.index.columns import (
     STATED,
@@ -115,11 +114,28 @@ def _record(row: Sequence[str | int]) -> InstanceRecord:
 Row = tuple[str | int, ...]
 
 
+#: So many are asked for one by one, all at once.
+_FEW: Final = 16
+
+
 def rows_of(connection: Connection, select: str, uids: Sequence[str]) -> dict[str, Row]:
     """Rows of *select* by SOP Instance UID."""
+    return {row[0]: row for cursor in ask_rows(connection, select, uids) for row in cursor}
+
+
+def ask_rows(connection: Connection, select: str, uids: Sequence[str]) -> Sequence[Cursor]:
+    """Ask for the rows of *select* of these SOP Instance UIDs."""
     # Whatever a peer asks for: what is not ASCII is no UID, and is not known.
     plain = [uid for uid in uids if uid.isascii()]
-    return {row[0]: row for row in connection.execute(select, (json_list(plain),))}
+    if len(plain) <= _FEW:
+        # Of a list PostgreSQL does not know how long it is, and plans anew each time.
+        return [connection.execute(_of_one(select), (uid,)) for uid in dict.fromkeys(plain)]
+    return [connection.execute(select, (json_list(plain),))]
+
+
+@cache
+def _of_one(select: str) -> str:
+    return select.replace(WHERE_UIDS, "WHERE sop_instance_uid = ?")
 
 
 def get_records(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
@@ -131,22 +147,3 @@ def get_records(connection: Connection, uids: Sequence[str]) -> dict[str, Stored
 def get_whole_records(connection: Connection, uids: Sequence[str]) -> dict[str, InstanceRecord]:
     """`isocenter.services.archive.ports.Index.records`."""
     return {uid: _record(row) for uid, row in rows_of(connection, _SELECT_RECORDS, uids).items()}
-
-
-def read_statistics(connection: Connection) -> IndexStatistics:
-    """`isocenter.services.archive.ports.Index.statistics`.
-
-    Raises:
-        StorageError: the one row is gone.
-    """
-    row = connection.execute(
-        "SELECT patients, studies, series, instances, size FROM totals"
-    ).fetchone()
-    if row is None:
-        raise no_totals()
-    return IndexStatistics(*row)
-
-
-def no_totals() -> StorageError:
-    """The one row of totals is gone."""
-    return StorageError("the index has lost its totals; run `isocenter db reindex`")

@@ -18,17 +18,19 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
+from operator import itemgetter
 from time import time
 from typing import Final, TypeVar
 
 import trio
 
 from isocenter.services.archive.index.attributes import BY_TAG, UNIQUE_KEY, Level
-from isocenter.services.archive.index.query import Page, Query
+from isocenter.services.archive.index.query import FoundPage, Page, Query
+from isocenter.services.archive.index_figures import IndexStatistics
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
-    IndexStatistics,
     InstanceRecord,
     OtherPatient,
     StoredInstance,
@@ -71,6 +73,7 @@ class MemoryIndex:
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now
         self._said = 0.0
+        self._serial = count()
         self._patients: dict[Texts, Entity] = {}
         self._studies: dict[str, Entity] = {}
         self._instances: dict[str, Entity] = {}
@@ -150,11 +153,11 @@ class MemoryIndex:
         identity = patient_identity(attributes)
         patient = self._patients.get(identity)
         if patient is None:
-            patient = self._patients[identity] = Entity(Level.PATIENT, identity)
+            patient = self._patients[identity] = self._new(Level.PATIENT, identity)
         key: Texts = (record.study_instance_uid,)
         study = self._studies.get(record.study_instance_uid)
         if study is None:
-            study = self._studies[record.study_instance_uid] = Entity(Level.STUDY, key)
+            study = self._studies[record.study_instance_uid] = self._new(Level.STUDY, key)
         if patient not in study.parents:
             study.parents.append(patient)
             patient.children[key] = study
@@ -169,12 +172,15 @@ class MemoryIndex:
         add_statement(instance, (Level.IMAGE,), attributes, None, said)
         self._instances[record.sop_instance_uid] = instance
 
-    @staticmethod
-    def _child(parent: Entity, level: Level, key: Texts) -> Entity:
+    def _child(self, parent: Entity, level: Level, key: Texts) -> Entity:
         child = parent.children.get(key)
         if child is None:
-            child = parent.children[key] = Entity(level, key, [parent])
+            child = parent.children[key] = self._new(level, key)
+            child.parents.append(parent)
         return child
+
+    def _new(self, level: Level, key: Texts) -> Entity:
+        return Entity(level, key, next(self._serial))
 
     def _take_out(self, instance: Entity) -> Entity:
         """Remove an instance, not what is empty then; its series."""
@@ -227,23 +233,35 @@ class MemoryIndex:
         return found
 
     @asynccontextmanager
-    async def find(
-        self, query: Query, page: Page | None = None
-    ) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        tags = dict.fromkeys(
-            [UNIQUE_KEY[level] for level in Level if level.depth <= query.level.depth]
-            + [tag for tag in query.return_tags if BY_TAG[tag].level.depth <= query.level.depth]
-        )
-        found = list(self._matching(query))
-        if page is not None:
-            arrived = {uid: number for number, uid in enumerate(self._studies)}
-            found.sort(key=lambda entity: place_in_order(query, entity, arrived))
-            found = found[page.offset : page.offset + page.limit]
-        answers = [answer(query, tags, entity) for entity in found]
-        if page is None:
-            answers.sort(key=lambda answer: answer[UNIQUE_KEY[query.level]])
+    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+        tags = _tags(query)
+        answers = [answer(query, tags, entity) for entity in self._matching(query)]
+        answers.sort(key=lambda answer: answer[UNIQUE_KEY[query.level]])
         async with aclosing(_blocks(answers)) as blocks:
             yield blocks
+
+    async def find_page(self, query: Query, page: Page) -> FoundPage:
+        await trio.lowlevel.checkpoint()
+        tags = _tags(query)
+        standing = [(place_in_order(query, one), one) for one in self._matching(query)]
+        is_descending = query.level is Level.STUDY
+        standing.sort(key=itemgetter(0), reverse=is_descending)
+        after, before = page.after, page.before
+        if is_descending:
+            after, before = before, after
+        if after is not None:
+            standing = [one for one in standing if one[0] > after]
+        if before is not None:
+            standing = [one for one in standing if one[0] < before]
+        if page.before is not None:
+            standing.reverse()
+        standing = standing[page.offset : page.offset + page.limit]
+        if page.before is not None:
+            standing.reverse()
+        return FoundPage(
+            matches=[answer(query, tags, entity) for _, entity in standing],
+            places=[place for place, _ in standing],
+        )
 
     @asynccontextmanager
     async def instances(
@@ -267,6 +285,9 @@ class MemoryIndex:
     async def probe(self) -> None:
         await trio.lowlevel.checkpoint()
 
+    async def sync(self) -> None:
+        pass  # nothing survives
+
     async def check(self) -> Sequence[str]:
         await trio.lowlevel.checkpoint()
         return ()
@@ -287,6 +308,7 @@ class MemoryIndex:
         yield new
         self._patients, self._studies = new._patients, new._studies
         self._instances, self._said = new._instances, new._said
+        self._serial = new._serial
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -300,6 +322,14 @@ class MemoryIndex:
         for entity in entities:
             if satisfies_above(query, entity) and satisfies_below(query, entity):
                 yield entity
+
+
+def _tags(query: Query) -> Mapping[int, None]:
+    """What is answered: the unique keys, and what is asked for."""
+    return dict.fromkeys(
+        [UNIQUE_KEY[level] for level in Level if level.depth <= query.level.depth]
+        + [tag for tag in query.return_tags if BY_TAG[tag].level.depth <= query.level.depth]
+    )
 
 
 async def _blocks(values: Sequence[_T]) -> AsyncGenerator[Sequence[_T], None]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from isocenter.services.archive.index.attributes import BY_TAG, Level
 from isocenter.services.archive.index.matching import matches, matches_combined, normalize
+from isocenter.services.archive.index.places import Place
 from isocenter.services.archive.index.query import CombinedRange, Criterion, Query
 from isocenter.services.archive.index.shown_values import Said, Statements
 from isocenter.storage.database.index.memory_entities import (
@@ -186,19 +187,13 @@ def instance_order(entity: Entity) -> tuple[str, str, int, str]:
     )
 
 
-def place_in_order(
-    query: Query, entity: Entity, arrived: Mapping[str, int]
-) -> tuple[int | str, ...]:
-    """Where *entity*, which matches, stands in the pages of *query*.
-
-    Args:
-        arrived: Study Instance UID → how many studies came before.
-    """
+def place_in_order(query: Query, entity: Entity) -> Place:
+    """Where *entity*, which matches, stands in the pages of *query*."""
     if entity.level is Level.IMAGE:
-        return instance_order(entity)
+        return *instance_order(entity), entity.serial
     if entity.level is Level.PATIENT:
         patient_id, issuer = entity.key[:2]
-        return patient_id, issuer
+        return patient_id, issuer, entity.serial
     study = entity.above(Level.STUDY)
     if entity.level is Level.STUDY:
         asked = _asked(query, _PATIENT_AND_STUDY)
@@ -207,8 +202,7 @@ def place_in_order(
             for _, texts in _of_study(study)
             if satisfies_all(texts, *asked)
         ]
-        date, time = max(said)
-        return *map(_backwards, (date, time)), -arrived[study.key[0]]
+        return *max(said), entity.serial
     asked = _asked(query, _ONE[Level.SERIES])
     numbers = [
         (len(number), number)
@@ -216,9 +210,4 @@ def place_in_order(
         if satisfies_all(texts, *asked)
         for number in (texts[_SERIES_NUMBER],)
     ]
-    return study.key[0], *min(numbers), entity.key[0]
-
-
-def _backwards(text: str) -> str:
-    """Sorts the other way round."""
-    return "".join(chr(0x10FFFF - ord(character)) for character in text) + chr(0x10FFFF)
+    return study.key[0], *min(numbers), entity.key[0], entity.serial

@@ -62,6 +62,8 @@ class Entity:
 
     level: Level
     key: Texts
+    #: How many came before it.
+    serial: int
     parents: list[Entity] = field(default_factory=list)
     children: dict[Texts, Entity] = field(default_factory=dict)
     #: Of a study: what its objects say of it and of their patient; of a series; an instance

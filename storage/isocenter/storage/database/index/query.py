@@ -15,8 +15,10 @@ a function in the database. So each criterion becomes
 
 and SQLite finds both halves by index.  Person names are compared in a column of their
 own, where `MULTIPLE_GROUPS_PREFIX` at the beginning stands for ``irregular``: a name with an
-ideographic group is no rarity, and must not make its patient's ID slow.  UIDs were validated before
-they came here and have only the first half.  Values are bound, never part of the text.
+ideographic group is no rarity, and must not make its patient's ID slow; without accents, or by
+sound, they are found by their words (`isocenter.storage.database.index.name_words`).  UIDs were
+validated before they came here and have only the first half.  Values are bound, never part of the
+text.
 """
 
 # ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
@@ -36,6 +38,7 @@ from isocenter.services.archive.index.query import (
     Criterion,
     EmptyValue,
     Match,
+    NameMatch,
     Query,
     Range,
     SingleValue,
@@ -43,7 +46,7 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.storage.database.database import Candidates, Question
-from isocenter.storage.database.dialect import index_hint, unique_index
+from isocenter.storage.database.dialect import NUMBERS, index_hint, json_list
 from isocenter.storage.database.index.columns import (
     AFTER_MULTIPLE_GROUPS,
     MULTIPLE_GROUPS_PREFIX,
@@ -51,7 +54,7 @@ from isocenter.storage.database.index.columns import (
     TABLE,
 )
 from isocenter.storage.database.index.comparison import between, compared, fast, slow
-from isocenter.storage.database.index.fragment import Sql, bound, join, reference
+from isocenter.storage.database.index.fragment import Sql, join, reference
 from isocenter.storage.database.index.joins import (
     COMPUTED_FROM,
     STATEMENTS,
@@ -61,9 +64,10 @@ from isocenter.storage.database.index.joins import (
     table_of,
     tables_of,
 )
+from isocenter.storage.database.index.name_words import PATIENT_NAME, candidates
+from isocenter.storage.database.index.order import BY_PLACE, PLACE, Stretch
 
 _LEVELS: Final = tuple(Level)
-_DATE_LENGTH: Final = len("YYYYMMDD")
 #: A page has fewer, and to find each may take long.
 _PLACES_AT_ONCE: Final = 100
 #: The first answers are made of fewer; all there are may be millions.
@@ -101,6 +105,8 @@ def _uses_index(criterion: Criterion) -> bool:
             return criterion.tag in _INDEXED
         case WildCard(pattern):
             return criterion.tag in _INDEXED and pattern[:1] not in ("*", "?")
+        case NameMatch() as names:
+            return criterion.tag == PATIENT_NAME and candidates(names) is not None
         case _:
             return False
 
@@ -112,97 +118,52 @@ def compile_keys(query: Query) -> Question:
     return compiler.keys().question(0 if compiler.is_narrow else _KEYS_AT_ONCE)
 
 
-#: Of a row of a page: what the order is made of, then the row number (`Index.find`).
-_PLACE: Final = {
-    Level.PATIENT: ("patient.patient_id", "patient.issuer_of_patient_id", "patient.patient_pk"),
-    Level.STUDY: (
-        "study_statement.study_date",
-        "study_statement.study_time",
-        "study_statement.study_pk",
-    ),
-    # Whole numbers as they stand are in the order of their length, then in that of texts.
-    Level.SERIES: (
-        "study.study_instance_uid",
-        "length(series_statement.series_number)",
-        "series_statement.series_number",
-        "series.series_instance_uid",
-        "series.series_pk",
-    ),
-    Level.IMAGE: (
-        "study.study_instance_uid",
-        "series.series_instance_uid",
-        "instance.instance_order",
-        "instance.sop_instance_uid",
-        "instance.instance_pk",
-    ),
-}
-#: The index by which rows come in the order of pages, of which table.
-_IN_ORDER: Final = {
-    Level.PATIENT: ("patient", "patient_by_id"),
-    Level.STUDY: ("study_statement", "study_statement_in_order"),
-    Level.SERIES: ("study", unique_index("study")),
-    Level.IMAGE: ("study", unique_index("study")),
-}
-
-
-_STUDIES_IN_ORDER: Final = f"study {index_hint(unique_index('study'))} ORDER BY study_instance_uid"
-_BEFORE: Final = "study.study_instance_uid < ?"
-#: Up to which place; of studies that have a date, all of that day.
-_EDGE: Final = {
-    Level.STUDY: "study_statement.study_date >= ?",
-    Level.SERIES: _BEFORE,
-    Level.IMAGE: _BEFORE,
-}
-
-
-def is_latest_first(level: Level) -> bool:
-    """Whether pages begin with the highest place."""
-    return level is Level.STUDY
-
-
-def compile_places(query: Query) -> Question:
-    """Places and row numbers of all matches of *query*, in no order; an entity may come again.
+def compile_places(query: Query, stretch: Stretch) -> Question:
+    """Places and row numbers of all matches of *query* in a stretch of the order, in no order; an
+    entity may come again.
 
     They are found by what is asked for: what takes time is how many there are.
     """
-    return _Compiler(query, _Way.EACH).places().question(_PLACES_AT_ONCE)
+    return _Compiler(query, _Way.EACH, stretch).places().question(_PLACES_AT_ONCE)
 
 
-def compile_places_in_order(query: Query, edge: str | None = None) -> Question:
-    """The same in the order of pages.
+def compile_places_in_order(query: Query, stretch: Stretch) -> Question:
+    """The same in the order of pages, or backwards.
 
     Rows are looked at in that order: what takes time is how many do not match before the last one
     that is wanted.
-
-    Args:
-        edge: no further than there (`compile_edge`).
     """
     if query.level is Level.STUDY and any(map(_is_of_order, _asked(query))):
         # Apart, the regular rows are a range of the order; there are few others.
-        parts = [_Compiler(query, _Way.ORDER, only=only, edge=edge).places() for only in (0, 1)]
+        parts = [_Compiler(query, _Way.ORDER, stretch, only=only).places() for only in (0, 1)]
         found = join(" UNION ALL ", parts)
     else:
-        found = _Compiler(query, _Way.ORDER, edge=edge).places()
-    direction = " DESC" if is_latest_first(query.level) else ""
-    columns = range(1, len(_PLACE[query.level]) + 1)
-    in_order = found + " ORDER BY " + ", ".join(f"{n}{direction}" for n in columns)
+        found = _Compiler(query, _Way.ORDER, stretch).places()
+    columns = range(1, len(PLACE[query.level]) + 1)
+    in_order = found + " ORDER BY " + ", ".join(f"{n}{stretch.direction}" for n in columns)
     return in_order.question(_PLACES_AT_ONCE)
 
 
-def compile_edge(query: Query, studies: int) -> Question:
-    """How far so many studies reach in the order of pages: a date, or a UID where series or
-    instances are asked for.  Of studies, those that *query* does not leave out by their date."""
+def compile_places_of(query: Query, keys: Sequence[int]) -> Question:
+    """Places and row numbers of matches of *query* among entities with these row numbers; one may
+    come again."""
+    return _Compiler(query, _Way.ORDER, Stretch(query.level), keys=keys).places().question()
+
+
+def compile_edge(query: Query, number: int, stretch: Stretch) -> Question:
+    """How far so many studies, or patients, of a stretch reach: a date; a Patient ID; a UID where
+    series or instances are asked for.  Of studies, those that *query* does not leave out by their
+    date."""
     if query.level is not Level.STUDY:
-        question = Question(f"SELECT study_instance_uid FROM {_STUDIES_IN_ORDER}", ())
+        question = stretch.keys_in_order().question()
     else:
-        question = compile_places_in_order(
-            Query(
-                level=query.level,
-                criteria=tuple(filter(_is_of_order, query.criteria)),
-                combined=tuple(filter(_is_of_order, query.combined)),
-            )
+        by_date = Query(
+            level=query.level,
+            criteria=tuple(filter(_is_of_order, query.criteria)),
+            combined=tuple(filter(_is_of_order, query.combined)),
         )
-    return replace(question, text=f"{question.text} LIMIT 1 OFFSET {studies}", rows_at_once=0)
+        question = compile_places_in_order(by_date, stretch)
+    return replace(question, text=f"{question.text} LIMIT 1 OFFSET {number}", rows_at_once=0)
 
 
 def is_found_in_order(query: Query) -> bool:
@@ -221,7 +182,7 @@ def is_of_few(query: Query) -> bool:
     return any(
         criterion.tag in _INDEXED
         and criterion.tag != _STUDY_DATE
-        and isinstance(criterion.match, SingleValue | ValueList)
+        and isinstance(criterion.match, SingleValue | ValueList | NameMatch)
         for criterion in query.criteria
     )
 
@@ -260,21 +221,25 @@ class _Compiler:
     """Compiles one query.
 
     Args:
+        stretch: places within it; None: it is not about places.
         only: of the statements of studies, the regular (0) or the irregular ones (1).
-        edge: places no further than there (`compile_edge`).
+        keys: of entities with these row numbers only; None: of any.
     """
 
     def __init__(
         self,
         query: Query,
         way: _Way = _Way.ALL,
+        stretch: Stretch | None = None,
+        *,
         only: int | None = None,
-        edge: str | None = None,
+        keys: Sequence[int] | None = None,
     ) -> None:
         self._query = query
         self._way = way
+        self._stretch = stretch
         self._only = only
-        self._edge = edge
+        self._keys = keys
         #: What subqueries are linked to.  A place has all that is needed of a study.
         self._base = (
             "study_statement"
@@ -304,7 +269,7 @@ class _Compiler:
     def places(self) -> Sql:
         level = self._query.level
         source, where, _ = self._matches()
-        return Sql(f"SELECT {', '.join(_PLACE[level])} FROM {source}") + where
+        return Sql(f"SELECT {', '.join(PLACE[level])} FROM {source}") + where
 
     def _table_to_join(self) -> str | None:
         """Only where nothing else leads to few rows, and nothing else is asked of that table."""
@@ -345,7 +310,7 @@ class _Compiler:
             if not criteria and not combined:
                 continue
             if STORED_IN[self._query.level] in group:
-                if self._way is _Way.ORDER and "study_statement" in group:
+                if self._way is _Way.ORDER and "patient_statement" in group:
                     terms += self._in_order(criteria, combined)
                 else:
                     tables |= tables_of(criteria, combined)
@@ -368,22 +333,25 @@ class _Compiler:
         if self._way is not _Way.ALL:
             tables |= {
                 column.split(".")[0]
-                for column in _PLACE[self._query.level][:-1]
+                for column in PLACE[self._query.level][:-1]
                 if "(" not in column
             }
             tables |= {self._joined} if self._joined else set()
             if self._only is not None:
                 terms.append(Sql(f"study_statement.irregular = {self._only}"))
-            if self._edge is not None:
-                terms.append(bound(_EDGE[self._query.level], self._edge))
+            if self._keys is not None:
+                key = PLACE[self._query.level][-1]
+                terms.append(Sql(f"{key} IN {NUMBERS}", (json_list(self._keys),)))
+            if self._stretch is not None:
+                terms += self._stretch.terms()
         where = " WHERE " + join(" AND ", terms) if terms else Sql("")
         # The plus is for SQLite: it would look at all entities in their order to find each once.
         return self._from(tables), where, "DISTINCT +" if tables & STATEMENTS else ""
 
     def _from(self, tables: set[str]) -> str:
-        if self._way is not _Way.ORDER:
+        if self._way is not _Way.ORDER or self._keys is not None:
             return from_clause(tables)
-        table, index = _IN_ORDER[self._query.level]
+        table, index = BY_PLACE[self._query.level]
         if self._only == 1:
             index = "study_statement_irregular"
         return from_clause(tables, {table: index_hint(index)})
@@ -399,11 +367,14 @@ class _Compiler:
         )
         if of_patient or both_of:
             condition = join(" AND ", self._all(of_patient, both_of))
+            key, outer = (
+                ("patient_pk", "patient")
+                if self._query.level is Level.PATIENT
+                else ("patient_statement_pk", "study_statement")
+            )
             terms.append(
                 "EXISTS (SELECT 1 FROM patient_statement WHERE "
-                "patient_statement.patient_statement_pk = study_statement.patient_statement_pk AND "
-                + condition
-                + ")"
+                f"patient_statement.{key} = {outer}.{key} AND " + condition + ")"
             )
         return terms
 
@@ -483,6 +454,8 @@ class _Compiler:
     def _value(self, table: str, attribute: Attribute, match: Match) -> Sql:
         """*match* holds for the value of *attribute* in the row of *table*."""
         column = answer(attribute) if attribute.computed else f'{table}."{attribute.column}"'
+        if isinstance(match, NameMatch):
+            return self._name(table, attribute, match, column)
         quick = fast(table, attribute, match)
         if quick is not None and attribute.vr == "UI":
             return quick
@@ -499,16 +472,23 @@ class _Compiler:
             return exact if self._only else quick
         return f"(({regular} AND " + quick + f") OR ({irregular} AND " + exact + "))"
 
+    def _name(self, table: str, attribute: Attribute, match: NameMatch, column: str) -> Sql:
+        """Of names that may fit, which the words of a patient's lead to, the matcher decides."""
+        among = candidates(match) if attribute.tag == PATIENT_NAME else None
+        if among is None:
+            return slow(attribute, match, column, table)
+        exact = reference(
+            partial(matching.matches_text, attribute.vr, match),
+            Candidates((column,), table, among.text, among.parameters),
+        )
+        return "(" + among + " AND " + exact + ")"
+
     def _combined(self, combined: CombinedRange) -> Sql:
         date, time = BY_TAG[combined.date_tag], BY_TAG[combined.time_tag]
         table = table_of(date)
         date_column = f'{table}."{date.column}"'
         time_column = f'{table_of(time)}."{time.column}"'
-        bounds = between(
-            date_column,
-            combined.low and combined.low[:_DATE_LENGTH],
-            combined.high and combined.high[:_DATE_LENGTH],
-        )
+        bounds = between(date_column, *matching.combined_days(combined))
         regular, irregular = f"{table}.irregular = 0", f"{table}.irregular = 1"
         among = f"(({regular} AND " + bounds + f") OR {irregular})"
         exact = reference(

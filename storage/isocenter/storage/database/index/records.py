@@ -5,18 +5,16 @@ differences (`isocenter.storage.database.index.counts`) and written once per tou
 where what has become empty also goes.
 """
 
-# ruff: noqa: S608  (names of tables and columns come from constants, values are bound)
-
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from time import time
 from typing import Final, Protocol
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.index.attributes import Attribute, Level
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
@@ -25,22 +23,32 @@ from isocenter.services.archive.ports import (
     StoredInstance,
 )
 from isocenter.storage.database.database import Connection
-from isocenter.storage.database.index.columns import (
-    STATED,
-    STORED_IN,
-    key_column,
-)
 from isocenter.storage.database.index.counts import Differences, Place
 from isocenter.storage.database.index.lookup import (
-    FROM_INSTANCES,
-    STORED_INSTANCE_COLUMNS,
     STORED_INSTANCE_WIDTH,
-    WHERE_UIDS,
-    WITH_STATEMENTS,
     Row,
-    no_totals,
+    ask_rows,
     rows_of,
     stored_instance,
+)
+from isocenter.storage.database.index.name_words import PATIENT_NAME, write_words
+from isocenter.storage.database.index.record_statements import (
+    INSERT_INSTANCE,
+    INSERT_PATIENT,
+    INSERT_PATIENT_STATEMENT,
+    INSERT_SERIES,
+    INSERT_SERIES_STATEMENT,
+    INSERT_STUDY,
+    INSERT_STUDY_STATEMENT,
+    SELECT_OF_PATIENT,
+    SELECT_PATIENT,
+    SELECT_PATIENT_PKS,
+    SELECT_PATIENTS,
+    SELECT_PLACE,
+    SELECT_PLACES,
+    SELECT_SERIES,
+    SELECT_STUDY,
+    SELECT_STUDY_STATEMENT,
 )
 from isocenter.storage.database.index.row_values import (
     IMAGE_TAGS,
@@ -57,109 +65,13 @@ from isocenter.storage.database.index.row_values import (
     instance_order_of,
     row_values,
 )
+from isocenter.storage.database.index.totals import ask_said, said_by, sum_totals
 from isocenter.storage.database.text import replace_surrogates
 
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _SOP_UID, _SOP_CLASS, _INSTANCE_NUMBER = 0x00080018, 0x00080016, 0x00200013
 
 _MICROSECONDS: Final = 1_000_000
-
-
-def _keys(level: Level) -> tuple[Attribute, ...]:
-    return tuple(a for a in STATED[level] if key_column(a) is not None)
-
-
-def _insert(level: Level, leading: Sequence[str], trailing: Sequence[str] = ()) -> str:
-    names = [
-        *leading,
-        "irregular",
-        *(f'"{a.column}"' for a in STATED[level]),
-        *(f"{key_column(a)}" for a in _keys(level)),
-        *trailing,
-    ]
-    table = STORED_IN[level]
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-
-
-_INSERT_PATIENT: Final = (
-    "INSERT INTO patient (identity, patient_id, issuer_of_patient_id) VALUES (?, ?, ?) "
-    "RETURNING patient_pk"
-)
-_INSERT_PATIENT_STATEMENT: Final = (
-    _insert(Level.PATIENT, ["patient_pk", "fingerprint"]) + " RETURNING patient_statement_pk"
-)
-_INSERT_STUDY: Final = "INSERT INTO study (study_instance_uid) VALUES (?) RETURNING study_pk"
-_INSERT_STUDY_STATEMENT: Final = (
-    _insert(
-        Level.STUDY,
-        ["study_pk", "patient_statement_pk", "fingerprint", "first_said", "last_said"],
-    )
-    + " RETURNING study_statement_pk"
-)
-_INSERT_SERIES: Final = (
-    "INSERT INTO series (study_pk, series_instance_uid) VALUES (?, ?) RETURNING series_pk"
-)
-_INSERT_SERIES_STATEMENT: Final = (
-    _insert(Level.SERIES, ["series_pk", "study_pk", "fingerprint", "first_said", "last_said"])
-    + " RETURNING series_statement_pk"
-)
-_INSERT_INSTANCE: Final = _insert(
-    Level.IMAGE,
-    ["series_pk", "study_statement_pk", "series_statement_pk"],
-    [
-        "transfer_syntax_uid",
-        "object_key",
-        "size",
-        "data_set_offset",
-        "digest",
-        "created_at",
-        "instance_order",
-    ],
-)
-_SELECT_PATIENT: Final = (
-    "SELECT patient.patient_pk, patient_statement_pk FROM patient LEFT JOIN patient_statement "
-    "ON patient_statement.patient_pk = patient.patient_pk AND fingerprint = ? WHERE identity = ?"
-)
-#: With its patient, and whether some of its objects say something else of whom they name.
-_SELECT_STUDY: Final = (
-    "SELECT study.study_pk, num_instances, patient_pk, patient_statement_pk <> "
-    "(SELECT max(last.patient_statement_pk) FROM study_statement AS last "
-    "WHERE last.study_pk = study.study_pk) "
-    "FROM study JOIN patient_statement ON patient_statement_pk = "
-    "(SELECT min(first.patient_statement_pk) FROM study_statement AS first "
-    "WHERE first.study_pk = study.study_pk) WHERE study_instance_uid = ?"
-)
-_SELECT_PATIENT_PKS: Final = (
-    "SELECT DISTINCT patient_pk FROM (SELECT DISTINCT patient_statement_pk FROM study_statement "
-    "WHERE study_pk = ?) AS said JOIN patient_statement USING (patient_statement_pk)"
-)
-#: Of each of its patients how many objects name it, and since when.
-_SELECT_PATIENTS: Final = (
-    "SELECT patient_pk, sum(num_instances), min(first_said) FROM study_statement "
-    "JOIN patient_statement USING (patient_statement_pk) WHERE study_pk = ? GROUP BY patient_pk"
-)
-_SELECT_STUDY_STATEMENT: Final = (
-    "SELECT study_statement_pk FROM study_statement "
-    "WHERE study_pk = ? AND patient_statement_pk = ? AND fingerprint = ?"
-)
-_SELECT_SERIES: Final = (
-    "SELECT series.series_pk, series_statement_pk FROM series LEFT JOIN series_statement "
-    "ON series_statement.series_pk = series.series_pk AND fingerprint = ? "
-    "WHERE series_instance_uid = ? AND series.study_pk = ?"
-)
-#: Another object of a study that names a patient.
-_SELECT_OF_PATIENT: Final = (
-    "SELECT sop_instance_uid FROM series JOIN instance USING (series_pk) "
-    "JOIN study_statement USING (study_statement_pk) "
-    "JOIN patient_statement USING (patient_statement_pk) "
-    "WHERE series.study_pk = ? AND patient_pk = ? AND sop_instance_uid <> ? LIMIT 1"
-)
-
-_SELECT_PLACES: Final = (
-    f"SELECT {STORED_INSTANCE_COLUMNS}, instance_pk, instance.series_pk, series.study_pk, "
-    "patient_pk, instance.series_statement_pk, instance.study_statement_pk "
-    f"{FROM_INSTANCES} {WITH_STATEMENTS} {WHERE_UIDS}"
-)
 
 
 @dataclass(slots=True)
@@ -171,13 +83,42 @@ class _Study:
     patients: dict[int, tuple[int, int]]
 
 
-class _Transaction:
-    """What one call of `add_records` has seen, and does."""
+#: UIDs of study and series, and what is said of all above the instance.
+_Above = tuple[str, str, Values]
 
-    def __init__(self, connection: Connection) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A record that is to be added, and what it says."""
+
+    record: InstanceRecord
+    get: Callable[[int, str], str]
+    above: _Above
+
+
+def _arrival(record: InstanceRecord) -> _Arrival:
+    get = {
+        **record.attributes,
+        _STUDY_UID: record.study_instance_uid,
+        _SERIES_UID: record.series_instance_uid,
+        _SOP_UID: record.sop_instance_uid,
+        _SOP_CLASS: record.sop_class_uid,
+    }.get
+    above = tuple([get(tag, "") for tag in TAGS_ABOVE])
+    return _Arrival(record, get, (record.study_instance_uid, record.series_instance_uid, above))
+
+
+class _Transaction:
+    """What one call of `add_records` has seen, and does.
+
+    Args:
+        arrivals: what it may come to add; asked for together, since each answer that is waited
+            for costs a message there and back.
+    """
+
+    def __init__(self, connection: Connection, arrivals: Sequence[_Arrival]) -> None:
         self._connection = connection
-        #: By UIDs of study and series, and what is said of all above the instance.
-        self._places: dict[tuple[str, str, Values], Place] = {}
+        self._places: dict[_Above, Place] = {}
         #: Patient and statement; None: it is not there yet.
         self._patients: dict[Values, tuple[int, int | None]] = {}
         self._studies: dict[str, _Study | None] = {}
@@ -187,24 +128,38 @@ class _Transaction:
         self._differences = Differences()
         self.rows_of: list[list[str | int]] = []
         self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        row = connection.execute("SELECT last_said FROM totals").fetchone()
-        if row is None:
-            raise no_totals()
-        self._last_said = max(int(row[0]), int(time() * _MICROSECONDS) - 1)
+        asked = ask_said(connection)
+        self._find_places({arrival.above for arrival in arrivals})
+        self._totals = said_by(asked)
+        self._last_said = max(self._totals.last_said, int(time() * _MICROSECONDS) - 1)
 
-    def put(self, record: InstanceRecord, known: Row | None, one_patient: bool) -> AddResult:
-        """Add *record*, in the place of *known*; unless it names another patient than its study
+    def _find_places(self, wanted: Collection[_Above]) -> None:
+        """Those that are there with all that is said of them: most objects are not the first."""
+        asked = []
+        for key in wanted:
+            study_uid, series_uid, above = key
+            values = (
+                fingerprint_of(above[OF_PATIENT]),
+                fingerprint_of(above[OF_STUDY]),
+                series_uid,
+                fingerprint_of(above[OF_SERIES]),
+                study_uid,
+            )
+            asked.append((key, self._connection.execute(SELECT_PLACE, values)))
+        for key, cursor in asked:
+            row = cursor.fetchone()
+            if row is not None:
+                *pks, count, patient_statement_pk = row
+                place = self._places[key] = Place(*pks)
+                study_uid, _, above = key
+                self._patients[above[OF_PATIENT]] = place.patient_pk, patient_statement_pk
+                self._studies[study_uid] = _Study(place.study_pk, {place.patient_pk: (count, 0)})
+
+    def put(self, arrival: _Arrival, known: Row | None, one_patient: bool) -> AddResult:
+        """Add a record, in the place of *known*; unless it names another patient than its study
         came with, and there shall be one."""
-        attributes = {
-            **record.attributes,
-            _STUDY_UID: record.study_instance_uid,
-            _SERIES_UID: record.series_instance_uid,
-            _SOP_UID: record.sop_instance_uid,
-            _SOP_CLASS: record.sop_class_uid,
-        }
-        get = attributes.get
-        above = tuple([get(tag, "") for tag in TAGS_ABOVE])
-        key = (record.study_instance_uid, record.series_instance_uid, above)
+        record, get, key = arrival.record, arrival.get, arrival.above
+        *_, above = key
         place = self._places.get(key)
         previous = None if known is None else stored_instance(known)
         other = None
@@ -214,6 +169,8 @@ class _Transaction:
             if other is not None and one_patient:
                 return AddResult(AddOutcome.OTHER_PATIENT, previous, other)
         if known is not None:
+            # It may be the last of another study, or of another patient.
+            self._connection.need_turn()
             gone = _forget(self._connection, known, self._differences)
             self._changes[gone.study_pk, gone.patient_pk] -= 1
         said = self._said(record.stored_at)
@@ -246,8 +203,10 @@ class _Transaction:
     def write(self) -> bool:
         """Write what there is to be written; whether there is anything."""
         if self.rows_of:
-            self._connection.executemany(_INSERT_INSTANCE, self.rows_of)
-            self._differences.write(self._connection, self._last_said)
+            inserted = (INSERT_INSTANCE, self.rows_of)
+            self._differences.write(self._connection, self._last_said, [inserted])
+            if self._totals.wants_sum:
+                sum_totals(self._connection)
         return bool(self.rows_of)
 
     def _other_patient(
@@ -275,7 +234,7 @@ class _Transaction:
         uid = self._examples.get((study_pk, patient_pk))
         if uid is None or uid == but:
             row = self._connection.execute(
-                _SELECT_OF_PATIENT, (study_pk, patient_pk, but)
+                SELECT_OF_PATIENT, (study_pk, patient_pk, but)
             ).fetchone()
             uid = "" if row is None else str(row[0])
             self._examples[study_pk, patient_pk] = uid
@@ -314,7 +273,7 @@ class _Transaction:
         known = self._patients.get(values)
         if known is None:
             known = self._connection.execute(
-                _SELECT_PATIENT, (fingerprint_of(values), identity_of(values))
+                SELECT_PATIENT, (fingerprint_of(values), identity_of(values))
             ).fetchone()
             if known is not None:
                 self._patients[values] = known
@@ -323,10 +282,10 @@ class _Transaction:
     def _new_patient(self, values: Values) -> tuple[int, int]:
         """The same, made where they are not there."""
         known = self._patient(values)
+        texts = dict(zip(PATIENT_TAGS, map(replace_surrogates, values), strict=True))
         if known is None:
-            texts = dict(zip(PATIENT_TAGS, map(replace_surrogates, values), strict=True))
             (patient_pk,) = self._connection.execute(
-                _INSERT_PATIENT,
+                INSERT_PATIENT,
                 (identity_of(values), texts[PATIENT_ID], texts[ISSUER_OF_PATIENT_ID]),
             ).fetchone()
             self._differences.patients += 1
@@ -335,29 +294,30 @@ class _Transaction:
             patient_pk, statement_pk = known
         if statement_pk is None:
             (statement_pk,) = self._connection.execute(
-                _INSERT_PATIENT_STATEMENT,
-                (patient_pk, fingerprint_of(values), *row_values(Level.PATIENT, values)),
+                INSERT_PATIENT_STATEMENT,
+                (patient_pk, fingerprint_of(values), 1, *row_values(Level.PATIENT, values)),
             ).fetchone()
+            write_words(self._connection, int(statement_pk), texts[PATIENT_NAME])
             self._patients[values] = patient_pk, statement_pk
         assert statement_pk is not None
         return patient_pk, statement_pk
 
     def _study(self, uid: str) -> _Study | None:
         if uid not in self._studies:
-            row = self._connection.execute(_SELECT_STUDY, (uid,)).fetchone()
+            row = self._connection.execute(SELECT_STUDY, (uid,)).fetchone()
             study = None
             if row is not None:
                 study_pk, count, patient_pk, has_others = row
                 study = _Study(study_pk, {patient_pk: (count, 0)})
                 execute = self._connection.execute
-                if has_others and len(execute(_SELECT_PATIENT_PKS, (study_pk,)).fetchall()) > 1:
-                    rows = execute(_SELECT_PATIENTS, (study_pk,))
+                if has_others and len(execute(SELECT_PATIENT_PKS, (study_pk,)).fetchall()) > 1:
+                    rows = execute(SELECT_PATIENTS, (study_pk,))
                     study.patients = {pk: (count, since) for pk, count, since in rows}
             self._studies[uid] = study
         return self._studies[uid]
 
     def _new_study(self, uid: str) -> _Study:
-        (pk,) = self._connection.execute(_INSERT_STUDY, (uid,)).fetchone()
+        (pk,) = self._connection.execute(INSERT_STUDY, (uid,)).fetchone()
         self._differences.studies += 1
         study = self._studies[uid] = _Study(pk, {})
         return study
@@ -367,24 +327,24 @@ class _Transaction:
     ) -> int:
         """The statement, made where it is not there."""
         key = (study_pk, patient_statement_pk, fingerprint_of(values))
-        row = self._connection.execute(_SELECT_STUDY_STATEMENT, key).fetchone()
+        row = self._connection.execute(SELECT_STUDY_STATEMENT, key).fetchone()
         if row is None:
             row = self._connection.execute(
-                _INSERT_STUDY_STATEMENT, (*key, said, said, *row_values(Level.STUDY, values))
+                INSERT_STUDY_STATEMENT, (*key, said, said, *row_values(Level.STUDY, values))
             ).fetchone()
         return int(row[0])
 
     def _new_series(self, study_pk: int, uid: str, values: Values, said: int) -> tuple[int, int]:
         """The series and the statement, made where they are not there."""
         fingerprint = fingerprint_of(values)
-        row = self._connection.execute(_SELECT_SERIES, (fingerprint, uid, study_pk)).fetchone()
+        row = self._connection.execute(SELECT_SERIES, (fingerprint, uid, study_pk)).fetchone()
         series_pk, statement_pk = (None, None) if row is None else row
         if series_pk is None:
-            (series_pk,) = self._connection.execute(_INSERT_SERIES, (study_pk, uid)).fetchone()
+            (series_pk,) = self._connection.execute(INSERT_SERIES, (study_pk, uid)).fetchone()
             self._differences.new_series(study_pk)
         if statement_pk is None:
             (statement_pk,) = self._connection.execute(
-                _INSERT_SERIES_STATEMENT,
+                INSERT_SERIES_STATEMENT,
                 (series_pk, study_pk, fingerprint, said, said, *row_values(Level.SERIES, values)),
             ).fetchone()
         return int(series_pk), int(statement_pk)
@@ -414,6 +374,16 @@ class Arrivals(Protocol):
         ...
 
 
+def lock_names_of(records: Sequence[InstanceRecord]) -> set[str]:
+    """What those who add objects at once have to have for themselves: studies and patients."""
+    names = set()
+    for record in records:
+        get = record.attributes.get
+        names.add(f"study {record.study_instance_uid}")
+        names.add(f"patient {identity_of(tuple([get(tag, '') for tag in PATIENT_TAGS]))}")
+    return names
+
+
 def add_records(
     connection: Connection,
     records: Sequence[InstanceRecord],
@@ -427,17 +397,20 @@ def add_records(
     came = records
     if arrivals is not None:
         records = arrivals.corrected(connection, came)
-    known = _places(connection, [record.sop_instance_uid for record in records])
-    work = _Transaction(connection)
+    found = ask_rows(connection, SELECT_PLACES, [record.sop_instance_uid for record in records])
+    coming = [_arrival(record) for record in records]
+    work = _Transaction(connection, coming)
+    known = {row[0]: row for cursor in found for row in cursor}
     outcomes = []
-    for record in records:
+    for arrival in coming:
+        record = arrival.record
         row = known.get(record.sop_instance_uid)
         if row is not None and (
             not replace or (unless_same and record.digest in row[_DIGEST:STORED_INSTANCE_WIDTH])
         ):
             outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
         else:
-            outcomes.append(work.put(record, row, one_patient))
+            outcomes.append(work.put(arrival, row, one_patient))
     if work.write() and (on_add or arrivals is not None):
         put = [
             (before, record, outcome)
@@ -459,7 +432,7 @@ _PUT: Final = frozenset({AddOutcome.ADDED, AddOutcome.REPLACED})
 
 
 def _places(connection: Connection, uids: Sequence[str]) -> dict[str, Row]:
-    return rows_of(connection, _SELECT_PLACES, uids)
+    return rows_of(connection, SELECT_PLACES, uids)
 
 
 def _place(row: Row) -> Place:
@@ -507,9 +480,11 @@ RECORD_TABLES: Final = (
     "study_sop_class",
     "study_statement",
     "study",
+    "patient_name_word",
     "patient_statement",
     "patient",
     "totals",
+    "totals_change",
 )
 
 

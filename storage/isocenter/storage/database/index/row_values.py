@@ -11,7 +11,13 @@ import orjson
 
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.matching import normalize
-from isocenter.storage.database.index.columns import STATED, is_irregular, key_column, key_text
+from isocenter.storage.database.index.columns import (
+    STATED,
+    has_fast_text,
+    is_irregular,
+    key_column,
+    key_text,
+)
 from isocenter.storage.database.text import replace_surrogates
 
 PATIENT_ID: Final = 0x00100020
@@ -62,18 +68,25 @@ def identity_of(values: Values) -> str:
     return orjson.dumps([replace_surrogates(text) for text in identity]).decode()
 
 
+#: Of each level: attributes, whether their text may be irregular, and whether they have a key.
+_STATED: Final = {
+    level: tuple((a, has_fast_text(a), key_column(a) is not None) for a in stated)
+    for level, stated in STATED.items()
+}
+
+
 def row_values(level: Level, texts: Sequence[str]) -> list[str | int]:
     """The values of a row that states *level*, from ``irregular`` on to its keys."""
     values: list[str | int] = [0]
     keys = []
-    for attribute, text in zip(STATED[level], texts, strict=True):
+    for (attribute, may_be_irregular, has_key), text in zip(_STATED[level], texts, strict=True):
         if text:
             if not text.isascii():
                 text = replace_surrogates(text)
-            if not values[0] and is_irregular(attribute, text):
+            if may_be_irregular and not values[0] and is_irregular(attribute, text):
                 values[0] = 1
         values.append(text)
-        if key_column(attribute) is not None:
+        if has_key:
             keys.append(key_text(attribute, text))
     values.extend(keys)
     return values

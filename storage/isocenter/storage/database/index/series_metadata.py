@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from isocenter.storage.database.database import Connection
+from isocenter.storage.database.database import Connection, Values
 
 #: How long a series rests before its metadata are made, unless its study is complete before.
 QUIET_SECONDS: Final = 15.0
@@ -16,7 +16,7 @@ WITH_METADATA: Final = (
     f"AND made.digest = substr(instance.digest, 1, {DIGEST_LENGTH})"
 )
 
-_CHANGED: Final = """
+CHANGED: Final = """
     INSERT INTO series_metadata (series_pk, due_at) VALUES (:series, :due_at)
     ON CONFLICT (series_pk) DO UPDATE SET
         version = series_metadata.version + 1, due_at = excluded.due_at, content = NULL
@@ -36,7 +36,12 @@ _COMPLETE: Final = """
 
 def change_series(connection: Connection, series_pk: int, now: float) -> None:
     """Instances of a series came or went: its metadata are none any more, and due."""
-    connection.execute(_CHANGED, {"series": series_pk, "due_at": now + QUIET_SECONDS})
+    connection.execute(CHANGED, changed_values(series_pk, now))
+
+
+def changed_values(series_pk: int, now: float) -> Values:
+    """Of `CHANGED`."""
+    return {"series": series_pk, "due_at": now + QUIET_SECONDS}
 
 
 def exchange_instance(connection: Connection, sop_instance_uid: str, now: float) -> None:

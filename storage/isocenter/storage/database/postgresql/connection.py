@@ -2,170 +2,165 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 import trio
 from outcome import Outcome
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import StorageError
-from isocenter.storage.database.database import Cursor, Question, Values
 from isocenter.storage.database.postgresql.errors import (
     WrongDatabaseError,
     is_connection_lost,
     storage_error,
 )
-from isocenter.storage.database.postgresql.matching import answer_matchers
-from isocenter.storage.database.postgresql.ownership import take_for_server
+from isocenter.storage.database.postgresql.opening import Place, connect
+from isocenter.storage.database.postgresql.ownership import EVERYBODY, take_for_server
+from isocenter.storage.database.postgresql.pipeline import Answer, Pipeline
 from isocenter.storage.database.postgresql.schema import check_server, migrate, schema_version
-from isocenter.storage.database.postgresql.statements import Statement, translate
-from isocenter.storage.database.postgresql.values import adapters
+from isocenter.storage.database.postgresql.transaction import TranslatingConnection
+from isocenter.storage.database.postgresql.turns import (
+    BEGIN_BESIDE,
+    BEGIN_NOTING,
+    BEGIN_WRITING,
+    CLOCK,
+    CONFLICTS,
+    TELL,
+    settled_number,
+)
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-#: A statement waits so long for rows that others have locked.
-LOCK_SECONDS: Final = 10
-#: Longer than any question of ours over tens of millions of instances.
-STATEMENT_SECONDS: Final = 1_800
-#: What a node that was paused holds is free for the others after that.
-IDLE_SECONDS: Final = 60
+_log = logging.getLogger("isocenter.storage")
+
+#: How long a start waits for others to let go of tables that it is to change, and the pause
+#: between two attempts.
+MIGRATION_PATIENCE_SECONDS: Final = 600.0
+MIGRATION_PAUSE_SECONDS: Final = 5.0
 #: A cancelled statement is told again until the thread is free.
 INTERRUPT_AGAIN_SECONDS: Final = 0.02
 _INTERRUPT_TIMEOUT_SECONDS: Final = 5.0
 #: How long the end of a transaction is asked for whose COMMIT had no answer.
 _ASK_SECONDS: Final = 10.0
 _ASK_AGAIN_SECONDS: Final = 0.1
-#: Whoever writes holds this lock until the end of the transaction.
-_WRITE_LOCK: Final = 0x49534F43_0002
-_BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_BEGIN_WRITING: Final = (
-    f"BEGIN; SELECT pg_advisory_xact_lock({_WRITE_LOCK}); SELECT pg_current_xact_id()::text"
-)
-#: PostgreSQL cuts longer ones off, and says so.
-_LONGEST_NAME: Final = 63
-_DEFAULTS: Final = {
-    "connect_timeout": "10",
-    "keepalives_idle": "60",
-    "keepalives_interval": "10",
-    "keepalives_count": "6",
-}
+#: What the clock of the database said is not believed when its answer took longer: it comes with
+#: those to all that was sent after it, and nobody knows when in between it was true.
+_CLOCK_SECONDS: Final = 1.0
+_BEGIN_READING: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_NEVER_IDLE: Final = b"SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the tables are.
+class Reading(Protocol):
+    """Reads from one moment."""
 
-    Attributes:
-        conninfo: as libpq reads it.
-        schema: the name space of the tables.
-        is_durable: what is committed survives a power failure.
-        server: who uses it alone, with all its processes; empty: nobody does.
+    async def __call__(self, function: Callable[[TranslatingConnection], T], /) -> T: ...
+
+
+class ServerClock:
+    """The clock of the database, as of the last time that somebody heard it.
+
+    A clock of our own that nobody sets carries it on, so all nodes have one time, whatever their
+    own clocks say.
     """
 
-    conninfo: str
-    schema: str = "isocenter"
-    is_durable: bool = True
-    server: str = ""
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._ahead: float | None = None
 
-    @property
-    def name(self) -> str:
-        """For messages, without password and options."""
-        parts = conninfo_to_dict(self.conninfo)
-        host = parts.get("host") or parts.get("hostaddr") or ""
-        port = f":{parts['port']}" if parts.get("port") else ""
-        return f"postgresql://{host}{port}/{parts.get('dbname') or ''}"
+    def hear(self, seconds: float, at: float | None = None) -> None:
+        """It is that late, in seconds since 1970, or was when our own clock said *at*."""
+        self._ahead = seconds - (self._now() if at is None else at)
 
-
-class TranslatingConnection:
-    """See `isocenter.storage.database.database.Connection`; lives in one transaction."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-        self._cursors: list[psycopg.ServerCursor[Any]] = []
-
-    def execute(self, statement: str, values: Values = (), /) -> Cursor:
-        translated = translate(statement)
-        return self._run(translated, values)
-
-    def executemany(self, statement: str, rows: Iterable[Values], /) -> Cursor:
-        translated = translate(statement)
-        cursor = self._connection.cursor()
-        if translated.converts:
-            rows = map(translated.bind, rows)
-        cursor.executemany(translated.text.encode(), rows)
-        return cast("Cursor", cursor)
-
-    def ask(self, question: Question) -> Cursor:
-        text, parameters = answer_matchers(self._connection, question)
-        statement = translate(text)
-        if not question.rows_at_once:
-            return self._run(statement, parameters)
-        # psycopg would have all rows sent otherwise, and PostgreSQL would plan for all.
-        cursor = self._connection.cursor(f"part_{len(self._cursors)}")
-        cursor.itersize = question.rows_at_once
-        self._cursors.append(cursor)
-        cursor.execute(statement.text.encode(), statement.bind(parameters))
-        return cast("Cursor", cursor)
-
-    def end(self) -> None:
-        """Close what was not read to its end."""
-        for cursor in self._cursors:
-            cursor.close()
-
-    def _run(self, statement: Statement, values: Values) -> Cursor:
-        # Without rows psycopg's has no description, which nobody asks for then.
-        return cast(
-            "Cursor", self._connection.execute(statement.text.encode(), statement.bind(values))
-        )
+    def __call__(self) -> float:
+        """Seconds since 1970."""
+        return time.time() if self._ahead is None else self._now() + self._ahead
 
 
 class PostgresqlConnection:
     """A connection that is made anew when it was lost.
 
     Whole functions run in a thread of trio, so a batch costs one hop and not one per statement.
+
+    Args:
+        clock: told what the clock of the database says.
+        prepares_after: as of `Pipeline`.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(
+        self, place: Place, clock: ServerClock | None = None, *, prepares_after: int = 0
+    ) -> None:
         self._place = place
-        self._connection: psycopg.Connection[Any] | None = None
+        self._clock = ServerClock() if clock is None else clock
+        self._prepares_after = prepares_after
+        self._pipeline: Pipeline | None = None
 
     async def open(self, *, migrates: bool = False) -> None:
         """Connect; whoever *migrates* also brings the schema up to date.
 
+        A step that would change a table while others read it for long is tried again and again,
+        so neither they nor who comes after them wait for it.
+
         Raises:
             StorageError: the database cannot be reached or used.
         """
-        await self._in_thread(partial(self._open, migrates), interrupted=None)
+        deadline = trio.current_time() + MIGRATION_PATIENCE_SECONDS
+        while True:
+            try:
+                await self._in_thread(partial(self._open, migrates), interrupted=None)
+                return
+            except StorageError as error:
+                is_locked = isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+                if not (migrates and is_locked) or trio.current_time() >= deadline:
+                    raise
+            _log.warning(
+                "the tables of %s are to be brought up to date, and somebody has been reading "
+                "them for long (pg_stat_activity names who); tried again in %g s",
+                self._place.name,
+                MIGRATION_PAUSE_SECONDS,
+            )
+            await trio.sleep(MIGRATION_PAUSE_SECONDS)
 
-    def _open(self, migrates: bool) -> None:
+    def _open(self, migrates: bool) -> Pipeline:
+        self._pipeline = Pipeline(
+            self._connect(migrates=migrates), self._connect, prepares_after=self._prepares_after
+        )
+        return self._pipeline
+
+    def _connect(self, *, migrates: bool = False) -> psycopg.Connection[Any]:
         connection = connect(self._place)
         try:
             check_server(connection)
             if self._place.server:
-                take_for_server(connection, self._place.server)
+                own = EVERYBODY if self._place.is_shared else self._place.server
+                take_for_server(connection, own)
             if migrates:
-                migrate(connection, self._place.schema)
+                migrate(
+                    connection,
+                    self._place.schema,
+                    node=self._place.node,
+                    migrations=self._place.migrations,
+                )
             else:
-                schema_version(connection)
+                schema_version(connection, self._place.migrations[-1].version)
+            (said,) = connection.execute(f"SELECT {CLOCK}").fetchone() or (0.0,)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        self._clock.hear(said)
+        return connection
 
     async def aclose(self) -> None:
         """Close it; never raises."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(connection.close)
+                await trio.to_thread.run_sync(pipeline.close)
 
     async def read(self, function: Callable[[TranslatingConnection], T]) -> T:
         """*function* on one moment of the database; when cancelled it is interrupted.
@@ -175,6 +170,51 @@ class PostgresqlConnection:
         """
         return await self._in_thread(partial(self._read, function), interrupted=self._interrupt)
 
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[Reading]:
+        """What reads from one moment of the database, for as long as the context lasts.
+
+        Raises:
+            StorageError: PostgreSQL failed.
+        """
+        pipeline = await self._in_thread(self._begin_held, interrupted=self._interrupt)
+
+        async def read(function: Callable[[TranslatingConnection], T]) -> T:
+            def call() -> T:
+                translating = TranslatingConnection(pipeline)
+                try:
+                    result = function(translating)
+                except BaseException:
+                    with suppress(psycopg.Error):
+                        translating.end()
+                    raise
+                translating.end()
+                return result
+
+            return await self._in_thread(call, interrupted=self._interrupt)
+
+        try:
+            yield read
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(partial(_roll_back, pipeline), interrupted=None)
+
+    def _begin_held(self) -> Pipeline:
+        pipeline = self._ready()
+        # Between two questions others may write for a long while.
+        pipeline.begin(_BEGIN_READING, _NEVER_IDLE).fetchone()
+        return pipeline
+
+    async def settled_number(self) -> int:
+        """See `Database.settled_number`.
+
+        Raises:
+            StorageError: PostgreSQL failed.
+        """
+        return await self._in_thread(
+            lambda: settled_number(self._ready()), interrupted=self._interrupt
+        )
+
     async def write(self, function: Callable[[TranslatingConnection], T]) -> T:
         """*function* while nobody else writes; cancelling waits until it has done its work.
 
@@ -182,6 +222,22 @@ class PostgresqlConnection:
             StorageError: PostgreSQL failed.
         """
         return await self._in_thread(partial(self._write, function), interrupted=None)
+
+    async def note(self, function: Callable[[TranslatingConnection], T]) -> T:
+        """The same while others write.
+
+        Raises:
+            StorageError: PostgreSQL failed.
+        """
+        return await self._in_thread(partial(self._write, function, BEGIN_NOTING), interrupted=None)
+
+    async def write_beside(self, function: Callable[[TranslatingConnection], T]) -> T:
+        """See `Database.write_beside`.
+
+        Raises:
+            StorageError: PostgreSQL failed.
+        """
+        return await self._in_thread(partial(self._write_beside, function), interrupted=None)
 
     async def write_after(
         self, prepare: Callable[[], U | None], function: Callable[[TranslatingConnection, U], T]
@@ -220,30 +276,57 @@ class PostgresqlConnection:
             raise storage_error(error, self._place.name) from error
 
     def _interrupt(self) -> None:
-        connection = self._connection
-        if connection is not None and not connection.closed:
+        pipeline = self._pipeline
+        if pipeline is not None and not pipeline.connection.closed:
             with suppress(psycopg.Error):  # it ends by itself, or the connection is lost
-                connection.cancel_safe(timeout=_INTERRUPT_TIMEOUT_SECONDS)
+                pipeline.connection.cancel_safe(timeout=_INTERRUPT_TIMEOUT_SECONDS)
+
+    def _ready(self) -> Pipeline:
+        """The connection, made where there is none."""
+        return self._pipeline or self._open(migrates=False)
 
     def _read(self, function: Callable[[TranslatingConnection], T]) -> T:
-        connection = self._begin(_BEGIN_READING)[0]
-        with self._kept_if_sound(connection) as translating:
+        pipeline = self._ready()
+        pipeline.begin(_BEGIN_READING)
+        with _kept_if_sound(pipeline) as translating:
             result = function(translating)
             translating.end()
-            connection.execute("COMMIT")
+            pipeline.leave(b"COMMIT")
         return result
 
-    def _write(self, function: Callable[[TranslatingConnection], T]) -> T:
-        connection, transaction = self._begin(_BEGIN_WRITING)
-        with self._kept_if_sound(connection) as translating:
+    def _write(
+        self, function: Callable[[TranslatingConnection], T], begin: Sequence[bytes] = BEGIN_WRITING
+    ) -> T:
+        pipeline = self._ready()
+        is_beside = begin is BEGIN_BESIDE
+        began = time.monotonic()
+        told = pipeline.begin(*begin)
+        with _kept_if_sound(
+            pipeline, None if is_beside else told, has_turn=not is_beside
+        ) as translating:
             result = function(translating)
-            translating.end()
+            translating.close()
+            told = translating.told or pipeline.send(TELL)
+            # Before the COMMIT: were its answer lost, nobody could ask for the transaction.
+            *_, transaction, seconds = told.fetchone()
+            if told.heard_at - began < _CLOCK_SECONDS:
+                self._clock.hear(seconds, told.heard_at)
+            commit = pipeline.send(b"COMMIT", is_kept=False)
             try:
-                connection.execute("COMMIT")
+                done = commit.tag
             except psycopg.OperationalError as error:
                 if not is_connection_lost(error) or not self._was_committed(transaction):
                     raise
+            else:
+                if done != b"COMMIT":
+                    raise psycopg.errors.InFailedSqlTransaction("it was rolled back")
         return result
+
+    def _write_beside(self, function: Callable[[TranslatingConnection], T]) -> T:
+        try:
+            return self._write(function, BEGIN_BESIDE)
+        except CONFLICTS:
+            return self._write(function)
 
     def _write_after(
         self, prepare: Callable[[], U | None], function: Callable[[TranslatingConnection, U], T]
@@ -251,36 +334,7 @@ class PostgresqlConnection:
         prepared = prepare()
         if prepared is None:
             return None
-        return self._write(lambda connection: function(connection, prepared))
-
-    def _begin(self, statement: str) -> tuple[psycopg.Connection[Any], str]:
-        """A transaction has begun: on a new connection, if the old one is found to be lost."""
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            try:
-                return connection, _last_value(connection.execute(statement))
-            except psycopg.OperationalError as error:
-                if not is_connection_lost(error):
-                    _roll_back(connection)
-                    raise
-            connection.close()
-        self._open(migrates=False)
-        connection = self._connection
-        assert connection is not None
-        return connection, _last_value(connection.execute(statement))
-
-    @contextmanager
-    def _kept_if_sound(
-        self, connection: psycopg.Connection[Any]
-    ) -> Iterator[TranslatingConnection]:
-        translating = TranslatingConnection(connection)
-        try:
-            yield translating
-        except BaseException:
-            _roll_back(connection)
-            with suppress(psycopg.Error):
-                translating.end()
-            raise
+        return self._write_beside(lambda connection: function(connection, prepared))
 
     def _was_committed(self, transaction: str) -> bool:
         """Whether a transaction was committed whose COMMIT had no answer.
@@ -291,11 +345,8 @@ class PostgresqlConnection:
         deadline = time.monotonic() + _ASK_SECONDS
         while time.monotonic() < deadline:
             try:
-                self._open(migrates=False)
-                assert self._connection is not None
-                row = self._connection.execute(
-                    "SELECT pg_xact_status(%s::text::xid8)", (transaction,)
-                ).fetchone()
+                asked = f"SELECT pg_xact_status('{int(transaction)}'::xid8)".encode()
+                row = self._ready().begin(asked).fetchone()
             except psycopg.OperationalError:
                 pass
             else:
@@ -308,54 +359,24 @@ class PostgresqlConnection:
         )
 
 
-def _last_value(cursor: psycopg.Cursor[Any]) -> str:
-    """The one value of the last of several statements; nothing, where there is none."""
-    while cursor.nextset():
-        pass
-    row = cursor.fetchone() if cursor.description else None
-    return "" if row is None else str(row[0])
-
-
-def _roll_back(connection: psycopg.Connection[Any]) -> None:
+@contextmanager
+def _kept_if_sound(
+    pipeline: Pipeline, told: Answer | None = None, *, has_turn: bool = True
+) -> Iterator[TranslatingConnection]:
     try:
-        if not connection.closed:
-            connection.execute("ROLLBACK")
-    except psycopg.Error:
-        connection.close()
-
-
-def connect(place: Place) -> psycopg.Connection[Any]:
-    """Connect in the calling thread.
-
-    Raises:
-        psycopg.Error, WrongDatabaseError
-    """
-    given = conninfo_to_dict(place.conninfo)
-    connection = psycopg.connect(
-        make_conninfo(**{**_DEFAULTS, **{k: str(v) for k, v in given.items()}}),
-        autocommit=True,
-        context=adapters(),
-    )
-    try:
-        settings: Mapping[str, str] = {
-            "search_path": place.schema,
-            "synchronous_commit": "on" if place.is_durable else "off",
-            "lock_timeout": f"{LOCK_SECONDS}s",
-            "statement_timeout": f"{STATEMENT_SECONDS}s",
-            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-            "client_min_messages": "warning",
-            "timezone": "UTC",
-            "application_name": f"isocenter {place.server}".strip()[:_LONGEST_NAME],
-            # Questions take milliseconds; to compile one takes hundreds.
-            "jit": "off",
-        }
-        connection.execute(
-            sql.SQL("; ").join(
-                sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value))
-                for name, value in settings.items()
-            )
-        )
+        yield TranslatingConnection(pipeline, told, has_turn=has_turn)
     except BaseException:
-        connection.close()
+        _roll_back(pipeline)
         raise
-    return connection
+
+
+def _roll_back(pipeline: Pipeline) -> None:
+    """Also where something that nobody has heard yet has failed."""
+    with suppress(psycopg.Error):
+        pipeline.receive()
+    try:
+        if not pipeline.connection.closed:
+            pipeline.send(b"ROLLBACK", is_kept=False)
+            pipeline.receive()
+    except psycopg.Error:
+        pipeline.close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
-from isocenter.services.archive.ports import IndexInspection
-from isocenter.storage.database.postgresql.connection import Place, connect
+from isocenter.services.archive.index_figures import IndexInspection
+from isocenter.storage.database.index.totals import totals_of
 from isocenter.storage.database.postgresql.errors import WrongDatabaseError, storage_error
+from isocenter.storage.database.postgresql.opening import Place, connect
 from isocenter.storage.database.postgresql.schema import check_server, schema_version
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION
 
@@ -20,7 +21,9 @@ def inspect(url: str) -> IndexInspection:
             version = schema_version(connection)
             row = None
             if version:
-                row = connection.execute("SELECT instances FROM totals").fetchone()
+                row = connection.execute(
+                    f"SELECT sum(instances)::bigint FROM {totals_of(version)}"  # noqa: S608
+                ).fetchone()
         return IndexInspection(
             schema_version=version,
             latest_version=LATEST_VERSION,

@@ -7,19 +7,13 @@ first, each once, and judged here; the question then names those that match.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import psycopg
-
-from isocenter.storage.database.database import Candidates, Matcher, Question
-from isocenter.storage.database.postgresql.statements import translate
+from isocenter.storage.database.database import Candidates, Connection, Matcher, Question
 
 _Values = list[tuple[str, ...]]
 
 
-def answer_matchers(
-    connection: psycopg.Connection[Any], question: Question
-) -> tuple[str, tuple[object, ...]]:
+def answer_matchers(connection: Connection, question: Question) -> tuple[str, tuple[object, ...]]:
     """*question* without ``dicom_matches``: its text, and what is bound to its question marks."""
     text, rest = "", question.text
     parameters: list[object] = []
@@ -57,13 +51,11 @@ def answer_matchers(
     return text, tuple(parameters)
 
 
-def _read(connection: psycopg.Connection[Any], candidates: Candidates) -> _Values:
+def _read(connection: Connection, candidates: Candidates) -> _Values:
     where = f" WHERE {candidates.condition}" if candidates.condition else ""
     columns = ", ".join(candidates.columns)
     select = f"SELECT DISTINCT {columns} FROM {candidates.source}{where}"  # noqa: S608 - constants
-    translated = translate(select)
-    values = translated.bind(candidates.parameters)
-    return connection.execute(translated.text.encode(), values).fetchall()
+    return connection.execute(select, candidates.parameters).fetchall()
 
 
 def _matching(matcher: Matcher, candidates: Sequence[tuple[str, ...]]) -> _Values:

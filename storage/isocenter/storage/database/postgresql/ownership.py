@@ -13,6 +13,8 @@ import psycopg
 
 from isocenter.storage.database.postgresql.errors import WrongDatabaseError
 
+#: The one name of all servers that share a database.
+EVERYBODY: Final = "several nodes"
 #: Held for as long as it takes to look who else is there.
 _LOOK: Final = 0x49534F43_0003
 #: The first half of the number that each server's own lock has.
@@ -43,6 +45,7 @@ def take_for_server(connection: psycopg.Connection[Any], server: str) -> None:
             raise WrongDatabaseError(
                 f"another server works on it ({name.removeprefix('isocenter ')}"
                 + (f", from {address}" if address else "")
-                + "); stop that one first: several servers on one database are not supported"
+                + "); stop that one first: several servers have one database only where all of "
+                "them have their objects in one place, too (objects.url)"
             )
         connection.execute("SELECT pg_advisory_lock_shared(%s::int4, %s::int4)", (_SERVER, own))

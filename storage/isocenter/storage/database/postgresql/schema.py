@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
+from isocenter.services.cluster.member import ALIVE_SECONDS
 from isocenter.storage.database.postgresql.errors import WrongDatabaseError
+from isocenter.storage.database.postgresql.turns import WRITE_LOCK
 from isocenter.storage.database.sqlite.migrations.migration import Migration
-from isocenter.storage.database.sqlite.schema import LATEST_VERSION, MIGRATIONS
+from isocenter.storage.database.sqlite.schema import (
+    LATEST_VERSION,
+    MIGRATIONS,
+    NOTES_EXPANSIONS,
+)
 
 #: Whoever migrates holds this lock; another number would be another lock.
 _MIGRATION_LOCK: Final = 0x49534F43_0001
 #: From this on there are columns that are made of others, and transaction numbers of 64 bits.
 LEAST_VERSION: Final = 13
+
+#: A step waits so long for a table that others read; meanwhile whoever comes waits behind it.
+STEP_LOCK_SECONDS: Final = 2.0
+
+#: From this version on there are nodes.
+_NODES_SINCE: Final = 31
 
 _CREATE_SCHEMA_VERSION: Final = """
     CREATE TABLE IF NOT EXISTS schema_version (
@@ -63,52 +76,127 @@ def check_server(connection: psycopg.Connection[Any]) -> None:
         )
 
 
-def schema_version(connection: psycopg.Connection[Any]) -> int:
+def schema_version(connection: psycopg.Connection[Any], known: int = LATEST_VERSION) -> int:
     """The number of the last migration that ran; 0 where none did.
 
+    Args:
+        known: the last one that the program knows.
+
     Raises:
-        WrongDatabaseError: a newer Isocenter wrote it.
+        WrongDatabaseError: a newer Isocenter wrote it, in a way that this one cannot go on with.
     """
+    version = _last_step(connection)
+    if version > known:
+        (first,) = connection.execute(
+            "SELECT min(version) FROM schema_version WHERE version > %s AND is_expansion = 0"
+            if version >= NOTES_EXPANSIONS
+            else "SELECT %s::bigint",
+            (known,),
+        ).fetchone() or (known,)
+        if first is not None:
+            raise WrongDatabaseError(
+                f"a newer Isocenter wrote it (schema version {version}, this program knows "
+                f"{known}, and nothing before {first} goes on with it); use that version, or "
+                "restore a backup from before"
+            )
+    return version
+
+
+def _last_step(connection: psycopg.Connection[Any]) -> int:
     (there,) = connection.execute("SELECT to_regclass('schema_version')::text").fetchone() or ("",)
     if there is None:
         return 0
     (version,) = connection.execute(
         "SELECT coalesce(max(version), 0) FROM schema_version"
     ).fetchone() or (0,)
-    if version > LATEST_VERSION:
-        raise WrongDatabaseError(
-            f"a newer Isocenter wrote it (schema version {version}, this program knows "
-            f"{LATEST_VERSION}); use that version, or restore a backup from before"
-        )
     return int(version)
 
 
-def migrate(connection: psycopg.Connection[Any], schema: str) -> int:
+def migrate(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    *,
+    node: str = "",
+    migrations: Sequence[Migration] = MIGRATIONS,
+) -> int:
     """Bring the tables in *schema* to the latest version; returns the version it had.
 
     One transaction, under a lock: of several nodes that begin at once, the others wait and find
     it done.  *connection* is in autocommit mode, and *schema* its search path.
 
+    Nodes with an earlier program may live.  They go on after steps that only add something; what
+    they would not go on with waits until they have ended, or is refused.
+
+    Args:
+        node: the name of the node that this process belongs to.
+        migrations: all that the program knows.
+
     Raises:
-        WrongDatabaseError: as `schema_version`.
+        WrongDatabaseError: as `schema_version`; or other nodes would not go on.
+        LockNotAvailable: others have had a table for longer than `STEP_LOCK_SECONDS`; nothing was
+            done, and it may be tried again.
     """
-    before = schema_version(connection)
-    if before == LATEST_VERSION:
+    latest = migrations[-1].version
+    before = schema_version(connection, latest)
+    if before >= latest:
         return before
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        _lock_migration(connection)
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-        before = schema_version(connection)
+        before = schema_version(connection, latest)
+        steps = migrations[before:]
+        if not all(each.is_expansion for each in steps):
+            # So nobody joins between the look who lives and the end.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (WRITE_LOCK,))
         connection.execute(_CREATE_SCHEMA_VERSION)
-        for migration in MIGRATIONS[before:]:
+        for number, migration in enumerate(steps):
+            if not migration.is_expansion and (
+                behind := _nodes_behind(connection, migration, node)
+            ):
+                # What comes later is not done before it, whether this program needs that or not.
+                if all(each.can_wait for each in steps[number:]):
+                    break
+                raise WrongDatabaseError(
+                    f"it has to be migrated (to schema version {migration.version}), and nodes "
+                    f"with an earlier Isocenter, which would not go on with it, live: "
+                    f"{', '.join(behind)}; stop them first (isocenter nodes drain NAME)"
+                )
             _apply(connection, migration)
     return before
+
+
+def _lock_migration(connection: psycopg.Connection[Any]) -> None:
+    """Wait until nobody else migrates, and then have the time that a large archive takes."""
+    connection.execute("SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO 0")
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+    limit = f"{int(STEP_LOCK_SECONDS * 1_000)}ms"
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", (limit,))
+
+
+def _nodes_behind(
+    connection: psycopg.Connection[Any], migration: Migration, node: str
+) -> Sequence[str]:
+    """Nodes that live, besides *node*, and do not know the migration."""
+    version = _last_step(connection)
+    if version < _NODES_SINCE:
+        return ()
+    knows = "knows" if version >= NOTES_EXPANSIONS else "0"
+    rows = connection.execute(
+        f"SELECT name FROM cluster_node WHERE name <> %s AND state <> 'stopped' AND {knows} < %s "  # noqa: S608
+        "AND extract(epoch FROM clock_timestamp()) - seen_at < %s ORDER BY name",
+        (node, migration.version, ALIVE_SECONDS),
+    )
+    return [name for (name,) in rows.fetchall()]
 
 
 def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
     for statement in migration.statements:
         connection.execute(statement_of(statement).encode())
     connection.execute(
-        "INSERT INTO schema_version VALUES (%s, %s, %s)",
+        "INSERT INTO schema_version (version, description, applied_at) VALUES (%s, %s, %s)",
         (migration.version, migration.description, datetime.now(UTC).isoformat(timespec="seconds")),
     )
+    if migration.version >= NOTES_EXPANSIONS and migration.is_expansion:
+        connection.execute(
+            "UPDATE schema_version SET is_expansion = 1 WHERE version = %s", (migration.version,)
+        )

@@ -8,7 +8,7 @@ Each text is translated once.  What is not written by the names of the dialect s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import orjson
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.storage.database.database import Values
+from isocenter.storage.database.dialect import CLOCK
 
 #: Statements that are kept; queries of peers are of endless variety.
 _KEPT: Final = 2_000
@@ -24,6 +25,7 @@ _MARK: Final = r"(?P<{0}>\?|:[a-z_]+)"
 _TOKEN: Final = re.compile(
     "|".join(
         (
+            r"(?P<clock>" + re.escape(CLOCK) + ")",
             r"(?P<literal>'(?:[^']|'')*')",
             r"(?P<among>\b(?:NOT )?IN )\(SELECT value FROM json_each\("
             + _MARK.format("list")
@@ -39,7 +41,6 @@ _TOKEN: Final = re.compile(
             r"\bAS (?P<type>INTEGER|REAL|BLOB)(?=\))",
             r"(?P<asked>:[a-z_]+)(?= IS (?:NOT )?NULL)",
             _MARK.format("value"),
-            r"(?P<percent>%)",
         )
     )
 )
@@ -52,54 +53,65 @@ Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement with the marks of psycopg.
+    """A statement with the marks of PostgreSQL.
 
     Attributes:
-        positional: what makes the value of each question mark; None: it is bound as it is.
-        named: marks of the text that are other forms of a named value: its name, and how.
+        message: its text as it is sent.
+        marks: of each mark, the name of its value (none: they are in order), and what makes that;
+            None: it is bound as it is.
+        converts: some are bound in another form.
     """
 
-    text: str
-    positional: tuple[Convert | None, ...] = ()
-    named: tuple[tuple[str, str, Convert], ...] = ()
+    message: bytes
+    marks: tuple[tuple[str, Convert | None], ...] = ()
+    converts: bool = False
 
     @property
-    def converts(self) -> bool:
-        """Whether values are bound in another form."""
-        return bool(self.named) or any(self.positional)
+    def text(self) -> str:
+        """As one reads it."""
+        return self.message.decode()
 
-    def bind(self, values: Values) -> Values:
-        """*values* as they are bound."""
-        if not self.converts:
-            return values
+    def bind(self, values: Values) -> Sequence[Any]:
+        """*values* as they are bound, in the order of the marks.
+
+        Raises:
+            ValueError: there are more or fewer than marks.
+        """
         if isinstance(values, Mapping):
-            return dict(values) | {mark: make(values[name]) for mark, name, make in self.named}
-        pairs = zip(self.positional, values, strict=True)
-        return tuple(value if make is None else make(value) for make, value in pairs)
+            return [
+                values[name] if make is None else make(values[name]) for name, make in self.marks
+            ]
+        if not self.converts and len(values) == len(self.marks):
+            return values
+        pairs = zip(self.marks, values, strict=True)
+        return [value if make is None else make(value) for (_, make), value in pairs]
 
 
 class _Translation:
     def __init__(self) -> None:
-        self.positional: list[Convert | None] = []
-        self.named: dict[str, tuple[str, str, Convert]] = {}
+        self.marks: list[tuple[str, Convert | None]] = []
+        #: The number of each form of a named value.
+        self._numbers: dict[tuple[str, str], int] = {}
 
     def mark(self, mark: str, form: str = "", convert: Convert | None = None) -> str:
         """The mark of a value that is bound in a *form*."""
         if mark == "?":
-            self.positional.append(convert)
-            return "%s"
-        name = mark[1:]
-        if convert is not None:
-            # The same value may stand elsewhere as it is.
-            name, origin = f"{name}.{form}", name
-            self.named[name] = (name, origin, convert)
-        return f"%({name})s"
+            self.marks.append(("", convert))
+            return f"${len(self.marks)}"
+        # The same value may stand elsewhere in another form.
+        key = mark[1:], form
+        if key not in self._numbers:
+            self.marks.append((key[0], convert))
+            self._numbers[key] = len(self.marks)
+        return f"${self._numbers[key]}"
 
     def replace(self, match: re.Match[str]) -> str:
         """What stands in the place of one part of the text."""
         found = match.groupdict()
+        if found["clock"] is not None:
+            return "extract(epoch FROM clock_timestamp())::double precision"
         if found["literal"] is not None:
-            return match[0].replace("%", "%%")
+            return match[0]
         if found["list"] is not None:
             kind = "text" if found["kind"] == "texts" else "bigint"
             operator = "<> ALL" if found["among"].startswith("NOT") else "= ANY"
@@ -127,8 +139,6 @@ class _Translation:
             return self.mark(found["value"])
         if found["looked_up"] is not None:
             return "JOIN"
-        if found["percent"] is not None:
-            return "%%"
         return "" if found["hint"] is not None else match[0]
 
 
@@ -138,14 +148,12 @@ def _as_it_is(value: object) -> object:
 
 @lru_cache(_KEPT)
 def translate(text: str) -> Statement:
-    """*text* for psycopg."""
+    """*text* for PostgreSQL."""
     translation = _Translation()
     translated = _TOKEN.sub(translation.replace, text)
-    return Statement(
-        _least_and_greatest(translated),
-        tuple(translation.positional),
-        tuple(translation.named.values()),
-    )
+    marks = tuple(translation.marks)
+    converts = any(make is not None for _, make in marks)
+    return Statement(_least_and_greatest(translated).encode(), marks, converts)
 
 
 def like_of_glob(pattern: str) -> str:

@@ -6,7 +6,7 @@ In WAL mode neither waits for the other.  Several processes may use one file.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 import trio
 import trio_asyncio
 
-from isocenter.storage.database.database import Connection
-from isocenter.storage.database.pool import Pool
+from isocenter.services.archive.query_times.ports import ConnectionCounts
+from isocenter.storage.database.database import FOLLOWED, Connection
+from isocenter.storage.database.dialect import last_number
+from isocenter.storage.database.pool import Pool, sum_of
 from isocenter.storage.database.sqlite.connection import (
     Durability,
     SqliteConnection,
@@ -46,10 +48,13 @@ class SqliteDatabase:
         writer: SqliteConnection,
         readers: Sequence[SqliteConnection],
         path: Path | None = None,
+        *,
+        is_durable: bool = False,
     ) -> None:
         """*readers*: none for a database in memory (*path* None), where the one connection does
-        all."""
+        all; *is_durable*: each commit is synced."""
         self._path = path
+        self._is_durable = is_durable
         self._writers = Pool([writer])
         self._readers = Pool(readers) if readers else self._writers
 
@@ -73,6 +78,24 @@ class SqliteDatabase:
         async with self._writers.borrow() as connection:
             return await connection.finish(_writing, function, args, kwargs)
 
+    async def note(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Database.note`; SQLite has one writer."""
+        return await self.write(function, *args, **kwargs)
+
+    async def write_beside(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Database.write_beside`; SQLite has one writer."""
+        return await self.write(function, *args, **kwargs)
+
     async def write_after(
         self,
         prepare: Callable[[], U | None],
@@ -83,6 +106,31 @@ class SqliteDatabase:
         """See `Database.write_after`."""
         async with self._writers.borrow() as connection:
             return await connection.finish(_writing_after, prepare, function, args, kwargs)
+
+    @asynccontextmanager
+    async def moment(self) -> AsyncIterator[SqliteMoment]:
+        """See `Database.moment`; the write-ahead log grows until it is over."""
+        async with self._readers.borrow() as connection:
+            await connection.run(_begin_moment)
+            try:
+                yield SqliteMoment(connection)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await connection.run(_end_moment)
+
+    async def settled_number(self) -> int:
+        """See `Database.settled_number`."""
+        return await self.read(_last_number)
+
+    async def raise_numbers(self, numbers: Mapping[str, int]) -> None:
+        """See `Database.raise_numbers`."""
+        await self.write(_raise_numbers, numbers)
+
+    async def sync(self) -> None:
+        """See `Database.sync`."""
+        if self._path is not None and not self._is_durable:
+            async with self._writers.borrow() as connection:
+                await connection.finish(_sync)
 
     async def check(self) -> Sequence[str]:
         """See `Database.check`."""
@@ -108,10 +156,84 @@ class SqliteDatabase:
         async with spare._writers.borrow() as source:
             await self.write(_take_over, source.database, tables)
 
+    def connections(self) -> ConnectionCounts:
+        """See `Database.connections`."""
+        return sum_of(self._readers, self._writers)
+
     async def aclose(self) -> None:
         """See `Database.aclose`."""
         await self._readers.aclose()
         await self._writers.aclose()
+
+
+class SqliteMoment:
+    """See `isocenter.storage.database.database.Moment`."""
+
+    def __init__(self, connection: SqliteConnection) -> None:
+        self._connection = connection
+
+    async def read(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """See `Moment.read`."""
+        return await self._connection.run(_asking, function, args, kwargs)
+
+    async def last_numbers(self, tables: Sequence[str]) -> Mapping[str, int]:
+        """See `Moment.last_numbers`."""
+        return await self.read(_last_numbers, tables)
+
+
+def _asking(
+    connection: sqlite3.Connection,
+    function: Callable[..., T],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> T:
+    return function(connection, *args, **kwargs)
+
+
+def _begin_moment(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    # The moment is that of the first question.
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _end_moment(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _last_numbers(connection: Connection, tables: Sequence[str]) -> Mapping[str, int]:
+    found = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+    return {table: found.get(table, 0) for table in tables}
+
+
+def _sync(connection: sqlite3.Connection) -> None:
+    # The sync of a commit takes in all that the log has from commits before.
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        with transaction(connection):
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute(f"PRAGMA user_version = {version}")
+    finally:
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _last_number(connection: Connection) -> int:
+    row = connection.execute(last_number(FOLLOWED)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _raise_numbers(connection: Connection, numbers: Mapping[str, int]) -> None:
+    for table, number in numbers.items():
+        changed = connection.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, table)
+        )
+        if not changed.rowcount:
+            connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, number))
 
 
 def _writing(
@@ -242,4 +364,4 @@ async def _open(
         for connection in opened:
             await connection.aclose()
         raise
-    return SqliteDatabase(opened[0], opened[1:], path)
+    return SqliteDatabase(opened[0], opened[1:], path, is_durable=durability == "full")

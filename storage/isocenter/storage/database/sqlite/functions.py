@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from isocenter.storage.database.database import Matcher, Question
+from isocenter.storage.database.database import Matcher, Question, Values
 
 
 class MatchingConnection(sqlite3.Connection):
@@ -23,6 +23,20 @@ class MatchingConnection(sqlite3.Connection):
 
     def _dicom_matches(self, number: int, *texts: str) -> bool:
         return self._matchers[number](*texts)
+
+    def execute_all(self, statements: Iterable[tuple[str, Iterable[Values]]], /) -> None:
+        """See `Connection.execute_all`."""
+        for statement, rows in statements:
+            self.executemany(statement, rows)
+
+    #: SQLite has one writer.
+    has_turn = True
+
+    def lock(self, names: Iterable[str]) -> None:
+        """See `Connection.lock`."""
+
+    def need_turn(self) -> None:
+        """See `Connection.need_turn`."""
 
     def ask(self, question: Question) -> sqlite3.Cursor:
         """See `Connection.ask`."""

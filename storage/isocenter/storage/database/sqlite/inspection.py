@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from isocenter.services.archive.ports import IndexInspection, RoomUsage
+from isocenter.services.archive.index_figures import IndexInspection, RoomUsage
 from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.storage.database.index.totals import ALL_TOTALS
 from isocenter.storage.database.retention import find_candidates
 from isocenter.storage.database.sqlite.functions import MatchingConnection
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION, WrongFileError, schema_version
@@ -27,6 +28,7 @@ _STEPS: Final = 100_000
 _MOST_LINES: Final = 20
 _WEEK_SECONDS: Final = 7 * 86_400.0
 _MOST_CANDIDATES: Final = 1_000_000
+_SIZE: Final = f"SELECT sum(size) FROM {ALL_TOTALS}"  # noqa: S608  (a constant)
 #: Of objects that rules have sent on: those that are wanted nowhere any more.
 #: What can be purged, and what is withheld.
 _OUT_OF_INDEX: Final = """
@@ -143,7 +145,7 @@ def inspect_room(
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
-        (size,) = connection.execute("SELECT size FROM totals").fetchone()
+        (size,) = connection.execute(_SIZE).fetchone()
         trash, withheld = connection.execute(_OUT_OF_INDEX).fetchone()
         (committed,) = connection.execute(_COMMITTED).fetchone()
         past: dict[str, int] = {}

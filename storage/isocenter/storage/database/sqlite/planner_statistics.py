@@ -21,6 +21,8 @@ _STATISTICS: Final = (
     ("patient_statement", "patient_statement_by_name", "50000 2"),
     ("patient_statement", "patient_statement_by_birth_date", "50000 3"),
     ("patient_statement", "sqlite_autoindex_patient_statement_1", "50000 1 1"),
+    ("patient_name_word", "patient_name_word", "250000 5 1"),
+    ("patient_name_word", "patient_name_word_by_word", "250000 20 1"),
     ("study", "sqlite_autoindex_study_1", "100000 1"),
     ("study_statement", "study_statement_of_patient", "100000 2 1 1 1"),
     ("study_statement", "study_statement_in_order", "100000 30 1 1 1"),

@@ -54,6 +54,41 @@ from isocenter.storage.database.sqlite.migrations import (
     v22_provider_sessions,
     v23_original_sizes,
     v24_corrected_arrivals,
+    v25_study_locks,
+    v26_rules,
+    v27_destinations,
+    v28_tasks,
+    v29_workitems,
+    v30_arrivals,
+    v31_cluster,
+    v32_validation,
+    v33_tiers,
+    v34_synchronization,
+    v35_deidentification,
+    v36_web_subscribers,
+    v37_totals,
+    v38_analyses,
+    v39_steps,
+    v40_name_words,
+    v41_token_places,
+    v42_print_jobs,
+    v43_job_results,
+    v44_signature_marks,
+    v45_assessments,
+    v46_validation_counts,
+    v47_lock_counts,
+    v48_publications,
+    v49_same_patients,
+    v50_forward_projects,
+    v51_publication_upkeep,
+    v52_kept_signatures,
+    v53_forward_changes,
+    v54_print_film_files,
+    v55_expiry,
+    v56_assessment_claims,
+    v57_job_askers,
+    v58_publication_under_way,
+    v59_assessments_begun,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -85,9 +120,46 @@ MIGRATIONS: Final = (
     v22_provider_sessions.MIGRATION,
     v23_original_sizes.MIGRATION,
     v24_corrected_arrivals.MIGRATION,
+    v25_study_locks.MIGRATION,
+    v26_rules.MIGRATION,
+    v27_destinations.MIGRATION,
+    v28_tasks.MIGRATION,
+    v29_workitems.MIGRATION,
+    v30_arrivals.MIGRATION,
+    v31_cluster.MIGRATION,
+    v32_validation.MIGRATION,
+    v33_tiers.MIGRATION,
+    v34_synchronization.MIGRATION,
+    v35_deidentification.MIGRATION,
+    v36_web_subscribers.MIGRATION,
+    v37_totals.MIGRATION,
+    v38_analyses.MIGRATION,
+    v39_steps.MIGRATION,
+    v40_name_words.MIGRATION,
+    v41_token_places.MIGRATION,
+    v42_print_jobs.MIGRATION,
+    v43_job_results.MIGRATION,
+    v44_signature_marks.MIGRATION,
+    v45_assessments.MIGRATION,
+    v46_validation_counts.MIGRATION,
+    v47_lock_counts.MIGRATION,
+    v48_publications.MIGRATION,
+    v49_same_patients.MIGRATION,
+    v50_forward_projects.MIGRATION,
+    v51_publication_upkeep.MIGRATION,
+    v52_kept_signatures.MIGRATION,
+    v53_forward_changes.MIGRATION,
+    v54_print_film_files.MIGRATION,
+    v55_expiry.MIGRATION,
+    v56_assessment_claims.MIGRATION,
+    v57_job_askers.MIGRATION,
+    v58_publication_under_way.MIGRATION,
+    v59_assessments_begun.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
+#: From this version on a database says which steps earlier programs go on with.
+NOTES_EXPANSIONS: Final = v39_steps.MIGRATION.version
 
 _CREATE_SCHEMA_VERSION: Final = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -184,7 +256,11 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
     for statement in migration.statements:
         connection.execute(statement)
     connection.execute(
-        "INSERT INTO schema_version VALUES (?, ?, ?)",
+        "INSERT INTO schema_version (version, description, applied_at) VALUES (?, ?, ?)",
         (migration.version, migration.description, datetime.now(UTC).isoformat(timespec="seconds")),
     )
+    if migration.version >= NOTES_EXPANSIONS and migration.is_expansion:
+        connection.execute(
+            "UPDATE schema_version SET is_expansion = 1 WHERE version = ?", (migration.version,)
+        )
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -57,10 +57,15 @@ class DatabaseMarks:
         return await self._database.read(_find, mark_id, kind)
 
     async def chosen(
-        self, choice: MarkChoice, *, limit: int, offset: int = 0
+        self,
+        choice: MarkChoice,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: tuple[float, str] | None = None,
     ) -> tuple[Sequence[Mark], int]:
         """See `Marks.chosen`."""
-        return await self._database.read(_chosen, choice, limit, offset)
+        return await self._database.read(_chosen, choice, limit, offset, after)
 
     async def change(self, mark: Mark) -> Mark | None:
         """See `Marks.change`."""
@@ -104,7 +109,11 @@ def _find(connection: Connection, mark_id: str, kind: MarkKind | None = None) ->
 
 
 def _chosen(
-    connection: Connection, choice: MarkChoice, limit: int, offset: int
+    connection: Connection,
+    choice: MarkChoice,
+    limit: int,
+    offset: int,
+    after: tuple[float, str] | None,
 ) -> tuple[list[Mark], int]:
     conditions, values = ["kind = ?"], [choice.kind.value]
     for column, wanted in (
@@ -126,10 +135,12 @@ def _chosen(
     )
     source = _OF_IMAGES if is_of_images else _IN_ORDER
     (total,) = connection.execute(f"SELECT count(*) {source} {where}", values).fetchone()
+    if after is not None:
+        where += " AND (view_mark.created_at, mark_id) > (?, ?)"
     rows = connection.execute(
         f"SELECT {_COLUMNS} {source} {where} "
         "ORDER BY view_mark.created_at, mark_id LIMIT ? OFFSET ?",
-        (*values, limit, offset),
+        (*values, *(after or ()), limit, offset),
     )
     return rows_as(Mark, rows, kind=MarkKind), total
 

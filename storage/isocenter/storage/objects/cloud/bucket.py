@@ -40,6 +40,9 @@ LARGE_AT_ONCE: Final = 4
 KEYS_PER_BLOCK: Final = 1000
 _PROBES: Final = "probe/"
 _KEYS: Final = "keys/"
+#: Tells this place from all others that objects could be in.
+MARK: Final = "archive.id"
+_MARK_BYTES: Final = 100
 #: S3 copies no more in one request.
 MOST_COPIED: Final = 5 << 30
 
@@ -62,15 +65,24 @@ class Bucket:
         once: the same store, without that.
         place: its URL, for messages.
         requests: threads that write; as many others read.
+        storage_class: of what is written; empty: as the bucket has it.
     """
 
     def __init__(
-        self, client: Client, once: Client, *, place: str, requests: int, breaker: Breaker
+        self,
+        client: Client,
+        once: Client,
+        *,
+        place: str,
+        requests: int,
+        breaker: Breaker,
+        storage_class: str = "",
     ) -> None:
         self._client = client
         self._once = once
         self.place = place
         self.breaker = breaker
+        self._attributes: dict[Any, Any] = {"Storage-Class": storage_class} if storage_class else {}
         #: Whether the store knows PUTs that overwrite nothing.  Nothing depends on it: a key that
         #: is noted is nobody else's.
         self._is_conditional = True
@@ -101,6 +113,31 @@ class Bucket:
                 f"{self.place} does not give back what was written; it is no store to keep "
                 "objects in"
             )
+
+    async def mark(self) -> str:
+        """What tells this place from all others; empty: nobody has marked it.
+
+        Raises:
+            BucketError: the store does not answer.
+        """
+        try:
+            _, found = await self.get(MARK, 0, _MARK_BYTES)
+        except KeyError:
+            return ""
+        return bytes(found).decode("ascii", "replace").strip()
+
+    async def set_mark(self, mark: str) -> str:
+        """Mark it, unless somebody has; the mark that it has then.
+
+        Raises:
+            BucketError: the store does not answer.
+        """
+        content = mark.encode("ascii")
+        try:
+            await self.put(MARK, [content], size=len(content))
+        except FileExistsError:
+            pass  # another node was faster
+        return await self.mark()
 
     async def look(self) -> None:
         """Ask for an object that is not there; may be cancelled at any time.
@@ -171,7 +208,12 @@ class Bucket:
                 await self._run(
                     self._writers,
                     lambda: obstore.put(
-                        self._once, path, iter(parts), mode=mode, use_multipart=False
+                        self._once,
+                        path,
+                        iter(parts),
+                        attributes=self._attributes,
+                        mode=mode,
+                        use_multipart=False,
                     ),
                 )
                 return
@@ -214,6 +256,7 @@ class Bucket:
                 self._client,
                 path,
                 file,
+                attributes=self._attributes,
                 use_multipart=size > part,
                 chunk_size=part,
                 max_concurrency=PARTS_AT_ONCE,
@@ -316,22 +359,25 @@ class Bucket:
             result = await trio.to_thread.run_sync(
                 request, limiter=limiter, abandon_on_cancel=abandon_on_cancel
             )
-        except AlreadyExistsError:
+        except (AlreadyExistsError, FileExistsError):
             self.breaker.succeeded()
             raise
-        except (obstore.exceptions.BaseError, FileNotFoundError) as error:
+        except (obstore.exceptions.BaseError, OSError) as error:
             if is_missing(error):
                 self.breaker.succeeded()
                 raise
             if is_empty_range(error):
                 self.breaker.succeeded()
                 raise _EmptyRangeError from error
-            told = bucket_error(error, self.place)
+            told = self._told(error)
             if told.is_away:
                 self.breaker.failed()
             raise told from None  # its text may hold a signed URL
         self.breaker.succeeded()
         return result
+
+    def _told(self, error: Exception) -> BucketError:
+        return bucket_error(error, self.place)
 
 
 class _EmptyRangeError(Exception):

@@ -15,6 +15,7 @@ from isocenter.services.archive.object_location import ObjectLocation, StoreKind
 from isocenter.services.errors import StorageError, text_of
 from isocenter.storage.objects.cloud.breaker import Breaker
 from isocenter.storage.objects.cloud.bucket import Bucket
+from isocenter.storage.objects.cloud.folder import FolderBucket
 
 _CONNECT_SECONDS: Final = 5.0
 #: Of requests that may be repeated.
@@ -34,6 +35,9 @@ class ConnectOptions:
         encryption: of the server: ``AES256``, ``aws:kms``, ``aws:kms:dsse``; empty: as the bucket
             has it.
         kms_key: ID of the key of ``aws:kms``.
+        is_durable: what is in a folder survives a power failure; other stores promise it.
+        storage_class: of what is written: a storage class of S3, an access tier of Azure; empty: as
+            the bucket has it.
     """
 
     credentials_file: Path | None = None
@@ -42,14 +46,25 @@ class ConnectOptions:
     timeout: float = 30.0
     encryption: str = ""
     kms_key: str = ""
+    is_durable: bool = True
+    storage_class: str = ""
 
 
 def connect_bucket(location: ObjectLocation, options: ConnectOptions) -> Bucket:
-    """Asks nothing yet.
+    """Asks nothing yet; a folder is made.
 
     Raises:
         StorageError: a file cannot be read, or something in it has no meaning.
     """
+    if location.kind is StoreKind.FILES:
+        return FolderBucket(
+            Path(location.bucket),
+            place=str(location),
+            requests=options.requests,
+            breaker=Breaker(str(location)),
+            timeout=options.timeout,
+            is_durable=options.is_durable,
+        )
     config = _credentials(options.credentials_file)
     parameters = dict(location.parameters)
     endpoint = parameters.get("endpoint")
@@ -105,7 +120,13 @@ def connect_bucket(location: ObjectLocation, options: ConnectOptions) -> Bucket:
             "objects.credentials_file are those of the environment variables, such as "
             "AWS_ACCESS_KEY_ID or AZURE_STORAGE_ACCOUNT_KEY"
         ) from None
-    return Bucket(*clients, place=place, requests=options.requests, breaker=Breaker(place))
+    return Bucket(
+        *clients,
+        place=place,
+        requests=options.requests,
+        breaker=Breaker(place),
+        storage_class=options.storage_class,
+    )
 
 
 def _credentials(path: Path | None) -> dict[str, str]:

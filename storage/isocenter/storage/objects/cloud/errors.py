@@ -11,6 +11,7 @@ from typing import Final
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.services.errors import StorageError
 
 _STATUS: Final = re.compile(r"status code: ([0-9]{3})")
@@ -43,6 +44,8 @@ class BucketError(StorageError):
         is_unsupported: the store does not do what was asked for.
     """
 
+    error_code = ErrorCode.BUCKET
+
     def __init__(
         self,
         message: str,
@@ -64,7 +67,8 @@ def is_missing(error: Exception) -> bool:
 
 def is_empty_range(error: Exception) -> bool:
     """Whether a range was asked for that begins behind the end."""
-    return _STATUS.findall(str(error))[:1] == ["416"]
+    text = str(error)
+    return _STATUS.findall(text)[:1] == ["416"] or "StartTooLarge" in text
 
 
 def bucket_error(error: Exception, place: str) -> BucketError:

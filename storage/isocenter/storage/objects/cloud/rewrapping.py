@@ -23,6 +23,7 @@ from isocenter.services.errors import StorageError, text_of
 from isocenter.storage.objects.cloud.bucket import Bucket
 from isocenter.storage.objects.cloud.encryption import HEADER_BYTES, MasterKeys, name_in
 from isocenter.storage.objects.cloud.errors import BucketError
+from isocenter.storage.objects.cloud.films import FILMS_BELOW, job_of
 from isocenter.storage.objects.cloud.store import KEYS_BELOW, key_of
 from isocenter.storage.objects.cloud.trash import OBJECTS_IN_TRASH
 
@@ -54,6 +55,8 @@ class Rewrapper:
         notes: where keys are noted: an object that is removed meanwhile must not come back.
         are_indexed: whether the index has objects under keys.
         folder: on a local disk, for what passes.
+        keeps_films: whether there is a print job, or is about to be: its films are objects here as
+            well.
     """
 
     def __init__(
@@ -63,12 +66,14 @@ class Rewrapper:
         notes: StagedKeys,
         are_indexed: Callable[[Sequence[str]], Awaitable[Sequence[bool]]],
         folder: str,
+        keeps_films: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._bucket = bucket
         self._keys = master_keys
         self._notes = notes
         self._are_indexed = are_indexed
         self._folder = folder
+        self._keeps_films = keeps_films
         self.report = Rewrapped()
         self._away: BucketError | None = None
 
@@ -79,7 +84,7 @@ class Rewrapper:
             StorageError: the store or the database is away; what is left can be done later.
         """
         seen = 0
-        for prefix in (KEYS_BELOW, OBJECTS_IN_TRASH):
+        for prefix in (KEYS_BELOW, OBJECTS_IN_TRASH, FILMS_BELOW):
             async with aclosing(self._bucket.paths(prefix)) as blocks:
                 async for block in blocks:
                     for start in range(0, len(block), _AT_ONCE):
@@ -123,6 +128,11 @@ class Rewrapper:
                 async for piece in pieces:
                     await trio.to_thread.run_sync(file.write, piece)
             await self._bucket.replace(path, file, size=size)
+        job_uid = job_of(path)
+        if job_uid and not await self._keeps_films(job_uid):
+            # The job was forgotten meanwhile, and its films may have been removed before this.
+            await self._bucket.delete(path)
+            return False
         # Removed meanwhile: then the note stays, and it is swept.
         if key is not None and (await self._are_indexed([key]))[0]:
             await self._notes.end([key])

@@ -242,6 +242,9 @@ class CloudStore:
     async def settle(self, staged: Sequence[StagedObject]) -> None:
         pass  # what was published needs nothing more
 
+    async def sync(self, keys: Sequence[str]) -> None:
+        pass  # neither does that
+
     async def recover(
         self, look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
     ) -> int:

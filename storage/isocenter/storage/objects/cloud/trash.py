@@ -12,16 +12,11 @@ goes on with the second step.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Final
 
 from isocenter.services.archive.deletion.ports import TrashContent
-from isocenter.services.errors import StorageError, text_of
-from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
-from isocenter.services.system.private_files import match_owner
 from isocenter.storage.objects.cloud.bucket import Bucket
 from isocenter.storage.objects.cloud.reader import CloudReader, open_reader
 from isocenter.storage.objects.cloud.store import CloudStore, path_of
@@ -32,36 +27,25 @@ OBJECTS_IN_TRASH: Final = "trash/"
 _MANIFEST: Final = "deletion.json"
 _OBJECTS: Final = "objects/"
 _MANIFEST_BYTES: Final = 1 << 20
-_LOCK: Final = "trash.lock"
-_LOCK_AGAIN_SECONDS: Final = 0.02
 
 
 class CloudTrash:
     """See `isocenter.services.archive.deletion.ports.TrashFiles`.
 
     Args:
-        folder: of this machine, where the lock is that its processes share.
+        lock: see `TrashFiles.locked`.
     """
 
-    def __init__(self, store: CloudStore, folder: Path) -> None:
+    def __init__(
+        self, store: CloudStore, lock: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> None:
         self._bucket: Bucket = store.bucket
         self._store = store
-        self._folder = folder
+        self._lock = lock
 
-    @asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
+    def locked(self) -> AbstractAsyncContextManager[None]:
         """See `TrashFiles.locked`."""
-        path = self._folder / _LOCK
-        try:
-            descriptor = open_lock_file(str(path))
-        except OSError as error:
-            raise StorageError(f"cannot open the lock file {path}: {text_of(error)}") from error
-        try:
-            match_owner(self._folder, descriptor)
-            await wait_for_lock(descriptor, look_seconds=_LOCK_AGAIN_SECONDS)
-            yield
-        finally:
-            os.close(descriptor)
+        return self._lock()
 
     async def begin(self, deletion_id: str, manifest: bytes) -> None:
         """See `TrashFiles.begin`."""

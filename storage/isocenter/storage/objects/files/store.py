@@ -36,6 +36,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import trio
@@ -292,6 +293,19 @@ class FileStore:
             with suppress(OSError):  # whoever needs it tries again, and says so
                 self._journal.prepare()
 
+    async def sync(self, keys: Sequence[str]) -> None:
+        """See `ObjectStore.sync`; what is durable is so since it was published."""
+        for key in keys:
+            check_object_key(key)
+        if not self.is_durable and keys:
+            await self._area.run_in_writer_thread(lambda: self._sync(keys))
+
+    def _sync(self, keys: Sequence[str]) -> None:
+        try:
+            self.tree.sync(keys, files=keys)
+        except OSError as error:
+            raise storage_error("make objects durable", error) from error
+
     # -- Out --------------------------------------------------------------------------
 
     async def open(self, key: str) -> FileReader:
@@ -328,9 +342,8 @@ class FileStore:
 
     async def open_file(self, path: str) -> FileReader:
         """As `open`, by the path of a file of ours."""
-        return await trio.to_thread.run_sync(
-            FileReader.open, path, self._readers, self._buffers, limiter=self._readers
-        )
+        call = partial(FileReader.open, path, self._readers, self._buffers)
+        return await run_in_thread(call, self._readers)
 
     async def missing(self, keys: Sequence[str]) -> frozenset[str]:
         for key in keys:

@@ -93,8 +93,7 @@ class TrashFolder:
         descriptor = self._files.create(path + _NEW)
         try:
             self._files.write(descriptor, manifest)
-            if self._store.is_durable:
-                self._files.sync(descriptor)
+            self._files.sync(descriptor)
         finally:
             self._files.close(descriptor)
         self._files.rename(path + _NEW, path)
@@ -270,8 +269,9 @@ class TrashFolder:
         return os.path.join(self._folder_of(deletion_id), key.replace("/", _SLASH_MARK))
 
     def _sync(self, folder: str) -> None:
-        if self._store.is_durable:
-            self._files.sync_folder(folder)
+        # Also where less is promised of objects that come: what changes its folder may be years
+        # old.
+        self._files.sync_folder(folder)
 
     async def _in_thread(self, what: str, call: Callable[[], _T]) -> _T:
         """Run *call* in a worker thread, to its end also when cancelled.

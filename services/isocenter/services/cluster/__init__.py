@@ -1,0 +1,1 @@
+"""Several nodes of one archive: who they are, and who of them does what."""

@@ -1,0 +1,1 @@
+"""Whole tables, as they are carried from one database to another."""
