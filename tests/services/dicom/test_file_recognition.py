@@ -18,6 +18,7 @@ from isocenter.services.dicom.file_recognition import (
     DamagedFileError,
     NotDicomFileError,
     identify,
+    identify_early,
 )
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.storage.objects.files.store import open_file_store
@@ -61,6 +62,20 @@ def test_odd_files_hold_objects(name: str) -> None:
     # The head of a long one says the same.
     long = identify((file.content + bytes(HEAD_BYTES))[:HEAD_BYTES])
     assert long.data_set_offset == found.data_set_offset
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_first_bytes_say_the_same_or_nothing(name: str) -> None:
+    content = MANY[name].content
+    whole = identify(content)
+    early = [identify_early(content[:end]) for end in range(0, len(content), 3)]
+    assert all(one is None or one == whole for one in early)
+    assert any(early) is (name in {"padded transfer syntax", "private information"})
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a" * 99, data_set(1), PREAMBLE])
+def test_first_bytes_of_what_may_be_anything_say_nothing(content: bytes) -> None:
+    assert identify_early(content) is None
 
 
 async def test_odd_files_are_imported_byte_for_byte_and_can_be_reindexed(tmp_path: Path) -> None:

@@ -86,3 +86,17 @@ def test_values_at_any_depth_are_written_as_they_lie(tmp_path: Path, syntax: str
     assert (first.WaveformData, len(second)) == (b"wave" * 500, 0)
     assert found.ContentQualification == "wav"
     assert found["ContentQualification"].value == "wav"
+
+
+def test_files_are_read_where_there_is_no_pread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    path = tmp_path / "value"
+    path.write_bytes(bytes(range(100)))
+    monkeypatch.delattr(os, "pread")
+    with path.open("rb", buffering=0) as file:
+        for value in (FileRange(path, 10, 50), FileRange(file.fileno(), 10, 50)):
+            assert value.read(5, 100) == bytes(range(15, 60))
+            assert b"".join(value.pieces(7)) == bytes(range(10, 60))
+            assert b"".join(value.part(20, 5).pieces()) == bytes(range(30, 35))

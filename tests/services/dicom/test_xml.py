@@ -244,6 +244,20 @@ def test_numbers_of_values_count() -> None:
     assert read(body)[0x00080008].value == b"A\\\\C"
 
 
+def test_values_that_are_left_out_are_counted_over_all_attributes() -> None:
+    def far(count: int, number: int) -> str:
+        return "".join(
+            f'<DicomAttribute tag="0009{n:04x}" vr="CS"><Value number="{number}">x</Value>'
+            "</DicomAttribute>"
+            for n in range(count)
+        )
+
+    (model,) = read_xml(f"<NativeDicomModel>{far(3, 1_000)}</NativeDicomModel>".encode())
+    assert [len(one["Value"]) for one in model.values()] == [1_000] * 3
+    with pytest.raises(ModelError, match="left out"):
+        read_xml(f"<NativeDicomModel>{far(3, 1 << 19)}</NativeDicomModel>".encode())
+
+
 def test_a_creator_without_a_block_gets_one() -> None:
     body = (
         '<DicomAttribute tag="00090010" vr="LO"><Value number="1">X</Value></DicomAttribute>'

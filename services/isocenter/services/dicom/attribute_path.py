@@ -12,6 +12,7 @@ import re
 from typing import Final
 
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.dicom.data_dictionary import dictionary_vr, tag_for_keyword
 
@@ -34,6 +35,8 @@ _STEP: Final = re.compile(
 
 class KeySyntaxError(IsocenterError, ValueError):
     """A key that cannot be read or written; the message shows the key's name, not its value."""
+
+    error_code = ErrorCode.ELEMENT_TAG
 
 
 #: The longest name that a message shows whole, in characters as it shows them.

@@ -51,6 +51,12 @@ def name_for_tag(tag: int) -> str:
     return "" if entry is None else entry[2]
 
 
+def multiplicity_text(tag: int) -> str:
+    """The VM of an element as PS3.6 writes it; empty when the dictionary does not have it."""
+    entry = _entry(tag)
+    return "" if entry is None else entry[1]
+
+
 def tag_for_keyword(keyword: str) -> int | None:
     """The element that has *keyword*; None: there is none."""
     return _keywords().get(keyword)

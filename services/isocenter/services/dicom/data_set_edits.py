@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS, SWAP_WIDTH
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_path import KeySyntaxError
@@ -44,9 +45,13 @@ MAX_FILE_VALUE: Final = 1 << 30
 class EditError(IsocenterError, ValueError):
     """An edit that cannot be done; the message names the attribute, and no value."""
 
+    error_code = ErrorCode.ELEMENT_CONVERSION
+
 
 class NothingFoundError(EditError):
     """What an edit is about is not in the data set."""
+
+    error_code = ErrorCode.ELEMENT_NOT_FOUND
 
 
 class Kind(Enum):

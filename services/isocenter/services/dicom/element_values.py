@@ -14,6 +14,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.character_sets import ESCAPE_SEQUENCES, TERMS
@@ -55,6 +56,8 @@ _NAME_TEXT_DELIMITERS: Final = re.compile(r"([\t\n\f\r\\^=])")
 
 class CharacterSetError(IsocenterError, ValueError):
     """The text has a character that the character set has not; the message does not show it."""
+
+    error_code = ErrorCode.ELEMENT_CONVERSION
 
 
 @dataclass(frozen=True, slots=True)

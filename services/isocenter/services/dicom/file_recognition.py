@@ -16,8 +16,10 @@ from isocenter.engine.dataset import (
     ElementScanner,
     NotDicomError,
     encoding_of,
+    is_syntax_certain,
     read_file_head,
 )
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
@@ -31,6 +33,8 @@ from isocenter.services.dicom.uid_registry import (
 #: to the SOP Instance UID, have less than a tenth of it in real files.  Most CT and MR
 #: images need no second piece.
 HEAD_BYTES: Final = 640 << 10
+#: So many bytes say it in nearly all files, where nothing else has to be known.
+FIRST_BYTES: Final = 1 << 10
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
 #: Pixel Data of undefined length in little endian, and its first item (PS3.5 A.4).
@@ -47,9 +51,13 @@ _DIRECTORY_GROUPS: Final = (b"\x04\0", b"\0\x04")
 class NotDicomFileError(IsocenterError):
     """A file is no DICOM object, and not meant as one; the message says how that was seen."""
 
+    error_code = ErrorCode.FILE_NOT_DICOM
+
 
 class DamagedFileError(NotDicomFileError):
     """A file that is DICOM, or could be, and that no object can be read from."""
+
+    error_code = ErrorCode.FILE_DAMAGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,21 @@ def identify(
         is_declared=file.is_declared,
         is_readable=is_readable,
     )
+
+
+def identify_early(start: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileIdentity | None:
+    """What object a file holds, where its first bytes say so; None: more of it is to be looked at.
+
+    Whatever is odd waits for more: it may look different then.
+    """
+    try:
+        found = identify(start, limits)
+    except NotDicomFileError:
+        return None
+    if found.forgiven or not found.is_readable or not found.sop_class_uid:
+        return None
+    rest = memoryview(start)[found.data_set_offset :]
+    return found if is_syntax_certain(rest, found.transfer_syntax_uid) else None
 
 
 class CompressionWatch:

@@ -41,7 +41,7 @@ class FileRange:
         """
         length = max(min(length, self.length - at), 0)
         if isinstance(self.file, int):
-            return os.pread(self.file, length, self.offset + at)
+            return _read_at(self.file, length, self.offset + at)
         with self.file.open("rb") as file:
             file.seek(self.offset + at)
             return file.read(length)
@@ -61,7 +61,7 @@ class FileRange:
     def _pieces_of(self, descriptor: int, piece: int) -> Iterator[bytes]:
         at = 0
         while at < self.length:
-            data = os.pread(descriptor, min(piece, self.length - at), self.offset + at)
+            data = _read_at(descriptor, min(piece, self.length - at), self.offset + at)
             if not data:
                 raise OSError(errno.EIO, "a file has become shorter while it was read")
             at += len(data)
@@ -74,6 +74,14 @@ class FileRange:
     def opened(self) -> IO[bytes]:
         """It as a file of its own, for reading."""
         return io.BufferedReader(_RangeFile(self))
+
+
+def _read_at(descriptor: int, length: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, length, offset)
+    # Windows has none.  There only one thread reads a file: a tool, and no server.
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, length)
 
 
 class _RangeFile(io.RawIOBase):

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any, Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.dicom.attribute_path import KeyName, parse_attribute_path, path_text
 from isocenter.services.dicom.scope import Scope
@@ -16,6 +17,8 @@ MOST_ITEMS: Final = 1_000_000
 
 class NoSuchValueError(IsocenterError, LookupError):
     """An attribute is not there, or has no such value; the message shows no value."""
+
+    error_code = ErrorCode.ELEMENT_NOT_FOUND
 
 
 def put_in_model(model: dict[str, Any], name: KeyName, *values: str | float | bytes) -> None:

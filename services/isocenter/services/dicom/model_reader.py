@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
@@ -65,6 +66,8 @@ Model = Mapping[str, Any]
 
 class ModelError(IsocenterError):
     """A model that is none; the message names the place, and no value."""
+
+    error_code = ErrorCode.ENCODING
 
 
 class NumberText(str):

@@ -31,6 +31,7 @@ from isocenter.engine.dataset.vr import (
     SEQUENCE_DELIMITATION,
     SHORT_VRS,
 )
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
@@ -64,6 +65,8 @@ class DumpSyntaxError(IsocenterError, ValueError):
     Attributes:
         tag: the element that is wrong; 0: no single one.
     """
+
+    error_code = ErrorCode.PARSING
 
     def __init__(self, message: str, tag: int = 0) -> None:
         super().__init__(message)

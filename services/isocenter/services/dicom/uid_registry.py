@@ -41,6 +41,17 @@ STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 PATIENT_STUDY_ONLY_FIND: Final = "1.2.840.10008.5.1.4.1.2.3.1"
 PATIENT_STUDY_ONLY_MOVE: Final = "1.2.840.10008.5.1.4.1.2.3.2"
 PATIENT_STUDY_ONLY_GET: Final = "1.2.840.10008.5.1.4.1.2.3.3"
+#: C-MOVE of instances by their UIDs, or of frames of one (PS3.4 Y).
+COMPOSITE_INSTANCE_MOVE: Final = "1.2.840.10008.5.1.4.1.2.4.2"
+#: C-GET of the same.
+COMPOSITE_INSTANCE_GET: Final = "1.2.840.10008.5.1.4.1.2.4.3"
+#: C-GET of instances without their bulk data (PS3.4 Z).
+COMPOSITE_INSTANCE_GET_WITHOUT_BULK_DATA: Final = "1.2.840.10008.5.1.4.1.2.5.3"
+COMPOSITE_INSTANCE_CLASSES: Final = (
+    COMPOSITE_INSTANCE_MOVE,
+    COMPOSITE_INSTANCE_GET,
+    COMPOSITE_INSTANCE_GET_WITHOUT_BULK_DATA,
+)
 
 #: Of the UIDs that the standard gives; all others are private.
 DICOM_ROOT: Final = "1.2.840.10008."

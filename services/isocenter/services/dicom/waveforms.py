@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.data_set import Attribute, DataSet
@@ -21,6 +22,8 @@ _MOST_CHANNELS: Final = 1_024
 
 class WaveformError(IsocenterError):
     """A waveform cannot be read; the message says why."""
+
+    error_code = ErrorCode.DECODING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

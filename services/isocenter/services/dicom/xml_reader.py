@@ -13,13 +13,14 @@ from xml.parsers import expat
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.services.dicom.model_reader import Model, ModelError
+from isocenter.services.dicom.xml_namespaces import XmlNamespaces
 from isocenter.services.dicom.xml_writer import NAMESPACE
 
 #: Bytes of an XML text.
 MAX_XML_LENGTH: Final = 256 << 20
 #: Elements within elements: a sequence, its item and its attribute for each level, and a name.
 _MOST_DEPTH: Final = 3 * DEFAULT_LIMITS.nesting + 8
-#: The number that a value may have at most; those between are empty.
+#: The number that a value may have at most, and how many values may be empty between others.
 _MOST_VALUES: Final = 1 << 20
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _COMPONENTS: Final = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
@@ -67,19 +68,22 @@ class _Attribute:
     creator: str
     #: Values by their number: texts, names, or the attributes of an item.
     values: dict[int, Any] = field(default_factory=dict)
+    #: The highest of their numbers.
+    last: int = 0
     inline: str | None = None
     uri: str | None = None
 
     def add(self, number: str | None, value: object) -> None:
-        place = max(self.values, default=0) + 1 if number is None else _number(number)
+        place = self.last + 1 if number is None else _number(number)
         if place in self.values:
             raise ModelError(f"{self.tag}: two values have number {place}")
         self.values[place] = value
+        self.last = max(self.last, place)
 
     def as_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {"vr": self.vr} if self.vr else {}
         if self.values:
-            found["Value"] = [self.values.get(n + 1) for n in range(max(self.values))]
+            found["Value"] = [self.values.get(n + 1) for n in range(self.last)]
         if self.inline is not None:
             found["InlineBinary"] = self.inline
         if self.uri is not None:
@@ -95,7 +99,7 @@ def _number(text: str) -> int:
 
 class _Reader:
     def __init__(self) -> None:
-        parser = expat.ParserCreate(namespace_separator=" ")
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
         parser.StartDoctypeDeclHandler = self._refuse_doctype
@@ -106,6 +110,9 @@ class _Reader:
         parser.CharacterDataHandler = self._characters
         self.parser = parser
         self.model: dict[str, Any] = {}
+        self._namespaces = XmlNamespaces()
+        #: Values that are not there, before others that are.
+        self._empty = 0
         self._path: list[str] = []
         #: Attributes of each item that is open, and its number; and those that are open.
         self._items: list[tuple[list[_Attribute], str | None]] = []
@@ -118,7 +125,10 @@ class _Reader:
         raise ModelError("has a DOCTYPE or entities; they are not taken (no data set needs them)")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        namespace, _, local = name.rpartition(" ")
+        try:
+            namespace, local = self._namespaces.opened(name, attributes)
+        except ValueError as error:
+            raise ModelError(f"no XML: {error} (line {self.parser.CurrentLineNumber})") from None
         around = self._path[-1] if self._path else ""
         if namespace not in ("", NAMESPACE) or local not in _CHILDREN.get(around, ()):
             place = f"in {around}" if around else "as the document"
@@ -156,6 +166,7 @@ class _Reader:
             raise ModelError(f"no Native DICOM Model: text in <{self._path[-1]}>")
 
     def _end(self, name: str) -> None:
+        self._namespaces.closed()
         local = self._path.pop()
         text = "".join(self._text)
         self._text.clear()
@@ -170,7 +181,11 @@ class _Reader:
             groups = {group: value for group, value in groups.items() if value}
             self._attributes[-1].add(self._number, groups or None)
         elif local == "DicomAttribute":
-            self._items[-1][0].append(self._attributes.pop())
+            attribute = self._attributes.pop()
+            self._empty += attribute.last - len(attribute.values)
+            if self._empty > _MOST_VALUES:
+                raise ModelError(f"more than {_MOST_VALUES} values are left out before others")
+            self._items[-1][0].append(attribute)
         elif local == "Item":
             attributes, number = self._items.pop()
             self._attributes[-1].add(number, _item(attributes))

@@ -266,6 +266,7 @@ class TestToNative:
         signature = Dataset()
         signature.MACIDNumber = 1
         dataset.DigitalSignaturesSequence = Sequence([signature])
+        dataset.MACParametersSequence = Sequence([signature])
         item = object_of(file_of(dataset))
         options = TranscodingOptions(signatures=policy)
         if policy == "refuse":
@@ -274,6 +275,7 @@ class TestToNative:
             return
         made = read(await file_in(item, "explicit", pool, options=options))
         assert "DigitalSignaturesSequence" not in made
+        assert "MACParametersSequence" not in made
 
     async def test_a_data_set_that_is_written_in_implicit_vr(self, pool: CodecPool) -> None:
         """Against its syntax, which readers forgive."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.services.dicom.creation.described import SECONDARY_CAPTURE, VISIBLE_LIGHT, Texts
 from isocenter.services.dicom.creation.payloads import Payload
 from isocenter.services.dicom.data_dictionary import tag_for_keyword
@@ -48,6 +49,8 @@ _TYPE_2_OF_DOCUMENTS: Final = (
 
 class MissingAttributesError(ModelError):
     """Attributes that the object must have are not there; the message names them."""
+
+    error_code = ErrorCode.ELEMENT_NOT_FOUND
 
 
 def complete(read: ReadModel, tag: int, payload: Payload, *, sop_class_uid: str) -> list[str]:

@@ -9,6 +9,7 @@ from xml.parsers import expat
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.creation.errors import SourceError
+from isocenter.services.dicom.xml_namespaces import XmlNamespaces
 
 _ROOT: Final = "1.2.840.10008.5.1.4.1.1.104."
 _STL_HEAD: Final = 84
@@ -76,16 +77,21 @@ class _Found(Exception):  # ends the parser, no error
 
 def _cda(head: bytes) -> Document:
     """A CDA by its root element, with its identifier."""
-    parser = expat.ParserCreate(namespace_separator=" ")
+    parser = expat.ParserCreate()
+    namespaces = XmlNamespaces()
     depth = 0
     identifier = ""
 
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal depth, identifier
         depth += 1
-        if depth == 1 and name != f"{_CDA} ClinicalDocument":
+        try:
+            found = namespaces.opened(name, attributes)
+        except ValueError as error:
+            raise SourceError(f"is XML that cannot be read: {error}") from None
+        if depth == 1 and found != (_CDA, "ClinicalDocument"):
             raise SourceError("is XML, and no CDA (ClinicalDocument of urn:hl7-org:v3)")
-        if depth == 2 and name == f"{_CDA} id":
+        if depth == 2 and found == (_CDA, "id"):
             root, extension = attributes.get("root", ""), attributes.get("extension", "")
             identifier = f"{root}^{extension}" if extension else root
             raise _Found
@@ -93,6 +99,7 @@ def _cda(head: bytes) -> Document:
     def end(name: str) -> None:
         nonlocal depth
         depth -= 1
+        namespaces.closed()
 
     def refuse(*_: object) -> None:
         raise SourceError("is XML with entities of its own, which are not read")

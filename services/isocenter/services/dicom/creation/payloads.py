@@ -7,6 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
@@ -67,6 +68,8 @@ DOCUMENT_MEDIA_TYPES: Final = (OCTET_STREAM, *_DOCUMENTS)
 
 class PayloadTypeError(IsocenterError):
     """A media type, or a transfer syntax, that is not taken."""
+
+    error_code = ErrorCode.DOCUMENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Final
 
 from isocenter.engine.dataset.writer import WritableElement
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.file_set.file_ids import FileId
@@ -26,6 +27,8 @@ IDENTIFYING: Final = {
 
 class FileSetError(IsocenterError):
     """A file-set or its directory cannot be; the message says why, and the cure."""
+
+    error_code = ErrorCode.FILE_SET
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import field
 from tempfile import TemporaryFile
-from typing import IO, Final, Literal, Self
+from typing import IO, Final, Literal
 
 import trio
 
@@ -23,8 +23,8 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.dicom.data_set_file import DataSetFile, mapped
 from isocenter.services.dicom.data_set_tree import DataSetTree, write_tree
+from isocenter.services.dicom.mapped_object import mapped_object
 from isocenter.services.dicom.meta_edits import written_head
-from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pixels.comparison import find_difference
 from isocenter.services.dicom.pixels.errors import ImageError
@@ -36,6 +36,10 @@ from isocenter.services.dicom.pixels.transcoding import (
     transcode,
 )
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+from isocenter.services.dicom.signatures.mac_stream import (
+    DIGITAL_SIGNATURES_SEQUENCE,
+    has_signatures,
+)
 from isocenter.services.dicom.utf8 import to_utf8
 
 _SOP_CLASS_UID: Final = 0x00080016
@@ -139,6 +143,8 @@ def _read(source: DataSetFile, options: ConversionOptions, made: Converted) -> D
         unknown = to_utf8(tree)
         if unknown:
             made.notes.append(f"{unknown} texts have bytes that their character set has not")
+        if tree.root.is_changed and has_signatures(tree):
+            made.notes.append("its digital signatures do not fit any more")
     return tree
 
 
@@ -154,26 +160,6 @@ def _prepared(source: DataSetFile, tree: DataSetTree) -> Iterator[memoryview]:
         file.flush()
         with mapped(file, 0) as data:
             yield data
-
-
-class _View:
-    """Bytes in memory or mapped, as an `ObjectReader`."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self.size = len(data)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return bytes(self._data[offset : offset + length])
-
-    view = read
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
 
 
 class _Work:
@@ -198,6 +184,7 @@ class _Work:
         self._sop_instance = _uid(tree, _SOP_INSTANCE_UID) or (
             meta.media_storage_sop_instance_uid if meta else ""
         )
+        self._is_signed = bool(tree.root.all(DIGITAL_SIGNATURES_SEQUENCE))
         self._has_pixels = any(tree.root.all(tag) for tag in _PIXELS)
         #: Of *data*: what was deflated is not any more.
         self._from = (
@@ -225,17 +212,7 @@ class _Work:
                 await self._finish(target, data, to, is_new=not _same_encoding(self._from, to))
 
     def _object(self, transfer_syntax_uid: str, data: memoryview) -> DicomObject:
-        async def open_object() -> ObjectReader:
-            await trio.lowlevel.checkpoint()
-            return _View(data)
-
-        return DicomObject(
-            sop_class_uid=self._sop_class,
-            sop_instance_uid=self._sop_instance,
-            transfer_syntax_uid=transfer_syntax_uid,
-            open=open_object,
-            name=self._sop_instance,
-        )
+        return mapped_object(data, transfer_syntax_uid, self._sop_class, self._sop_instance)
 
     async def _reencode(self, item: DicomObject, to: str, file: IO[bytes]) -> None:
         own, wanted = PIXEL_SYNTAXES.get(self._from), PIXEL_SYNTAXES.get(to)
@@ -250,6 +227,10 @@ class _Work:
             transcoded = await transcode(item, to, self._pool, self._options.transcoding)
             self._sop_instance = transcoded.sop_instance_uid
             parts = transcoded.parts()
+            if self._is_signed:
+                self._made.notes.append(
+                    "its digital signatures were left out: they do not fit other pixel data"
+                )
         async for part, _ in parts:
             await trio.to_thread.run_sync(file.write, part)
         file.flush()

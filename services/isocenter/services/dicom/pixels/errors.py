@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 
 
 class PixelError(IsocenterError):
     """Pixels cannot be decoded or encoded; the message names the fault, never a value."""
+
+    error_code = ErrorCode.PIXELS
 
 
 class ImageError(PixelError):
@@ -20,6 +23,8 @@ class CodecUnavailableError(PixelError):
         transfer_syntax_uid: of the pixels.
     """
 
+    error_code = ErrorCode.CODEC_UNAVAILABLE
+
     def __init__(self, message: str, transfer_syntax_uid: str) -> None:
         super().__init__(message)
         self.transfer_syntax_uid = transfer_syntax_uid
@@ -27,3 +32,5 @@ class CodecUnavailableError(PixelError):
 
 class CodecFailedError(PixelError):
     """A worker process died, ran out of its time or its memory over one frame."""
+
+    error_code = ErrorCode.DECOMPRESSION

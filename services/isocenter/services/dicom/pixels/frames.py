@@ -28,6 +28,7 @@ from isocenter.engine.dataset import (
     encoding_of,
     map_pixel_data,
 )
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.dicom.pixels.image import DESCRIBING
@@ -45,6 +46,8 @@ MAX_INFLATED: Final = 4 << 30
 
 class NoPixelDataError(DataSetError):
     """A data set has no Pixel Data: it is no image."""
+
+    error_code = ErrorCode.ELEMENT_NOT_FOUND
 
 
 class ImageObject(Protocol):

@@ -33,6 +33,12 @@ _SHARED_AT_REST: Final = 24 << 20
 _ENCODED_BESIDE: Final = 64 << 10
 #: What a picture may be longer than its pixels: also an ICC profile.
 _RENDERED_BESIDE: Final = 5 << 20
+#: To read a picture takes longer than to decode it, and the models are loaded first.
+_READING_PATIENCE: Final = 6
+#: A film has many images.
+_COMPOSING_PATIENCE: Final = 4
+#: Of the texts in a picture.
+_MOST_TEXT_BYTES: Final = 2 << 20
 _MAX_ANSWER: Final = 64 << 10
 _WORKER: Final = "isocenter.services.dicom.pixels.worker"
 #: A process that was killed is waited for so long, in seconds.
@@ -187,6 +193,22 @@ class CodecPool:
         request = {"operation": "recompress"}
         return (await self._request(request, frame, image, transfer_syntax_uid, most))[0]
 
+    async def recognize(self, frame: DecodedFrame) -> list[tuple[str, int, int, int, int]]:
+        """Texts in a frame, each with the left, top, width and height of its box.
+
+        Raises:
+            PixelError: the extra is not installed, or they cannot be recognized.
+        """
+        request = {"operation": "recognize"}
+        result, _ = await self._request(
+            request, frame.samples, frame.image, "", _MOST_TEXT_BYTES,
+            seconds=self.limits.seconds * _READING_PATIENCE,
+        )  # fmt: skip
+        return [
+            (str(text), int(x), int(y), int(width), int(height))
+            for text, x, y, width, height in json.loads(result)
+        ]
+
     async def render(
         self, request: RenderRequest, image: ImageDescription, transfer_syntax_uid: str
     ) -> tuple[bytes, ImageDescription]:
@@ -213,6 +235,28 @@ class CodecPool:
         most = 2 * request.most + _RENDERED_BESIDE
         return await self._request(whole, request.data, image, transfer_syntax_uid, most)
 
+    async def compose(self, film: Mapping[str, object], pixels: bytes, most: int) -> bytes:
+        """A film (`Film.to_json`) as a PNG.
+
+        Args:
+            pixels: of its images, one after the other.
+            most: bytes of the film, before it is compressed.
+
+        Raises:
+            PixelError: it cannot be made.
+        """
+        if most > self.limits.frame_bytes:
+            raise ImageError(
+                f"a film of {most} bytes; at most {self.limits.frame_bytes} are composed"
+            )
+        request = {"operation": "film", "film": film}
+        whole = ImageDescription(rows=1, columns=1)
+        made, _ = await self._request(
+            request, pixels, whole, "", 2 * most + _ENCODED_BESIDE,
+            seconds=self.limits.seconds * _COMPOSING_PATIENCE,
+        )  # fmt: skip
+        return made
+
     async def _request(
         self,
         request: Mapping[str, object],
@@ -220,7 +264,10 @@ class CodecPool:
         image: ImageDescription,
         transfer_syntax_uid: str,
         most: int,
+        *,
+        seconds: float | None = None,
     ) -> tuple[bytes, ImageDescription]:
+        seconds = seconds or self.limits.seconds
         if len(frame) > self.limits.frame_bytes:
             raise ImageError(
                 f"a frame of {len(frame)} bytes; at most {self.limits.frame_bytes} are read"
@@ -235,10 +282,10 @@ class CodecPool:
             worker = self._idle.pop() if self._idle else await self._begin()
             is_well = False
             try:
-                with trio.move_on_after(self.limits.seconds) as scope:
+                with trio.move_on_after(seconds) as scope:
                     answer = await worker.request(whole, frame, max(most, len(frame)))
                 if scope.cancelled_caught:
-                    raise CodecFailedError(f"the frame took more than {self.limits.seconds:g} s")
+                    raise CodecFailedError(f"the frame took more than {seconds:g} s")
                 is_well = not answer.get("failed")
             finally:
                 if is_well:

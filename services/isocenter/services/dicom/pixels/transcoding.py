@@ -20,7 +20,7 @@ import hashlib
 import logging
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import BinaryIO, Final, Literal
 
@@ -47,13 +47,14 @@ from isocenter.services.dicom.pixels.pixel_edits import (
     GROUP_LENGTHS,
     LOCATED,
     LOSSY,
+    MAC_PARAMETERS,
     OFFSET_TABLES,
     WANTED,
     edited_element,
     edits_of_derived,
     edits_of_image,
 )
-from isocenter.services.dicom.pixels.pool import CodecPool
+from isocenter.services.dicom.pixels.pool import CodecPool, DecodedFrame
 from isocenter.services.dicom.pixels.transcoded_data_set import Plan, encoded, has_vrs, segments_of
 from isocenter.services.dicom.pixels.transfer_syntaxes import (
     HTJ2K,
@@ -99,6 +100,8 @@ _RECOMPRESSED: Final = frozenset(
 _ALWAYS_LOSSY: Final = (JPEG_BASELINE, JPEG_EXTENDED)
 
 SignaturePolicy = Literal["remove", "refuse"]
+#: What becomes of the samples of a frame.
+FrameEdit = Callable[[DecodedFrame], DecodedFrame]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +125,17 @@ def is_lossless(source: str, target: str) -> bool:
     return (source, target) in _SAME_FRAMES | _RECOMPRESSED or not PIXEL_SYNTAXES[target].is_lossy
 
 
-def check_possible(source: str, target: str, options: TranscodingOptions) -> None:
-    """Raise `PixelError` where no object of one syntax can become one of the other."""
-    if (source, target) in _SAME_FRAMES:
+def check_possible(
+    source: str, target: str, options: TranscodingOptions, *, is_edited: bool = False
+) -> None:
+    """Raise `PixelError` where no object of one syntax can become one of the other.
+
+    Args:
+        is_edited: whether every frame is decoded, to be edited.
+    """
+    if (source, target) in _SAME_FRAMES and not is_edited:
         return
-    if (source, target) not in _RECOMPRESSED:
+    if (source, target) not in _RECOMPRESSED or is_edited:
         decodable(source)
     encodable(target)
     if not options.lossy and not is_lossless(source, target):
@@ -138,7 +147,12 @@ def check_possible(source: str, target: str, options: TranscodingOptions) -> Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscodedObject:
-    """An object in another transfer syntax than it is kept in; it is made while it is read."""
+    """An object in another transfer syntax than it is kept in; it is made while it is read.
+
+    Attributes:
+        edit: what becomes of each decoded frame before it is encoded; None: nothing.  It runs in a
+            thread.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -147,6 +161,7 @@ class TranscodedObject:
     source: DicomObject
     pool: CodecPool
     options: TranscodingOptions
+    edit: FrameEdit | None = None
 
     async def check(self) -> None:
         """Look whether it can be made, as far as headers show.
@@ -204,6 +219,8 @@ async def transcode(
     to: str,
     pool: CodecPool,
     options: TranscodingOptions | None = None,
+    *,
+    edit: FrameEdit | None = None,
 ) -> TranscodedObject:
     """*item* in the transfer syntax *to*, in which nothing is made yet but what headers show.
 
@@ -213,7 +230,7 @@ async def transcode(
     """
     options = options or TranscodingOptions()
     source = item.transfer_syntax_uid
-    check_possible(source, to, options)
+    check_possible(source, to, options, is_edited=edit is not None)
     uid = item.sop_instance_uid
     if not is_lossless(source, to):
         uid = _derived_uid(uid, to, options.encoding)
@@ -225,6 +242,7 @@ async def transcode(
         source=item,
         pool=pool,
         options=options,
+        edit=edit,
     )
     await made.check()
     return made
@@ -289,8 +307,9 @@ async def _plan(made: TranscodedObject, image: Image) -> Plan:
         if made.options.signatures == "refuse":
             raise ImageError("it has digital signatures, which do not fit other pixel data")
         log.info("instance %s: its digital signatures were left out", made.source.sop_instance_uid)
-        edits[DIGITAL_SIGNATURES] = b""
-    keeps_syntax = (source, target) in _SAME_FRAMES or not PIXEL_SYNTAXES[source].is_encapsulated
+        edits |= dict.fromkeys((MAC_PARAMETERS, DIGITAL_SIGNATURES), b"")
+    is_native = not PIXEL_SYNTAXES[source].is_encapsulated
+    keeps_syntax = is_native or source == target or (source, target) in _SAME_FRAMES
     if not is_encapsulated or not keeps_syntax:
         edits |= await edits_of_nested(image, made.source, made.pool)
     if not is_lossless(source, target):
@@ -322,12 +341,14 @@ async def _frame(
 ) -> tuple[bytes, ImageDescription]:
     """One frame as the target has it, and its description."""
     source, target = made.source.transfer_syntax_uid, made.transfer_syntax_uid
-    if (source, target) in _SAME_FRAMES:
+    if made.edit is None and (source, target) in _SAME_FRAMES:
         return await image.read(number), image.description
-    if (source, target) in _RECOMPRESSED:
+    if made.edit is None and (source, target) in _RECOMPRESSED:
         data = await image.read(number)
         return await made.pool.recompress(data, image.description, target), image.description
     decoded = await image.decode(made.pool, number)
+    if made.edit is not None:
+        decoded = await trio.to_thread.run_sync(made.edit, decoded)
     if not PIXEL_SYNTAXES[target].is_encapsulated:
         return decoded.samples, decoded.image
     return await made.pool.encode(decoded, target, made.options.encoding)

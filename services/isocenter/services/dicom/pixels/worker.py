@@ -85,10 +85,19 @@ def _work(request: dict[str, Any], shared: mmap.mmap) -> tuple[bytes, ImageDescr
             from isocenter.services.dicom.pixels.encoding import recompress_frame
 
             return recompress_frame(frame, request["syntax"]), image
+        case "recognize":
+            from isocenter.services.dicom.pixels.text_recognizer import recognize_frame
+
+            return recognize_frame(frame, image), image
         case "render":
             from isocenter.services.dicom.pixels.rendering.frame_renderer import render_request
 
             return render_request(frame, request, image)
+        case "film":
+            from isocenter.services.dicom.film.composition import compose
+            from isocenter.services.dicom.film.film import Film
+
+            return compose(Film.from_json(request["film"]).with_pixels(frame))
         case other:
             raise AssertionError(other)
 

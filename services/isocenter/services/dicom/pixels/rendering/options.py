@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, Self
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 
@@ -25,6 +26,8 @@ _MAX_NUMBER: Final = 1e12
 
 class RenderOptionError(IsocenterError, ValueError):
     """An option of rendering makes no sense; the message says what it has to be."""
+
+    error_code = ErrorCode.ARGUMENTS
 
 
 class VoiFunction(Enum):
