@@ -843,6 +843,7 @@ async def test_a_crash_between_any_two_steps(
             for number, data in sendings:
                 assert (await store(archive, number, data)).status in {0, 0xB007}
             assert (await archive.index.statistics()).instances == 3
+        files.end()
         step += 1
     assert step > 20
 

@@ -558,4 +558,5 @@ async def test_a_crash_at_any_step(tmp_path: Path, work: str, power_failure: str
                 stored = (await here.archive.index.get([uid(number)])).get(uid(number))
                 if stored is not None:
                     assert await data_set_of(here.archive, stored) == data_set(number)
+        files.end()
         step += 1

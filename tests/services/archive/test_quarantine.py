@@ -62,7 +62,7 @@ class Place:
         return [row.kind for row in sorted(rows, key=lambda row: row.number)]
 
     async def due(self) -> list[str]:
-        claimed = await self.parts.stores.forwards.claim("me", "ELSEWHERE", 60, 100)
+        claimed = await self.parts.stores.forwards.take("ELSEWHERE", 100)
         return sorted(one.sop_instance_uid for one in claimed)
 
     async def quarantine(self) -> str:

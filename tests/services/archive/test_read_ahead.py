@@ -9,9 +9,12 @@ import trio.testing
 
 from isocenter.services.archive import read_ahead
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.opened_ahead import OpenedAhead
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.read_ahead import reading_ahead
-from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.archive.watched_reader import WatchedReader
+from isocenter.services.dicom.object_reader import ObjectReader, is_file_backed
+from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files.store import FileStore, open_file_store
 from services.archive_support import data_set, opened, store, uid
 
@@ -28,9 +31,11 @@ class Watching:
         self.inner = inner
         open_ahead, open_alone = inner.open_ahead, inner.open
 
-        async def watch_ahead(keys: Sequence[str]) -> Sequence[ObjectReader | None]:
+        async def watch_ahead(
+            keys: Sequence[str], *, reads: bool = True
+        ) -> Sequence[ObjectReader | None]:
             self.ahead += keys
-            found = await open_ahead(keys)
+            found = await open_ahead(keys, reads=reads)
             self.most = max(self.most, inner._buffers.in_use)
             return found
 
@@ -164,3 +169,62 @@ async def test_cancelled_while_files_are_being_opened(archive: Archive, files: W
             await ahead.open(instances[-1])
     assert scope.cancelled_caught
     assert files.open == 0
+
+
+async def test_each_object_that_is_read_is_told_once_however_it_was_opened(
+    archive: Archive,
+) -> None:
+    told: list[str] = []
+
+    def on_read(stored: StoredInstance, seconds: float, has_failed: bool) -> None:
+        assert 0 <= seconds < 600
+        assert not has_failed
+        told.append(stored.sop_instance_uid)
+
+    archive.on_read = on_read
+    instances = await instances_of(archive)
+    async with await archive.open(instances[0]) as reader:
+        assert is_file_backed(reader)
+        assert reader.descriptor > 0
+        assert len(await reader.read(0, 100)) == 100
+        assert told == []
+    async with reading_ahead(archive, instances[1:9]) as ahead:
+        for stored in instances[1:9]:
+            async with await ahead.open(stored) as reader:
+                assert reader.size == stored.size
+    async with OpenedAhead(archive, instances[9:12]) as some:
+        for stored in instances[9:12]:
+            reader = await some.open(stored)
+            assert is_file_backed(reader)
+            reader.close()
+            reader.close()  # may be called again
+            await reader.__aexit__(None, None, None)
+    assert told == [stored.sop_instance_uid for stored in instances[:12]]
+
+
+async def test_an_object_that_cannot_be_read_is_told_as_failed(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    archive.on_read = lambda stored, seconds, has_failed: told.append(has_failed)
+    (stored, *_) = await instances_of(archive)
+    reader = await archive.open(stored)
+    assert isinstance(reader, WatchedReader)
+
+    class Broken:
+        async def read(self, offset: int, length: int) -> bytes:
+            raise StorageError("the disk is broken")
+
+        view = read
+
+        async def __aexit__(self, *exc: object) -> None:
+            await inner.__aexit__(*exc)
+
+    inner = reader._reader
+    monkeypatch.setattr(reader, "_reader", Broken())
+    with pytest.raises(StorageError):
+        await reader.read(0, 1)
+    with pytest.raises(StorageError):
+        await reader.view(0, 1)
+    await reader.__aexit__(None, None, None)
+    assert told == [True]

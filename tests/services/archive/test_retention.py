@@ -18,14 +18,14 @@ from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import keep_to, look
 from isocenter.services.notices import Caller, InstancesSent
 from isocenter.services.settings.retention_rules import (
+    RETENTION_RULES,
     RetentionFault,
-    RetentionRulesKind,
     parse_retention_rule,
 )
+from isocenter.services.testing.clocks import patient_clock
 from isocenter.storage.database.retention import DatabaseRetention
 from services.archive.test_deleting import ask_for_commitment, events, instance, place, queue, write
 from services.archive_support import data_set, store, uid
-from support.clocks import patient_clock
 
 NOW = 1_800_000_000.0
 RULE = RetentionRule(name="old", study_days=365)
@@ -57,7 +57,7 @@ def test_a_rule_that_cannot_be_says_why(table: Any, words: str) -> None:
 
 
 def test_rules_are_written_as_they_are_read() -> None:
-    kind = RetentionRulesKind()
+    kind = RETENTION_RULES
     text = (
         '[{ name = "a", modalities = ["US", "XA"], study_days = 3650, keep_newest = 2, '
         'although_promised = true }, { name = "b", unused_days = 30, disk_percent = 85 }]'
@@ -65,7 +65,7 @@ def test_rules_are_written_as_they_are_read() -> None:
     rules = kind.from_text(text)
     assert kind.to_toml(rules) == text
     assert rules[0].although_promised
-    with pytest.raises(RetentionFault, match="a name of its own"):
+    with pytest.raises(RetentionFault, match="have the name"):
         kind.from_text('[{ name = "a", study_days = 1 }, { name = "a", study_days = 2 }]')
     with pytest.raises(RetentionFault, match="not TOML"):
         kind.from_text("[{ name = ]")
@@ -95,7 +95,7 @@ async def test_what_is_past_its_time_goes_so_many_a_minute(
 
             async def duty(rule: RetentionRule) -> None:
                 await keep_to(
-                    [rule],
+                    lambda: [rule],
                     DatabaseRetention(here.database),
                     here.trash,
                     studies_per_minute=1,
@@ -120,6 +120,33 @@ async def test_what_is_past_its_time_goes_so_many_a_minute(
             nursery.cancel_scope.cancel()
         await here.check()
     assert events(tmp_path).count(("instances.deleted", "1.5.4")) == 1
+
+
+async def test_a_rule_that_is_switched_off_deletes_no_more(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    async with place(tmp_path, now=NOW) as here:
+        for number in (1, 2):
+            study = f"1.5.{number}"
+            await store(here.archive, number, data_set(number, study=study, series=f"{study}.1"))
+        rules = [RULE]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                partial(
+                    keep_to,
+                    lambda: rules,
+                    DatabaseRetention(here.database),
+                    here.trash,
+                    studies_per_minute=1,
+                    now=lambda: NOW,
+                )
+            )
+            await trio.sleep(50)
+            assert len(await here.instances()) == 1
+            rules.clear()
+            await trio.sleep(300)
+            nursery.cancel_scope.cancel()
+        assert len(await here.instances()) == 1
 
 
 class Book:
@@ -208,7 +235,7 @@ async def test_a_rule_about_the_disk_takes_no_more_than_is_too_much(
             nursery.start_soon(
                 partial(
                     keep_to,
-                    [BY_LEVEL],
+                    lambda: [BY_LEVEL],
                     DatabaseRetention(here.database),
                     here.trash,
                     studies_per_minute=10,

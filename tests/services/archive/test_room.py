@@ -17,10 +17,10 @@ from isocenter.services.archive.capacity import Room, warn_early
 from isocenter.services.archive.ingest import ROOM_BYTES
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.errors import StorageError
+from isocenter.services.testing.clocks import patient_clock
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import data_set, keys_of, receive, store
-from support.clocks import patient_clock
 
 MIB = 1 << 20
 

@@ -18,9 +18,9 @@ from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import Notice, Notices, ObjectDamaged
 from isocenter.services.system.exclusive_task import LOOK_SECONDS, run_exclusively
+from isocenter.services.testing.clocks import patient_clock
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files.store import open_file_store
-from support.clocks import patient_clock
 from support.studies import write_studies
 
 OBJECTS = 8

@@ -22,9 +22,12 @@ from isocenter.services.backup.restoration import Restoring
 from isocenter.services.cli import main
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
+from isocenter.services.service_classes.print.job import ComposedFilm, NewPrintJob
+from isocenter.storage.stores import open_sqlite_stores
 from services.archive_support import STUDY, uid
 from services.cli_support import write_object
 from services.security.audit.trails import filled
+from support.buckets import new_location
 from support.processes import isocenter_command
 
 Output = pytest.CaptureFixture[str]
@@ -87,7 +90,22 @@ def files_below(folder: Path) -> dict[str, bytes]:
     }
 
 
+FILM = ComposedFilm(png=b"a film", width=1, height=1, dots_per_inch=150)
+
+
+async def print_film(data_dir: Path) -> None:
+    job = NewPrintJob(job_uid="1.2.3", originator="CT1", films=(FILM,))
+    async with open_sqlite_stores(data_dir / "index.db") as stores:
+        assert await stores.print_jobs.submit(job, most=1)
+
+
+async def printed_film(data_dir: Path) -> ComposedFilm | None:
+    async with open_sqlite_stores(data_dir / "index.db") as stores:
+        return await stores.print_jobs.film("1.2.3", 1)
+
+
 def test_everything_but_the_keys_comes_back(site: Site) -> None:
+    trio.run(print_film, site.data_dir)
     site.back_up()
     before = files_below(site.data_dir)
     code, out, err = site.restore()
@@ -101,6 +119,7 @@ def test_everything_but_the_keys_comes_back(site: Site) -> None:
     changed = {name for name in after if before.get(name) != after[name]}
     # The restore itself is recorded; the index was copied page by page, and is compared below.
     assert {name.partition("/")[0] for name in changed} <= {"audit", "index.db"}
+    assert trio.run(printed_film, site.root / "new") == FILM
     assert verify_trail(site.root / "new" / "audit").is_good
     trail = before["audit/audit-000000000001.jsonl"]
     assert after["audit/audit-000000000001.jsonl"].startswith(trail)
@@ -206,6 +225,60 @@ def test_keys_are_taken_along_with_a_passphrase(site: Site) -> None:
     # The CA works on.
     code, out, err = site.call("certs", "issue", "CT2", "--data-dir", site.root / "new")
     assert code == 0, out + err
+
+
+def test_keys_of_de_identification_are_taken_along_encrypted_only(site: Site) -> None:
+    """With the mapping beside it, whoever has the key can say who everybody is."""
+    code, out, err = site.call("deidentification", "list", "--data-dir", site.data_dir)
+    assert code == 0, out + err
+    key = site.data_dir / "deidentification" / "basic.key"
+    original = key.read_bytes()
+    generation = site.back_up()
+    assert ("deidentification/basic.key", "reference") in {
+        (each.path, each.kept) for each in generation.manifest().keys
+    }
+    assert not any(original.strip() in content for content in files_below(site.backups).values())
+    secret = site.root / "passphrase"
+    secret.write_text("correct horse battery\n")
+    secret.chmod(0o600)
+    site.back_up("--key-passphrase-file", secret)
+    assert not any(original.strip() in content for content in files_below(site.backups).values())
+    wrong = site.root / "wrong"
+    wrong.write_text("incorrect horse\n")
+    wrong.chmod(0o600)
+    code, _, err = site.restore("--key-passphrase-file", wrong)
+    assert code == 1
+    assert "the passphrase is not the one of this backup" in err
+    code, out, err = site.restore("--key-passphrase-file", secret)
+    assert code == 0, out + err
+    restored = site.root / "new" / "deidentification" / "basic.key"
+    assert restored.read_bytes() == original
+    assert restored.stat().st_mode & 0o777 == 0o600
+
+
+def test_pseudonyms_after_a_restore_are_those_of_before(site: Site) -> None:
+    def exported(data_dir: Path, to: str) -> tuple[set[str], bytes]:
+        code, out, err = site.call(
+            "export", "--study", STUDY, "--to", site.root / to, "--deidentify", "basic",
+            "--data-dir", data_dir,
+        )  # fmt: skip
+        assert code == 0, out + err
+        mapping = site.root / f"{to}.json"
+        code, out, err = site.call(
+            "deidentification", "export", "basic", mapping, "--data-dir", data_dir
+        )
+        assert code == 0, out + err
+        names = {path.name for path in (site.root / to).rglob("*") if path.is_file()}
+        return names, mapping.read_bytes()
+
+    before = exported(site.data_dir, "before")
+    secret = site.root / "passphrase"
+    secret.write_text("correct horse battery\n")
+    secret.chmod(0o600)
+    site.back_up("--key-passphrase-file", secret)
+    code, out, err = site.restore("--key-passphrase-file", secret)
+    assert code == 0, out + err
+    assert exported(site.root / "new", "after") == before
 
 
 def test_the_digest_of_a_public_key_tells_which_key_it_was(site: Site) -> None:
@@ -767,3 +840,106 @@ def test_what_was_corrected_comes_back_and_can_be_undone(site: Site) -> None:
     assert "3 instances, 3 objects" in out
     for number in (1, 2, 3):
         assert site.object(number, "new").read_bytes() == site.object(number).read_bytes()
+
+
+def with_tiers(path: Path, data_dir: Path, **places: object) -> Path:
+    """Settings of an archive with tiers, which can be read at once."""
+    lines = [
+        f'{tier} = "{f"file://{place}" if isinstance(place, Path) else place}"'
+        for tier, place in places.items()
+    ]
+    lines += [f'{tier}_availability = "online"' for tier in places]
+    storage = f'[storage]\ndata_dir = "{data_dir}"\n'
+    path.write_text("\n".join([storage, "[tiers]", *lines]))
+    return path
+
+
+@pytest.fixture
+def tiered(site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings of the site with an object in a bucket, and one in the trash of that."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    config = with_tiers(
+        site.root / "tiers.toml", site.data_dir, warm=site.root / "warm", cold=new_location("c")
+    )
+    for words in (
+        ["tiers", "move", STUDY, "--to", "cold"],
+        ["delete", "--instance", uid(3), "--yes", "--reason", "test"],
+    ):
+        code, out, err = site.call(*words, "--config", config)
+        assert code == 0, out + err
+    site.add(4)
+    return config
+
+
+def test_an_archive_with_tiers_comes_back_into_other_ones(site: Site, tiered: Path) -> None:
+    for _ in range(2):  # the second has it all
+        code, out, err = site.call("backup", site.backups, "--config", tiered)
+        assert code == 0, out + err
+        assert "3 instances" in out
+        assert "1 in the trash" in out
+    code, out, err = site.call("backup", "--verify", site.backups)
+    assert code == 0, out + err
+    cold = site.root / "elsewhere"
+    new = with_tiers(site.root / "new.toml", site.root / "new", warm=site.root / "w", cold=cold)
+    code, out, err = site.call("restore", site.backups, "--config", new)
+    assert code == 0, out + err
+    assert "3 instances, 3 objects" in out
+    assert len(list((cold / "objects").rglob("*.dcm"))) == 2
+    assert len(list((cold / "trash").rglob("*.dcm"))) == 1
+    (manifest,) = (cold / "trash").rglob("deletion.json")
+    assert json.loads(manifest.read_bytes())["reason"] == "test"
+    code, out, err = site.call("trash", "restore", "--instance", uid(3), "--config", new)
+    assert code == 0, out + err
+    code, out, err = site.call("db", "verify", "--config", new)
+    assert code == 0, out + err
+    assert "4 instances, 4 objects" in out
+
+
+def test_an_object_that_its_tier_does_not_give_back_keeps_no_other_from_the_backup(
+    site: Site,
+) -> None:
+    config = with_tiers(site.root / "tiers.toml", site.data_dir, warm=site.root / "warm")
+    code, out, err = site.call("tiers", "move", STUDY, "--to", "warm", "--config", config)
+    assert code == 0, out + err
+    (lost,) = (site.root / "warm" / "objects").rglob(f"{uid(2)}*.dcm")
+    lost.unlink()
+    lost.mkdir()  # it can be neither read nor said to be gone
+    code, out, err = site.call("backup", site.backups, "--config", config)
+    assert code != 0
+    assert f"not in the backup: {uid(2)} (cannot be read:" in err
+    assert "3 instances" in out
+    assert list((site.backups / "incoming").iterdir()) == []
+    code, out, err = site.call("backup", "--verify", site.backups)
+    assert code == 0, out + err
+
+
+def test_a_tier_that_is_not_named_or_damaged_in_the_backup_is_told(
+    site: Site, tiered: Path
+) -> None:
+    code, out, err = site.call("backup", site.backups, "--config", tiered)
+    assert code == 0, out + err
+    code, _, err = site.restore()
+    assert code != 0
+    assert "objects of the tier cold, and the settings name none (tiers.cold)" in err
+    assert not (site.root / "new").exists()
+    off_line = tiered.with_name("off.toml")
+    off_line.write_text(tiered.read_text().replace('"online"', '"offline"'))
+    code, _, err = site.call("backup", site.backups, "--config", off_line)
+    assert code != 0
+    assert "off line" in err
+    # What is there already under a key is kept if it is the same, and never overwritten.
+    cold = site.root / "elsewhere"
+    new = with_tiers(site.root / "new.toml", site.root / "new", warm=site.root / "w", cold=cold)
+    code, out, err = site.call("restore", site.backups, "--config", new)
+    assert code == 0, out + err
+    shutil.rmtree(site.root / "new")
+    code, out, err = site.call("restore", site.backups, "--config", new)
+    assert code == 0, out + err
+    shutil.rmtree(site.root / "new")
+    other = next((cold / "objects").rglob("*.dcm"))
+    other.write_bytes(bytes(200))
+    code, _, err = site.call("restore", site.backups, "--config", new)
+    assert code != 0
+    assert "has another object under" in err
+    assert other.read_bytes() == bytes(200)

@@ -7,19 +7,32 @@ the index knows it.  How objects get in is in `isocenter.services.archive.ingest
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date
+from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
 import trio
 
 from isocenter.engine.dataset import write_file_meta
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.committer import Committer
+from isocenter.services.archive.deidentification.archive_view import DeidentifiedArchive
+from isocenter.services.archive.deidentification.service import (
+    Deidentification,
+    NotDeidentifiedError,
+    UnknownProjectError,
+)
 from isocenter.services.archive.ingest import Ingest, Intake
+from isocenter.services.archive.leaving_changes import NotChangedError, changed
+from isocenter.services.archive.leaving_signatures import LeavingSignatures
+from isocenter.services.archive.locks.keeper import StudyLocks
+from isocenter.services.archive.locks.reading import check_reading
 from isocenter.services.archive.memory_budget import MemoryBudget
 from isocenter.services.archive.object_keys import (
     NamingScheme,
@@ -27,7 +40,7 @@ from isocenter.services.archive.object_keys import (
     plain_key,
     sop_instance_uid_of,
 )
-from isocenter.services.archive.object_scan import check_command
+from isocenter.services.archive.object_scan import StoreError, check_command
 from isocenter.services.archive.ports import (
     DuplicatePolicy,
     Index,
@@ -37,11 +50,18 @@ from isocenter.services.archive.ports import (
     RemoteStore,
     StoredInstance,
 )
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.rules.conditions import Sender
+from isocenter.services.archive.rules.counting import RuleCounter
 from isocenter.services.archive.rules.evaluation import NO_RULES, Rules
+from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.archive.storage_alert import StorageAlert
-from isocenter.services.concurrency import Latch
+from isocenter.services.archive.tiers.ports import MatchAvailabilities
+from isocenter.services.archive.validation.mark import RefusedObject, ValidationPolicy
+from isocenter.services.archive.watched_reader import WatchedReader
+from isocenter.services.concurrency import Latch, alone
 from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import StorageError
 
@@ -78,9 +98,13 @@ class Archive:
         refuse_stray_meta: refuse, rather than leave out, the File Meta Information that a
             sender has left at the head of a data set.
         rules: what happens to what comes in.
+        sop_classes: that are taken, by UID; empty: all.
+        validation: what happens to objects that are not valid, where no rule says anything.
         modifying_system: Modifying System (0400,0563) of what rules change.
         kept: what is in the store beside what the index names.
+        locks: who reads a study, and who changes it; None: no other process does.
         on_round, on_other_patient: as of `Committer`.
+        on_validated, on_refused: as of `Intake`.
         today: gives the folder of objects without Study Date, with the scheme `date`.
         token: eight new hexadecimal digits with each call.
     """
@@ -102,11 +126,16 @@ class Archive:
         unique_keys: bool = False,
         room: Room | None = None,
         refuse_stray_meta: bool = False,
+        sop_classes: frozenset[str] = frozenset(),
+        validation: ValidationPolicy = ValidationPolicy.OFF,
         rules: Rules = NO_RULES,
         modifying_system: str = "Isocenter",
         kept: KeptObjects | None = None,
+        locks: StudyLocks | None = None,
         on_round: Callable[[int, float], None] = lambda objects, seconds: None,
         on_other_patient: Callable[[bool], None] = lambda is_kept: None,
+        on_validated: Callable[[bool, bool], None] = lambda is_valid, is_refused: None,
+        on_refused: Callable[[RefusedObject], Awaitable[None]] | None = None,
         today: Callable[[], date] = date.today,
         token: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
@@ -115,9 +144,24 @@ class Archive:
         self.limits = limits
         self._token = token
         self._kept = kept
+        self.locks = StudyLocks() if locks is None else locks
         self.budget = MemoryBudget(memory_budget)
         self.room = Room() if room is None else room
         self.alert = StorageAlert()
+        #: Says under which key an object can be read, which may take a while; None: under its own.
+        self.recall: Callable[[str], Awaitable[str]] | None = None
+        #: Is told of each object that was read: what it is, for how long, whether that failed.
+        self.on_read: Callable[[StoredInstance, float, bool], None] | None = None
+        #: Raises what `open` would raise for one of them, as far as that is known now.
+        self.check_on_line: Callable[[Sequence[StoredInstance]], Awaitable[None]] | None = None
+        #: Says of matches how soon they can be read; None: all at once.
+        self.availabilities: MatchAvailabilities | None = None
+        #: De-identifies what leaves for some; None: nobody gets anything else than what is kept.
+        self.deidentification: Deidentification | None = None
+        #: Signs what leaves for some; None: nobody gets anything signed by us.
+        self.signatures: LeavingSignatures | None = None
+        #: As callers of each project see it, by their names.
+        self._views: dict[str, DeidentifiedArchive] = {}
         #: Set when something was stored that is to be sent on.
         self.routed: Final = Latch()
         self.committer = Committer(
@@ -138,6 +182,7 @@ class Archive:
             alert=self.alert,
             routed=self.routed,
             rules=rules,
+            matched=RuleCounter(),
             naming=naming,
             uids=uids,
             undeclared=undeclared,
@@ -148,6 +193,10 @@ class Archive:
             modifying_system=modifying_system,
             today=today,
             key_token=token if unique_keys else None,
+            sop_classes=sop_classes,
+            validation=validation,
+            on_validated=on_validated,
+            on_refused=on_refused,
         )
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
 
@@ -155,6 +204,7 @@ class Archive:
         self._nursery_manager = trio.open_nursery()
         nursery = await self._nursery_manager.__aenter__()
         nursery.start_soon(self.committer.run)
+        nursery.start_soon(self.locks.run)
         return self
 
     async def __aexit__(
@@ -166,12 +216,15 @@ class Archive:
         manager, self._nursery_manager = self._nursery_manager, None
         assert manager is not None
         self.committer.close()
+        self.locks.close()
+        for view in self._views.values():
+            view.close()
         try:
             return await manager.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
             # The nursery is ours and so is its wrapping: the caller's own exception is
             # the one that leaves.
-            if error is not None and group.exceptions == (error,):
+            if error is not None and alone(group) is error:
                 return False
             raise
 
@@ -273,13 +326,25 @@ class Archive:
         transfer_syntax_uid: str,
         source_ae_title: str,
         called_ae_title: str = "",
+        withheld_for: str = "",
+        taken_as: str = "",
     ) -> Ingest:
         """Begin an object, with what the command or the File Meta Information says of it.
 
+        Args:
+            withheld_for: why it is quarantined; empty: it is not, unless a rule has it so.
+            taken_as: the general SOP class of which its own is a special case, and by which is
+                judged whether it is taken; empty: its own.
+
         Raises:
-            StoreError: 0117H for UIDs that are none, A700H or 0110H when the store fails.
+            StoreError: 0117H for UIDs that are none, 0122H for a SOP class that is not taken, A700H
+                or 0110H when the store fails.
         """
         check_command(sop_class_uid, sop_instance_uid, transfer_syntax_uid, self.intake.uids)
+        if not self.intake.takes(taken_as or sop_class_uid):
+            raise StoreError(
+                Status.SOP_CLASS_NOT_SUPPORTED, "this archive does not take its SOP class"
+            )
         header = write_file_meta(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
@@ -299,6 +364,7 @@ class Archive:
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
             sender=Sender(calling_ae_title=source_ae_title, called_ae_title=called_ae_title),
+            withheld_for=withheld_for,
         )
 
     async def probe(self) -> None:
@@ -319,13 +385,103 @@ class Archive:
 
     # -- Out --------------------------------------------------------------------------
 
+    @property
+    def project(self) -> str:
+        """Of de-identification, as whose callers see it: of none."""
+        return ""
+
+    def seen_by(self, project: str) -> ReadableArchive:
+        """As callers of a project of de-identification see it; empty: as it is.
+
+        Raises:
+            UnknownProjectError: there is none of that name.
+        """
+        if not project:
+            return self
+        view = self._views.get(project)
+        if view is None:
+            if self.deidentification is None:
+                raise UnknownProjectError("nothing is de-identified here")
+            found = self.deidentification.project(project)
+            view = self._views[project] = DeidentifiedArchive(self, self.deidentification, found)
+        return view
+
+    async def leaving(
+        self, item: DicomObject, destination: str, form: SentForm = AS_IT_IS, *, signs: bool = True
+    ) -> DicomObject:
+        """*item*, an object of the archive, as the AE *destination* is given it.
+
+        Args:
+            form: what a rule has made of it; its project, whatever else the destination is given.
+            signs: not where a part of it is sent, which is `signed` for itself.
+
+        Raises:
+            NotDeidentifiedError, NotChangedError: there is no such project, or form: then it does
+                not leave.
+        """
+        if form.fault:
+            raise NotChangedError(form.fault)
+        project = form.project
+        if project:
+            known = None if self.deidentification is None else self.deidentification.projects
+            if self.deidentification is None or not known or project not in known:
+                raise NotDeidentifiedError(f"there is no project {project!r} any more")
+            item = await self.deidentification.deidentified(item, known[project])
+        elif self.deidentification is not None:
+            item = await self.deidentification.leaving(item, destination)
+        if form.edits:
+            item = changed(
+                item,
+                form.edits,
+                system=self.intake.modifying_system,
+                limits=self.limits,
+                undeclared=self.intake.undeclared,
+            )
+        return self.signed(item, destination) if signs else item
+
+    def leaving_syntax(self, stored: StoredInstance, destination: str, project: str = "") -> str:
+        """The transfer syntax of *stored* as it is `leaving`."""
+        syntax, made = stored.transfer_syntax_uid, self.deidentification
+        return syntax if made is None else made.syntax_leaving(syntax, destination, project)
+
+    def signed(self, item: DicomObject, destination: str) -> DicomObject:
+        """*item*, with a signature of ours where *destination* is given objects with one."""
+        return item if self.signatures is None else self.signatures.signed(item, destination)
+
     async def open(self, stored: StoredInstance) -> ObjectReader:
         """A reader of the Part 10 file; the data set starts at ``stored.data_set_offset``.
 
         Raises:
             KeyError: the archive has it no more.
-            StorageError: it cannot be opened.
+            StorageError: it cannot be opened, or may have been changed (`check_reading`).
         """
+        check_reading()
+        if self.on_read is None:
+            return await self._open(stored)
+        began = monotonic()
+        return WatchedReader(await self._open(stored), began, partial(self.on_read, stored))
+
+    def opened(self, stored: StoredInstance, reader: ObjectReader) -> ObjectReader:
+        """Reader of an object that was opened ahead (`ObjectStore.open_ahead`)."""
+        if self.on_read is None:
+            return reader
+        return WatchedReader(reader, monotonic(), partial(self.on_read, stored))
+
+    async def _open(self, stored: StoredInstance) -> ObjectReader:
+        if self.recall is None:
+            return await self.store.open(stored.object_key)
+        try:
+            return await self.store.open(await self.recall(stored.object_key))
+        except KeyError:
+            # It may have been moved just now.
+            now = (await self.index.get([stored.sop_instance_uid])).get(stored.sop_instance_uid)
+            if now is None or now.digest != stored.digest or now.object_key == stored.object_key:
+                raise
+        return await self.store.open(await self.recall(now.object_key))
+
+    async def open_in_place(self, stored: StoredInstance) -> ObjectReader:
+        """As `open`, wherever it is: nothing is brought back for that."""
+        check_reading()
         return await self.store.open(stored.object_key)
 
     async def compressed_since(self, stored: StoredInstance) -> StoredInstance | None:
@@ -346,8 +502,19 @@ class Archive:
         """Forget instances, then remove their objects; how many there were."""
         known = await self.index.get(sop_instance_uids)
         await self.index.remove(list(known))
-        await self.store.remove([stored.object_key for stored in known.values()])
+        await self.remove_unnamed([stored.object_key for stored in known.values()])
         return len(known)
+
+    async def remove_unnamed(self, keys: Sequence[str]) -> None:
+        """Remove from the store what the index named once and names no more.
+
+        That it does not survives a power failure first, whatever durability was chosen: else the
+        index that comes back would name what is gone.  What it names in their place has to be
+        durable already (`ObjectStore.sync`).
+        """
+        if keys:
+            await self.index.sync()
+            await self.store.remove(keys)
 
 
 def _ae_title(text: str) -> str:

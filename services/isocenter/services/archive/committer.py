@@ -40,6 +40,7 @@ from isocenter.services.archive.ports import (
 from isocenter.services.archive.settlement import Settlement
 from isocenter.services.archive.storage_alert import StorageAlert
 from isocenter.services.archive.store_answers import StoreAnswers, StoreResult, superfluous_key
+from isocenter.services.concurrency import Gathered
 from isocenter.services.errors import StorageError
 
 _log = logging.getLogger("isocenter.storage")
@@ -110,6 +111,11 @@ class Committer:
         self.settlement = Settlement(store)
         self._on_round = on_round
         self._on_other_patient = on_other_patient
+        self._asked = Gathered[str, StoredInstance | None]()
+
+    async def _get(self, uids: Sequence[str]) -> Sequence[StoredInstance | None]:
+        known = await self._index.get(list(dict.fromkeys(uids)))
+        return [known.get(uid) for uid in uids]
 
     @property
     def waiting(self) -> int:
@@ -166,8 +172,7 @@ class Committer:
         Raises:
             StoreError: it is refused.
         """
-        uid = record.sop_instance_uid
-        previous = (await self._index.get([uid])).get(uid)
+        previous = await self._asked.ask(record.sop_instance_uid, self._get)
         if previous is None or record.digest not in (previous.digest, previous.received_digest):
             return None
         if await self._store.missing([previous.object_key]):
@@ -342,7 +347,7 @@ class Committer:
                 if pending.answer is not None:
                     pending.done.set()
             # Before the settling: until then a crash in between leaves nothing of them.
-            await self._remove(superfluous)
+            await self._remove_superfluous(superfluous, published, answers)
         self.settlement.add(pending.staged for pending in published)
 
     async def _publish(
@@ -477,6 +482,28 @@ class Committer:
         self._alert.report_failure(error)
         pending.resolve(StoreError.of_storage(error))
         await pending.staged.discard()
+
+    async def _remove_superfluous(
+        self,
+        keys: Sequence[str],
+        published: Sequence[PendingCommit],
+        answers: Sequence[AddResult],
+    ) -> None:
+        """What came in vain, and what was replaced: before that goes, its successor is durable,
+        whatever was promised of objects that come."""
+        successors = [
+            pending.record.object_key
+            for pending, added in zip(published, answers, strict=True)
+            if added.outcome is AddOutcome.REPLACED
+        ]
+        if successors:
+            try:
+                await self._store.sync(successors)
+                await self._index.sync()
+            except StorageError as error:
+                _log.warning("%d superfluous objects are left to `db verify`: %s", len(keys), error)
+                return
+        await self._remove(keys)
 
     async def _remove(self, keys: Sequence[str]) -> None:
         try:

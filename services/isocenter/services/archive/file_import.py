@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import field, replace
 from enum import Enum
+from functools import partial
 from typing import Final, assert_never
 
 import trio
@@ -30,6 +31,7 @@ from isocenter.services.archive.object_scan import (
 )
 from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.archive.store_answers import StoreOutcome
+from isocenter.services.concurrency import open_plain_nursery
 from isocenter.services.dicom.file_end import end_of_data_set, left_out
 from isocenter.services.dicom.file_recognition import (
     HEAD_BYTES,
@@ -158,14 +160,14 @@ async def import_directory(
     async def work(todo: trio.MemoryReceiveChannel[str]) -> None:
         async for path in todo:
             try:
-                tell(await _import_file(archive, path, source_ae_title))
-            except _ArchiveFull as full:
+                tell(await import_file(archive, path, partial(open_file, path), source_ae_title))
+            except ArchiveFullError as full:
                 tell(ImportedFile(path, ImportOutcome.FAILED, str(full)))
                 report.stopped = str(full)
                 nursery.cancel_scope.cancel()
 
-    with closing(_files([os.fspath(path) for path in paths])) as found:
-        async with trio.open_nursery() as nursery:
+    with closing(files_below([os.fspath(path) for path in paths])) as found:
+        async with open_plain_nursery() as nursery:
             for _ in range(CONCURRENCY):
                 nursery.start_soon(work, receive)
             async with send:
@@ -179,12 +181,13 @@ async def import_directory(
     return report
 
 
-_Found = tuple[str, str | None]
+#: A path, and why it cannot be looked at.
+FoundFile = tuple[str, str | None]
 
 
-def _files(paths: Sequence[str]) -> Generator[list[_Found], None, None]:
+def files_below(paths: Sequence[str]) -> Generator[list[FoundFile], None, None]:
     """Regular files at and below *paths*, in blocks, and why something cannot be looked at."""
-    block: list[_Found] = []
+    block: list[FoundFile] = []
     # Backwards, since the last is looked at first.
     todo = [(path, True) for path in reversed(paths)]
     while todo:
@@ -210,13 +213,24 @@ def _files(paths: Sequence[str]) -> Generator[list[_Found], None, None]:
         yield block
 
 
-class _ArchiveFull(Exception):
+class ArchiveFullError(Exception):
     """There is no sense in trying the next file."""
 
 
-async def _import_file(archive: Archive, path: str, source_ae_title: str) -> ImportedFile:
+async def import_file(
+    archive: Archive, path: str, open_it: Callable[[], int], source_ae_title: str = ""
+) -> ImportedFile:
+    """Copy one file into the archive.
+
+    Args:
+        path: what it is called, for those who read of it.
+        open_it: opens it, in a thread; a descriptor, which is closed here.
+
+    Raises:
+        ArchiveFullError: the archive has no room.
+    """
     try:
-        descriptor, head = await trio.to_thread.run_sync(_open, path)
+        descriptor, head = await trio.to_thread.run_sync(_open, open_it)
     except OSError as error:
         return ImportedFile(path, ImportOutcome.FAILED, text_of(error))
     try:
@@ -226,7 +240,7 @@ async def _import_file(archive: Archive, path: str, source_ae_title: str) -> Imp
         except StoreError as error:
             if error.status != Status.CANNOT_UNDERSTAND:
                 raise
-            end, size = await trio.to_thread.run_sync(_end_of, path, identity)
+            end, size = await trio.to_thread.run_sync(_end_of, descriptor, identity)
             if end is None:
                 raise
         identity = replace(identity, forgiven=(*identity.forgiven, left_out(size - end)))
@@ -298,9 +312,10 @@ async def _take(
             assert_never(result.outcome)
 
 
-def _end_of(path: str, identity: FileIdentity) -> tuple[int | None, int]:
+def _end_of(descriptor: int, identity: FileIdentity) -> tuple[int | None, int]:
     """Where its data set ends, if bytes follow that are no part of it; and the file."""
-    with open(path, "rb") as file:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
         end = end_of_data_set(file, identity)
         return end, file.seek(0, os.SEEK_END)
 
@@ -311,7 +326,7 @@ def _refused(path: str, error: StoreError) -> ImportedFile:
         return ImportedFile(path, ImportOutcome.FAILED, reason)
     match error.status:
         case status if status == Status.OUT_OF_RESOURCES:
-            raise _ArchiveFull(reason) from error
+            raise ArchiveFullError(reason) from error
         case status if status == Status.DUPLICATE_SOP_INSTANCE:
             return ImportedFile(path, ImportOutcome.ALREADY_THERE)
         case status if status in (Status.PROCESSING_FAILURE, Status.NOT_AUTHORIZED):
@@ -320,14 +335,28 @@ def _refused(path: str, error: StoreError) -> ImportedFile:
             return ImportedFile(path, ImportOutcome.DAMAGED, reason)
 
 
-def _open(path: str) -> tuple[int, bytes]:
-    """A descriptor and the first bytes, all in one thread hop."""
+def open_file(path: str) -> int:
+    """A descriptor of a regular file.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
     # A FIFO that came into the place of a file would otherwise wait for somebody to write.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "not a regular file")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open(open_it: Callable[[], int]) -> tuple[int, bytes]:
+    """A descriptor and the first bytes, all in one thread hop."""
+    descriptor = open_it()
+    try:
         head = b""
         while len(head) < HEAD_BYTES and (piece := os.read(descriptor, HEAD_BYTES - len(head))):
             head += piece

@@ -43,9 +43,15 @@ from isocenter.services.archive.ports import (
 )
 from isocenter.services.archive.rejection.reasons import KEY_OBJECT_SELECTION
 from isocenter.services.archive.rules.conditions import Sender
+from isocenter.services.archive.rules.counting import RuleCounter
 from isocenter.services.archive.rules.evaluation import NO_DECISION, Rules
 from isocenter.services.archive.storage_alert import StorageAlert
 from isocenter.services.archive.store_answers import StoreOutcome, StoreResult
+from isocenter.services.archive.validation.mark import (
+    RefusedObject,
+    ValidationMark,
+    ValidationPolicy,
+)
 from isocenter.services.concurrency import Latch
 from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.uids import UidRule
@@ -53,6 +59,7 @@ from isocenter.services.errors import StorageError
 
 if TYPE_CHECKING:
     from isocenter.services.archive.rules.arrival_coercion import Coercion
+    from isocenter.services.archive.validation.arrival import ArrivalValidation
 
 log = logging.getLogger("isocenter.archive")
 
@@ -62,6 +69,8 @@ _TURN_BYTES: Final = 128 << 10
 _DEFLATED_PIECE: Final = 128
 #: Bytes of a large object after which the disk is looked at again.
 ROOM_BYTES: Final = 8 << 20
+#: Rules are applied to these only.
+_IS_NEW: Final = (StoreOutcome.STORED, StoreOutcome.REPLACED, StoreOutcome.QUARANTINED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,9 +80,14 @@ class Intake:
     Attributes:
         routed: set when something was stored that is to be sent on.
         rules: what happens to what comes in from now on.
+        matched: counts what they match.
         on_note: awaited when a Key Object Selection was stored, before its sender is answered.
         key_token: makes each key unlike any other there is or was; None: a plain key is made so
             when it is taken.
+        sop_classes: that are taken; empty: all.
+        validation: what happens to what is not valid, where no rule says anything.
+        on_validated: told of each object that was validated whether it is valid, and refused.
+        on_refused: keeps a record of what was refused; None: nobody does.
         naming, uids, undeclared, refuse_stray_meta, modifying_system, today: see `Archive`.
     """
 
@@ -84,6 +98,7 @@ class Intake:
     alert: StorageAlert
     routed: Latch
     rules: Rules
+    matched: RuleCounter
     naming: NamingScheme
     uids: UidRule
     undeclared: tuple[str, ...]
@@ -95,6 +110,14 @@ class Intake:
     today: Callable[[], date]
     on_note: Callable[[], Awaitable[None]] | None = None
     key_token: Callable[[], str] | None = None
+    sop_classes: frozenset[str] = frozenset()
+    validation: ValidationPolicy = ValidationPolicy.OFF
+    on_validated: Callable[[bool, bool], None] = lambda is_valid, is_refused: None
+    on_refused: Callable[[RefusedObject], Awaitable[None]] | None = None
+
+    def takes(self, sop_class_uid: str) -> bool:
+        """Whether objects of a SOP class are taken at all."""
+        return not self.sop_classes or sop_class_uid in self.sop_classes
 
     def scan(
         self, transfer_syntax_uid: str, places: frozenset[TagOrPath] = frozenset()
@@ -128,6 +151,7 @@ class Ingest:
         "_memory_per_object",
         "_offset",
         "_open",
+        "_policy",
         "_room_at",
         "_rules",
         "_scan",
@@ -135,6 +159,8 @@ class Ingest:
         "_spilled",
         "_staged",
         "_stray_meta",
+        "_validation",
+        "_withheld_for",
         "record",
         "sop_class_uid",
         "sop_instance_uid",
@@ -151,7 +177,9 @@ class Ingest:
         sop_instance_uid: str,
         transfer_syntax_uid: str,
         sender: Sender,
+        withheld_for: str = "",
     ) -> None:
+        self._withheld_for = withheld_for
         self._intake = intake
         self._staged = staged
         self._sender = sender
@@ -168,6 +196,14 @@ class Ingest:
                 system=intake.modifying_system,
                 limits=intake.limits,
                 undeclared=intake.undeclared,
+            )
+        self._validation: ArrivalValidation | None = None
+        if self._rules.may_validate(sender, sop_class_uid, intake.validation):
+            # The same holds for validation.
+            from isocenter.services.archive.validation.arrival import ArrivalValidation
+
+            self._validation = ArrivalValidation(
+                transfer_syntax_uid, intake.limits, intake.on_validated
             )
         self._header = header
         self._offset = len(header)
@@ -186,6 +222,7 @@ class Ingest:
         self._open = True
         #: What was held to the end has been looked at.
         self._is_whole = False
+        self._policy = ValidationPolicy.OFF
         #: What the index is told of it, from `commit` on.
         self.record: InstanceRecord | None = None
         self.sop_class_uid = sop_class_uid
@@ -201,6 +238,11 @@ class Ingest:
     def study_instance_uid(self) -> str:
         """What the data set says, as far as it has come; empty: nothing."""
         return self._scan.study_instance_uid
+
+    @property
+    def patient_id(self) -> str:
+        """The same of Patient ID."""
+        return self._scan.patient_id
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Append pieces of the data set, as they come; they may be reused after return.
@@ -219,8 +261,11 @@ class Ingest:
                     await trio.lowlevel.checkpoint()
             buffers = passed
         await self._scan_all(buffers)
-        if self._coercion is not None:
-            await self._charge_held(self._coercion.held)
+        if self._coercion is not None or self._validation is not None:
+            await self._charge_held(
+                (0 if self._coercion is None else self._coercion.held)
+                + (0 if self._validation is None else self._validation.held)
+            )
         await self._append(buffers)
 
     @property
@@ -248,6 +293,9 @@ class Ingest:
     async def _scan_all(self, buffers: Sequence[Buffer]) -> None:
         """Learn what there is to learn of what is kept; others have their turn meanwhile."""
         scan = self._scan
+        if self._validation is not None:
+            for data in buffers:
+                self._validation.feed(data)
         turn = scan.position
         for data in self._pieces(buffers):
             scan.feed(data)
@@ -368,14 +416,18 @@ class Ingest:
                 if coercion is not None:
                     places = coercion.original_values(places)
                 decision = self._rules.evaluate(self._sender, places)
+            validation = await self._validated(decision.validation)
             self.record = record = scanned.record(
                 transfer_syntax_uid=self.transfer_syntax_uid,
                 data_set_offset=self._offset,
                 object_key=self._intake.key(scanned, decision.area),
                 source_ae_title=self._sender.calling_ae_title,
                 routes=decision.routes,
-                compression=decision.compression,
-                quarantine=decision.quarantine,
+                compression=decision.kept_form,
+                analyses=decision.analyses,
+                expires_by=decision.expires_by,
+                quarantine=self._withheld_for or decision.quarantine,
+                validation=validation,
             )
             if breaks_the_rules(record):
                 log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
@@ -401,12 +453,49 @@ class Ingest:
             self._release_memory()
         if result.outcome in (StoreOutcome.STORED, StoreOutcome.QUARANTINED):
             self._intake.room.took(record.size)
+        if decision.rules and result.outcome in _IS_NEW:
+            self._intake.matched.note(
+                decision.rules, record.study_instance_uid, self._sender.calling_ae_title
+            )
         if record.routes:
             self._intake.routed.set()
         on_note = self._intake.on_note
         if on_note is not None and record.sop_class_uid == KEY_OBJECT_SELECTION:
             await on_note()
         return self._with_changes(result, scanned)
+
+    async def _validated(self, by_rule: ValidationPolicy | None) -> ValidationMark | None:
+        """What validation found; None: it was not to look, or could not.
+
+        Raises:
+            StoreError: it is refused.
+        """
+        self._policy = by_rule or self._intake.validation
+        if self._validation is None or self._policy is ValidationPolicy.OFF:
+            return None
+        try:
+            return await self._validation.judge(self._policy, self._sender.calling_ae_title)
+        except StoreError:
+            await self._note_refusal(self._validation)
+            raise
+
+    async def _note_refusal(self, validation: ArrivalValidation) -> None:
+        on_refused, refused = self._intake.on_refused, validation.refused
+        if on_refused is None or refused is None:
+            return
+        mark, why = refused
+        try:
+            await on_refused(
+                RefusedObject(
+                    sop_instance_uid=self.sop_instance_uid,
+                    sop_class_uid=self.sop_class_uid,
+                    sender=mark.sender,
+                    device=mark.device,
+                    why=why,
+                )
+            )
+        except StorageError as error:
+            log.warning("%s: that it was refused is not recorded: %s", self.sop_instance_uid, error)
 
     def _with_changes(self, result: StoreResult, scanned: ScannedObject) -> StoreResult:
         """*result* with what was changed or forgiven."""
@@ -416,9 +505,19 @@ class Ingest:
             changes.append("attributes were changed by rule")
         if self._stray_meta.dropped:
             changes.append("group 0002 was left out")
-        if not changes and not scanned.forgiven:
+        forgiven = scanned.forgiven
+        mark = None if self.record is None else self.record.validation
+        fault = ""
+        if mark is not None and not mark.is_valid:
+            from isocenter.services.archive.validation.arrival import named_rules
+
+            fault = f"not valid: {named_rules(mark)}"
+            forgiven = (*forgiven, fault)
+            if self._policy is not ValidationPolicy.WARN:
+                fault = ""
+        if not changes and not forgiven:
             return result
-        return replace(result, changes=tuple(changes), forgiven=scanned.forgiven)
+        return replace(result, changes=tuple(changes), forgiven=forgiven, not_valid=fault)
 
     async def discard(self) -> None:
         """Leave no trace; allowed at any time, more than once, also when cancelled."""

@@ -23,10 +23,12 @@ from isocenter.engine.dataset import (
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import is_safe_uid, is_uid
 from isocenter.services.archive.index.extraction import (
+    MAC_PARAMETERS,
     SCANNED_SEQUENCES,
     SCANNED_TAGS,
     SPECIFIC_CHARACTER_SET,
@@ -34,7 +36,9 @@ from isocenter.services.archive.index.extraction import (
     values_at,
 )
 from isocenter.services.archive.object_keys import NamingScheme, can_be_named, object_key
-from isocenter.services.archive.ports import CompressionOrder, InstanceRecord, Route
+from isocenter.services.archive.orders import CompressionOrder, Route
+from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.archive.validation.mark import ValidationMark
 from isocenter.services.dicom.attribute_path import TagOrPath
 from isocenter.services.dicom.element_values import has_unknown_terms
 from isocenter.services.dicom.uids import UidRule
@@ -54,10 +58,13 @@ _GROUP_BYTES: Final = 2
 
 
 _STUDY_INSTANCE_UID: Final = 0x0020000D
+_PATIENT_ID: Final = 0x00100020
 
 
 class StoreError(OperationError):
     """An object was refused, or could not be kept; nothing of it is left."""
+
+    error_code = ErrorCode.STORING
 
     @classmethod
     def of_storage(cls, error: StorageError) -> StoreError:
@@ -84,9 +91,13 @@ class StoreError(OperationError):
 class OtherPatientError(StoreError):
     """An object names another patient than its study came with, and such are refused."""
 
+    error_code = ErrorCode.STORE_REFUSED
+
 
 class OverLimitError(StoreError):
     """An object takes more than a limit of ours allows; there is room for others."""
+
+    error_code = ErrorCode.STORE_REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,7 @@ class ScannedObject:
     """One whole data set: its attributes by tag, bytes, and SHA-256 in hexadecimal.
 
     Attributes:
+        is_signed: whether it has parameters of MACs, as each signature of its own needs them.
         places: what rules look at, as it stands in the data set.
         forgiven: what of it breaks the standard and was taken all the same, or was left out
             of the index, in words without a value.
@@ -104,6 +116,7 @@ class ScannedObject:
     digest: str
     places: Mapping[TagOrPath, str] = field(default_factory=dict)
     forgiven: tuple[str, ...] = ()
+    is_signed: bool = False
 
     def check_identity(
         self, sop_class_uid: str, sop_instance_uid: str, uids: UidRule = UidRule.SAFE
@@ -145,7 +158,10 @@ class ScannedObject:
         source_ae_title: str = "",
         routes: tuple[Route, ...] = (),
         compression: CompressionOrder | None = None,
+        analyses: tuple[str, ...] = (),
+        expires_by: str = "",
         quarantine: str = "",
+        validation: ValidationMark | None = None,
     ) -> InstanceRecord:
         """What the index keeps; the identity was checked before."""
         attributes = self.attributes
@@ -163,7 +179,11 @@ class ScannedObject:
             source_ae_title=source_ae_title,
             routes=routes,
             compression=compression,
+            analyses=analyses,
+            expires_by=expires_by,
             quarantine=quarantine,
+            validation=validation,
+            is_signed=self.is_signed,
         )
 
     def key(self, scheme: NamingScheme, today: date, area: str = "") -> str:
@@ -214,6 +234,15 @@ class ObjectScan:
         value = self._scanner.values.get(_STUDY_INSTANCE_UID)
         return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
 
+    @property
+    def patient_id(self) -> str:
+        """What was seen of it so far; empty: nothing, or what nobody can read."""
+        try:
+            attributes = attributes_of(self._scanner.values, self._encoding, self._undeclared)
+        except DataSetError:
+            return ""
+        return attributes.get(_PATIENT_ID, "")
+
     def feed(self, data: Buffer) -> None:
         """Raises:
         StoreError: C000H, the data set cannot be parsed; A700H, it passes a limit.
@@ -256,8 +285,15 @@ class ObjectScan:
                 )
         except DataSetError as error:
             raise StoreError.of_data_set(error) from error
+        scanner = self._scanner
+        is_signed = MAC_PARAMETERS in scanner.values or MAC_PARAMETERS in scanner.left_out
         return ScannedObject(
-            attributes, self.size, self._hash.hexdigest(), places, tuple(self._forgiven())
+            attributes,
+            self.size,
+            self._hash.hexdigest(),
+            places,
+            tuple(self._forgiven()),
+            is_signed,
         )
 
     def _forgiven(self) -> Iterator[str]:
@@ -267,6 +303,8 @@ class ObjectScan:
         if isinstance(terms, bytes) and has_unknown_terms(terms):
             yield "(0008,0005) names a character set that is unknown: text is read without it"
         for tag, error in self._scanner.left_out.items():
+            if tag == MAC_PARAMETERS:
+                continue  # that it is there is all that is wanted
             what = "cut in" if tag in self._scanner.values else "left out of"
             yield f"{tag_text(tag)} is {what} the index: {error}"
 

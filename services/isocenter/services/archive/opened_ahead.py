@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.locks.reading import check_reading
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.dicom.object_reader import ObjectReader
 
 _AT_ONCE: Final = 8
@@ -22,13 +23,14 @@ class OpenedAhead:
     the system begins to fetch the next ones meanwhile.
     """
 
-    def __init__(self, archive: Archive, instances: Sequence[StoredInstance]) -> None:
+    def __init__(self, archive: ReadableArchive, instances: Sequence[StoredInstance]) -> None:
         self._archive = archive
         self._todo = deque(instances)
         self._opened: dict[str, ObjectReader | None] = {}
 
     async def open(self, stored: StoredInstance) -> ObjectReader:
         """As `Archive.open`."""
+        check_reading()
         key = stored.object_key
         if key not in self._opened and self._todo:
             some = [self._todo.popleft() for _ in range(min(_AT_ONCE, len(self._todo)))]
@@ -36,7 +38,9 @@ class OpenedAhead:
             found = await self._archive.store.open_ahead(keys, reads=False)
             self._opened.update(zip(keys, found, strict=True))
         reader = self._opened.pop(key, None)
-        return await self._archive.open(stored) if reader is None else reader
+        if reader is None:
+            return await self._archive.open(stored)
+        return self._archive.opened(stored, reader)
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,58 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.index.query import Page, Query
+from isocenter.services.archive.index.query import FoundPage, Page, Query
+from isocenter.services.archive.index_figures import IndexStatistics
+from isocenter.services.archive.orders import CompressionOrder, Route
+from isocenter.services.archive.validation.mark import ValidationMark
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
-
-
-class ForwardPriority(IntEnum):
-    """Which objects of a destination leave first."""
-
-    LOW = 0
-    NORMAL = 1
-    HIGH = 2
-    URGENT = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """An object is to be sent to one peer.
-
-    Attributes:
-        destination: AE title of one of the peers.
-        rule: the name of the rule that says so.
-        delay: seconds from storing to the first attempt.
-        commit: ask the peer for storage commitment afterwards.
-        delete_after: once it has committed, and no other peer waits for it, the object leaves
-            this archive.
-    """
-
-    destination: str
-    rule: str
-    delay: float = 0.0
-    priority: ForwardPriority = ForwardPriority.NORMAL
-    commit: bool = False
-    delete_after: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompressionOrder:
-    """An object is to be kept in another transfer syntax, in which nothing of its pixels is lost.
-
-    Attributes:
-        rule: the name of the rule that says so.
-        when_complete: not before its study is complete.
-    """
-
-    transfer_syntax_uid: str
-    rule: str
-    when_complete: bool = True
 
 
 class DuplicatePolicy(Enum):
@@ -110,10 +69,12 @@ class InstanceRecord(StoredInstance):
 
     ``attributes`` maps a tag (0xggggeeee) to its decoded text, several values joined by
     a backslash, without padding; only tags of `isocenter.services.archive.index.attributes` are
-    kept. ``source_ae_title`` is who sent it, ``routes`` is where rules send it, and ``compression``
-    how rules have it kept, for what is written beside the index (events, what is to be forwarded
-    or compressed); the index does not keep them.  ``quarantine`` is why a rule has it withheld;
-    empty: none does.
+    kept. ``source_ae_title`` is who sent it, ``routes`` is where rules send it, ``compression``
+    how rules have it kept, and ``analyses`` names the AI services that rules have it for, for what
+    is written beside the index; the index does not keep them.
+    ``expires_by`` is the rule that has it deleted some time, with all of its study.
+    ``quarantine`` is why it is withheld; empty: it is not.  ``is_signed``: it has digital
+    signatures of its own.  ``validation`` is what validation found in it; None: nobody looked.
     ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
     """
 
@@ -121,7 +82,11 @@ class InstanceRecord(StoredInstance):
     source_ae_title: str = ""
     routes: tuple[Route, ...] = ()
     compression: CompressionOrder | None = None
+    analyses: tuple[str, ...] = ()
+    expires_by: str = ""
     quarantine: str = ""
+    validation: ValidationMark | None = None
+    is_signed: bool = False
     stored_at: float | None = None
 
 
@@ -183,66 +148,6 @@ class AddResult:
     previous: StoredInstance | None = None
     other_patient: OtherPatient | None = None
     rejection: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatistics:
-    """Counts of what the index holds; ``size`` in bytes of Part 10 files."""
-
-    patients: int
-    studies: int
-    series: int
-    instances: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexInspection:
-    """What a short look at an index showed; nothing was changed for it.
-
-    Attributes:
-        fault: why it could not be looked at; empty: it could.
-        schema_version: what wrote it.
-        latest_version: what this program writes.
-        damage: what SQLite finds wrong in the file, a line each.
-        was_checked: whether all of the file was looked at in the time there was.
-        instances: rows; 0 where it could not be looked at.
-        sampled: rows that were compared with their files.
-        missing, wrong_size, changed: of those, SOP Instance UIDs whose file is gone, or
-            is not what was stored.
-    """
-
-    fault: str = ""
-    schema_version: int = 0
-    latest_version: int = 0
-    damage: tuple[str, ...] = ()
-    was_checked: bool = True
-    instances: int = 0
-    sampled: int = 0
-    missing: tuple[str, ...] = ()
-    wrong_size: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomUsage:
-    """What takes room, and what could go; in bytes of Part 10 files.
-
-    Attributes:
-        size: all objects.
-        bytes_a_day: that came, on the average of the last week.
-        trash_size: of deleted objects.
-        withheld_size: of what is quarantined, or was rejected by a note.
-        retention_size: of studies that are past their time by rules of retention.
-        committed_size: of objects that other peers have committed for us (rules).
-    """
-
-    size: int
-    bytes_a_day: float
-    trash_size: int
-    retention_size: int
-    committed_size: int
-    withheld_size: int = 0
 
 
 class Index(Protocol):
@@ -310,15 +215,18 @@ class Index(Protocol):
         ...
 
     def find(
-        self, query: Query, page: Page | None = None
+        self, query: Query
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Mapping[int, str]]]]:
-        """Matches of *query* in blocks, as they come from the database; or those of *page*, in
-        order and as they are at one moment.
+        """Matches of *query* in blocks, as they come from the database.
 
         Each match maps the tags that were asked for, and the unique keys down to the query's
         level, to decoded text (several values joined by a backslash); numbers are decimal.
         A block is never empty.  Leaving the context ends the cursor.
         """
+        ...
+
+    async def find_page(self, query: Query, page: Page) -> FoundPage:
+        """The matches of a page of *query*, in order and as they are at one moment."""
         ...
 
     def instances(
@@ -340,6 +248,11 @@ class Index(Protocol):
 
     async def probe(self) -> None:
         """Try whether something could be added now: write, durably, and change nothing."""
+        ...
+
+    async def sync(self) -> None:
+        """What was added and removed until now survives a power failure from now on, also where
+        `add` promises less: before bytes go that the index does not name any more."""
         ...
 
     async def check(self) -> Sequence[str]:
@@ -445,6 +358,15 @@ class ObjectStore(Protocol):
 
         Raises:
             StorageError: they do need it; they are not to be settled again.
+        """
+        ...
+
+    async def sync(self, keys: Sequence[str]) -> None:
+        """What is under *keys* survives a power failure from now on, also where `publish` and
+        `settle` promise less: before other bytes go in whose place it is.
+
+        Raises:
+            StorageError: it may not.
         """
         ...
 

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-import trio
-
-from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.locks.reading import check_reading
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.concurrency import Broadcast, alone
+from isocenter.services.archive.reading import ReadableArchive
+from isocenter.services.concurrency import Broadcast, open_plain_nursery
 from isocenter.services.dicom.object_reader import ObjectReader
 
 #: Objects of one transfer that are open before they are asked for.
@@ -27,7 +26,7 @@ class ReadAhead:
     other order is right as well, and slower.
     """
 
-    def __init__(self, archive: Archive, instances: Iterable[StoredInstance]) -> None:
+    def __init__(self, archive: ReadableArchive, instances: Iterable[StoredInstance]) -> None:
         self.archive = archive
         by_uid = {stored.sop_instance_uid: stored for stored in instances}
         self._todo = deque(by_uid.values())
@@ -48,9 +47,10 @@ class ReadAhead:
             self._wake()
         while uid in self._planned and not self._is_waiting:
             await self._changed.wait()
+        check_reading()
         reader = self._ready.pop(uid, None)
         if reader is not None:
-            return reader
+            return self.archive.opened(stored, reader)
         self._planned.discard(uid)
         if self._is_waiting and self._ready:
             # They are asked for in another order, or some are not asked for at all.
@@ -100,16 +100,14 @@ async def _close(reader: ObjectReader) -> None:
 
 @asynccontextmanager
 async def reading_ahead(
-    archive: Archive, instances: Iterable[StoredInstance]
+    archive: ReadableArchive, instances: Iterable[StoredInstance]
 ) -> AsyncIterator[ReadAhead]:
     """A `ReadAhead` at work, for as long as *instances* are sent."""
     ahead = ReadAhead(archive, instances)
     try:
-        async with trio.open_nursery() as nursery:
+        async with open_plain_nursery() as nursery:
             nursery.start_soon(ahead.run)
             yield ahead
             nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise alone(group) from None  # the nursery is ours, and so is its wrapping
     finally:
         await ahead.close()

@@ -19,6 +19,7 @@ from isocenter.engine.dataset.file_meta import read_file_meta
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.object_keys import distinct_key, plain_key
 from isocenter.services.archive.ports import InstanceRecord, StagedObject, StoredInstance
+from isocenter.services.archive.tiers.tier import key_within
 from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.storage")
@@ -65,7 +66,7 @@ async def write_form(
     return scanned.record(
         transfer_syntax_uid=transfer_syntax_uid,
         data_set_offset=len(header),
-        object_key=distinct_key(plain_key(stored.object_key), token),
+        object_key=distinct_key(plain_key(key_within(stored.object_key)), token),
     )
 
 
@@ -117,6 +118,8 @@ async def published_forms(
     try:
         if failure is not None:
             raise StorageError(f"cannot publish it: {failure}")
+        # Whatever was promised of objects that come: of these another form goes, or may go.
+        await archive.store.sync([form.object_key for _, form in published])
         yield
     except BaseException:
         with trio.move_on_after(GOODBYE_SECONDS, shield=True):

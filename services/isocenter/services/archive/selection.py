@@ -46,10 +46,9 @@ class Selection:
         return sum(each.size for study in self.studies for each in study)
 
 
-async def matches_of(index: Index, query: Query, page: Page) -> list[Mapping[int, str]]:
+async def matches_of(index: Index, query: Query, page: Page) -> Sequence[Mapping[int, str]]:
     """The matches of a page of *query*, in order."""
-    async with index.find(query, page) as blocks:
-        return [match async for block in blocks for match in block]
+    return (await index.find_page(query, page)).matches
 
 
 async def select(index: Index, query: Query) -> Selection:

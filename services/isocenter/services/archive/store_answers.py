@@ -47,6 +47,7 @@ class StoreResult:
         is_of_other_patient: it names another patient than its study came with, and whoever
             sent it is to be told.
         changes: what of it was changed on arrival, in words.
+        not_valid: why it is not valid by its IOD, where whoever sent it is to be told.
         forgiven: what of it breaks the standard and was taken all the same, in words that show
             no value.
     """
@@ -56,12 +57,13 @@ class StoreResult:
     is_of_other_patient: bool = False
     changes: tuple[str, ...] = ()
     forgiven: tuple[str, ...] = ()
+    not_valid: str = ""
 
     @property
     def status(self) -> int:
-        """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept, or
-        B000H when attributes were changed or another patient is named."""
-        if self.outcome is StoreOutcome.KEPT_OTHER:
+        """Of the C-STORE-RSP: 0000H, or the warning B007H when another object was kept or it is
+        not valid, or B000H when attributes were changed or another patient is named."""
+        if self.outcome is StoreOutcome.KEPT_OTHER or self.not_valid:
             return Status.DATA_SET_MISMATCH
         is_odd = self.changes or self.is_of_other_patient
         return Status.COERCION_OF_DATA_ELEMENTS if is_odd else Status.SUCCESS
@@ -72,7 +74,8 @@ class StoreResult:
         if self.outcome is StoreOutcome.KEPT_OTHER:
             return "another object with this SOP Instance UID is kept"
         other = ("kept; other objects of the study name another patient",)
-        return "; ".join((*(other if self.is_of_other_patient else ()), *self.changes))
+        faults = (f"kept; {self.not_valid}",) if self.not_valid else ()
+        return "; ".join((*faults, *(other if self.is_of_other_patient else ()), *self.changes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
-
-import trio
 
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import FileMeta
@@ -16,6 +15,8 @@ from isocenter.services.archive.file_import import (
 from isocenter.services.archive.object_scan import (
     ScannedObject,
 )
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.concurrency import open_plain_nursery
 from isocenter.services.dicom.object_reader import ObjectReader
 
 #: Objects that are read at once, so that a disk has more than one request to choose from.
@@ -68,6 +69,13 @@ async def for_each(items: Iterable[_T], work: Callable[[_T], Awaitable[None]]) -
         for item in todo:
             await work(item)
 
-    async with trio.open_nursery() as nursery:
+    async with open_plain_nursery() as nursery:
         for _ in range(CONCURRENCY):
             nursery.start_soon(worker)
+
+
+async def data_set_digest(reader: ObjectReader, stored: StoredInstance) -> tuple[int, str]:
+    """Bytes and SHA-256 of the data set of an object that is open."""
+    digest = hashlib.sha256()
+    size = await feed_pieces(reader.view, stored.data_set_offset, digest.update)
+    return size, digest.hexdigest()

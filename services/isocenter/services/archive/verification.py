@@ -6,7 +6,6 @@ is reported by object key or UID, never with an attribute value.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import field
@@ -22,8 +21,7 @@ from isocenter.services.archive.object_scan import (
 )
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.stored_objects import has_header_of
-from isocenter.services.archive.stored_scan import feed_pieces, for_each, scan_stored
-from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.archive.stored_scan import data_set_digest, for_each, scan_stored
 from isocenter.services.errors import StorageError
 
 
@@ -226,7 +224,7 @@ async def _verify_object(
     checksums: bool,
     record: InstanceRecord | None,
 ) -> None:
-    async with await archive.open(stored) as reader:
+    async with await archive.open_in_place(stored) as reader:
         if reader.size != stored.size:
             raise _WrongSize(f"{reader.size} bytes instead of {stored.size}")
         if not checksums:
@@ -241,7 +239,9 @@ async def _verify_object(
             except (DataSetError, StoreError) as error:
                 fault = str(error)
         size, digest = (
-            await _digest(reader, stored) if scanned is None else (scanned.size, scanned.digest)
+            await data_set_digest(reader, stored)
+            if scanned is None
+            else (scanned.size, scanned.digest)
         )
         report.size += size  # others have counted during the await
         if digest != stored.digest:
@@ -258,13 +258,6 @@ async def _verify_object(
             names = _differing(record, scanned)
             if names:
                 raise _Differs(", ".join(names))
-
-
-async def _digest(reader: ObjectReader, stored: StoredInstance) -> tuple[int, str]:
-    """Bytes and SHA-256 of the data set."""
-    digest = hashlib.sha256()
-    size = await feed_pieces(reader.view, stored.data_set_offset, digest.update)
-    return size, digest.hexdigest()
 
 
 def _differing(record: InstanceRecord, scanned: ScannedObject) -> list[str]:

@@ -10,9 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from isocenter.services.backup.manifest import (
-    BackupError,
-)
+from isocenter.services.backup.manifest import BackupError
 from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import PRIVATE_FILE
 
@@ -36,17 +34,6 @@ def pieces_of(file: IO[bytes], most: int | None) -> Iterator[bytes]:
         if most is not None:
             most -= len(piece)
         yield piece
-
-
-def update_digests(
-    piece: bytes, start: int, offset: int, whole: hashlib._Hash, data: hashlib._Hash
-) -> None:
-    """Count a piece that begins at *start*: in *whole*, and from *offset* on in *data*."""
-    whole.update(piece)
-    if start >= offset:
-        data.update(piece)
-    elif start + len(piece) > offset:
-        data.update(memoryview(piece)[offset - start :])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ gone all the same, the index is copied again: what a second look finds new is li
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import field
@@ -22,6 +23,7 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
+from isocenter.services.archive.tiers.tier import Tier, tier_of
 from isocenter.services.backup import private_keys as keys
 from isocenter.services.backup.content_files import write_synced
 from isocenter.services.backup.generation import Generation
@@ -38,9 +40,9 @@ from isocenter.services.backup.manifest import (
 )
 from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import TRASH, IndexedFile, IndexFile
-from isocenter.services.backup.repository import PARTIAL, BackupFolder
-from isocenter.services.backup.source import AUDIT, Source, other_files
-from isocenter.services.errors import text_of
+from isocenter.services.backup.repository import PARTIAL, BackupFolder, Content
+from isocenter.services.backup.source import AUDIT, Source, is_key, other_files
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.system.file_lock import directory_lock
@@ -53,6 +55,8 @@ DELETION: Final = "deletion.json"
 _MOST_ROUNDS: Final = 10
 #: Looks at the audit trail, where others remove files of it.
 _MOST_LOOKS: Final = 5
+#: A tier of which more objects in a row cannot be read is not there; some may be damaged.
+_MOST_UNREADABLE: Final = 20
 #: Folders whose files belong together, and the locks that keep them so.
 _LOCKED: Final = ("access", "certs")
 
@@ -112,6 +116,8 @@ class _Backup:
         self._now = now
         self._progress = progress
         self._made = _Made()
+        #: Objects of a tier one after the other that could not be read.
+        self._unreadable: Counter[Tier] = Counter()
         self._live = source.index(source.data_dir / INDEX_NAME)
         folder.check = trio.from_thread.check_cancelled
 
@@ -208,6 +214,8 @@ class _Backup:
         return True
 
     def _copy_object(self, row: IndexedFile) -> Entry | str:
+        if tier_of(row.object_key) is not Tier.HOT:
+            return self._copy_from_tier(row)
         fault = "its object is gone"
         for place in self._source.places_of(row):
             try:
@@ -217,16 +225,40 @@ class _Backup:
             except OSError as error:
                 fault = f"cannot be read: {text_of(error)}"
                 continue
-            if content.size != row.size:
-                fault = f"{content.size} bytes instead of {row.size}"
-            elif content.data_sha256 != row.digest:
-                fault = "the data set is not the one that was stored"
-            else:
-                if content.is_new:
-                    self._made.copied += 1
-                    self._made.copied_size += content.size
-                return Entry(row.path, content.size, content.sha256, row.mark)
+            entry = self._judged(row, content)
+            if isinstance(entry, Entry):
+                return entry
+            fault = entry
         return fault
+
+    def _copy_from_tier(self, row: IndexedFile) -> Entry | str:
+        if self._source.tiers is None:
+            return f"it is in the tier {tier_of(row.object_key).value}, and the settings name none"
+        tier, fetched = tier_of(row.object_key), self._folder.scratch()
+        try:
+            is_there = trio.from_thread.run(self._source.tiers.fetch, row, fetched)
+            self._unreadable[tier] = 0
+            if not is_there:
+                return "its object is gone"
+            return self._judged(row, self._folder.put(fetched, offset=row.data_set_offset))
+        except StorageError as error:
+            self._unreadable[tier] += 1
+            if self._unreadable[tier] > _MOST_UNREADABLE:
+                raise
+            return f"cannot be read: {error}"
+        finally:
+            fetched.unlink(missing_ok=True)
+
+    def _judged(self, row: IndexedFile, content: Content) -> Entry | str:
+        """The content that was copied, or what is wrong with it."""
+        if content.size != row.size:
+            return f"{content.size} bytes instead of {row.size}"
+        if content.data_sha256 != row.digest:
+            return "the data set is not the one that was stored"
+        if content.is_new:
+            self._made.copied += 1
+            self._made.copied_size += content.size
+        return Entry(row.path, content.size, content.sha256, row.mark)
 
     async def _are_lost(
         self, rows: Sequence[IndexedFile], found: dict[IndexedFile, Entry | str]
@@ -286,6 +318,9 @@ class _Backup:
             size = place.stat().st_size
             if size <= keys.MOST_KEY_BYTES:
                 content = place.read_bytes()
+                if is_key(path) or place in self._source.keys:
+                    self._keep_key(generation, path, content, keys.encrypted_secret)
+                    return ()
                 if keys.is_open_key(content):
                     self._keep_key(generation, path, content)
                     return ()
@@ -348,12 +383,23 @@ class _Backup:
         ]
         return entries
 
-    def _keep_key(self, generation: Generation, path: str, content: bytes) -> None:
+    def _keep_key(
+        self,
+        generation: Generation,
+        path: str,
+        content: bytes,
+        encrypt: Callable[[bytes, bytes], bytes] | None = None,
+    ) -> None:
         kept = "reference"
         if self._passphrase is not None and content:
             target = generation.keys / path
             target.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-            write_synced(target, keys.encrypted(path, content, self._passphrase))
+            write_synced(
+                target,
+                keys.encrypted(path, content, self._passphrase)
+                if encrypt is None
+                else encrypt(content, self._passphrase),
+            )
             kept = "encrypted"
         self._made.keys.append(keys.note_of(path, content, kept=kept))
 

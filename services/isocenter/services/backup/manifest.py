@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
@@ -28,7 +29,10 @@ _MOST_MANIFEST_BYTES: Final = 16 << 20
 
 
 class BackupError(IsocenterError):
-    """A backup that cannot be made, verified or restored; the message says why, and what helps."""
+    """A backup that cannot be made, verified or restored, or a relocation that cannot be done; the
+    message says why, and what helps."""
+
+    error_code = ErrorCode.BACKUP
 
 
 @dataclass(frozen=True, slots=True)

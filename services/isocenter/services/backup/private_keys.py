@@ -2,19 +2,24 @@
 
 A backup travels and lies about; who has the key of the CA can be any application entity.  So a
 backup says of each key where it belongs and which one it is, by the digest of its public key, and
-holds it only when it was given a passphrase: as PKCS #8, which openssl reads, too.
+holds it only when it was given a passphrase: as PKCS #8, which openssl reads, too.  Secrets that
+are no key pairs, as those of de-identification, are encrypted by AES-256-GCM under a key that
+scrypt makes of the passphrase.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from isocenter.services.backup.manifest import BackupError, KeptKey
 from isocenter.services.errors import text_of
@@ -26,6 +31,11 @@ _ENCRYPTED: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 #: Shorter ones are guessed.
 SHORTEST_PASSPHRASE: Final = 8
 _LONGEST_PASSPHRASE: Final = 1_023
+#: Before salt, nonce and ciphertext of a secret.
+_SECRET: Final = b"ISOCENTER SECRET 1\n"
+_SALT, _NONCE = 16, 12
+#: Of scrypt: 32 MiB, a tenth of a second.
+_COST, _BLOCK, _LANES = 1 << 15, 8, 1
 
 
 def is_open_key(content: bytes) -> bool:
@@ -96,20 +106,39 @@ def encrypted(path: str, content: bytes, passphrase: bytes) -> bytes:
         ) from error
 
 
+def encrypted_secret(content: bytes, passphrase: bytes) -> bytes:
+    """Any secret, with a passphrase; `decrypted` opens it."""
+    salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
+    sealed = AESGCM(_key_of(passphrase, salt)).encrypt(nonce, content, _SECRET)
+    return _SECRET + salt + nonce + sealed
+
+
+def _key_of(passphrase: bytes, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=32, n=_COST, r=_BLOCK, p=_LANES).derive(passphrase)
+
+
+def _opened_secret(content: bytes, passphrase: bytes) -> bytes:
+    rest = content[len(_SECRET) :]
+    salt, nonce, sealed = rest[:_SALT], rest[_SALT : _SALT + _NONCE], rest[_SALT + _NONCE :]
+    return AESGCM(_key_of(passphrase, salt)).decrypt(nonce, sealed, _SECRET)
+
+
 def decrypted(path: str, content: bytes, passphrase: bytes) -> bytes:
-    """A key as it was before `encrypted`.
+    """A key as it was before `encrypted`, or `encrypted_secret`.
 
     Raises:
         BackupError: the passphrase is another one.
     """
     try:
+        if content.startswith(_SECRET):
+            return _opened_secret(content, passphrase)
         key = serialization.load_pem_private_key(content, passphrase)
         return key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, InvalidTag, UnsupportedAlgorithm) as error:
         raise BackupError(
             f"the key {path} does not open; the passphrase is not the one of this backup"
         ) from error

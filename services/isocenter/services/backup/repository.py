@@ -33,13 +33,13 @@ from typing import Final
 import orjson
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.object_copying import update_digests
 from isocenter.services.backup.content_files import (
     PIECE,
     backup_error,
     created_file,
     pieces_of,
     sync_descriptor,
-    update_digests,
     write_piece,
     write_synced,
 )
@@ -306,6 +306,10 @@ class BackupFolder:
             if folder.is_dir():
                 yield from (path for path in sorted(folder.iterdir()) if is_sha256(path.name))
 
+    def scratch(self) -> Path:
+        """Where a file may be for a moment; what a crash leaves of it, the next backup removes."""
+        return self.root / _INCOMING / secrets.token_hex(8)
+
     def put(self, path: Path, *, offset: int = 0, most: int | None = None) -> Content:
         """Copy a file in, durably but for its name, which `finish` sees to.
 
@@ -324,7 +328,7 @@ class BackupFolder:
             update_digests(first, 0, offset, whole, data)
             if len(first) < PIECE:  # most files are small: nothing is written that is there
                 return self._put_small(first, whole.hexdigest(), data.hexdigest())
-            staged = self.root / _INCOMING / secrets.token_hex(8)
+            staged = self.scratch()
             try:
                 size = len(first)
                 with created_file(staged) as target:

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
@@ -26,9 +26,10 @@ import trio
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
+from isocenter.services.archive.tiers.tier import Tier
 from isocenter.services.backup import private_keys as keys
 from isocenter.services.backup.content_files import digest_of
-from isocenter.services.backup.creation import INDEX_NAME, Progress
+from isocenter.services.backup.creation import DELETION, INDEX_NAME, Progress
 from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import BackupError, Entry, KeptKey, Manifest
 from isocenter.services.backup.parallel import Blocks, each
@@ -36,6 +37,7 @@ from isocenter.services.backup.ports import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.restore_mark import RESTORING
 from isocenter.services.backup.source import AUDIT
+from isocenter.services.backup.tier_files import TierFiles, tier_of_path
 from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
@@ -100,6 +102,7 @@ class Restoring:
         passphrase: opens the keys in the backup; None: they stay there.
         is_incomplete: go on without what the backup has lost.
         may_replace: what is there does not matter; the caller moves it aside before `run`.
+        tiers: that the archive is to have.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Restoring:
         passphrase: bytes | None = None,
         is_incomplete: bool = False,
         may_replace: bool = False,
+        tiers: Collection[Tier] = (),
         progress: Progress = lambda what, done, total: None,
     ) -> None:
         self._folder = folder
@@ -122,6 +126,9 @@ class Restoring:
         self._is_incomplete = is_incomplete
         self._may_replace = may_replace
         self._progress = progress
+        self._tiers_named = tiers
+        self._tiers: TierFiles | None = None
+        self._manifests: dict[str, str] = {}
         self._report = RestoreReport()
         self._keys: list[tuple[str, bytes]] = []
 
@@ -187,7 +194,15 @@ class Restoring:
         needed = Counter({self._place.data_dir: manifest.index_size})
         for number, entry in enumerate(self._generation.entries()):
             is_trail = entry.path.startswith(f"{AUDIT}/")
-            needed[self._place.audit if is_trail else self._place.data_dir] += entry.size
+            tier = tier_of_path(entry.path)
+            if tier is not Tier.HOT:
+                if tier not in self._tiers_named:
+                    raise BackupError(
+                        f"the backup has objects of the tier {tier.value}, and the settings name "
+                        f"none (tiers.{tier.value}); name a place for them"
+                    )
+            else:
+                needed[self._place.audit if is_trail else self._place.data_dir] += entry.size
             if not self._folder.has(entry):
                 missing += 1
                 first = first or entry.path
@@ -215,12 +230,16 @@ class Restoring:
                 (key.path, keys.decrypted(key.path, path.read_bytes(), self._passphrase))
             )
 
-    async def run(self) -> RestoreReport:
+    async def run(self, tiers: TierFiles | None = None) -> RestoreReport:
         """Write everything; the caller holds the lock of the data directory.
+
+        Args:
+            tiers: take what is not to be in it.
 
         Raises:
             BackupError, OSError: it could not be finished; the same restore goes on later.
         """
+        self._tiers = tiers
         await trio.to_thread.run_sync(self._begin)
         manifest = self._generation.manifest()
         total = manifest.instances + manifest.trashed + manifest.files
@@ -243,11 +262,18 @@ class Restoring:
             match_owner(data_dir, data_dir / "lock")
         mark = {"backup": str(self._folder.root), "generation": self._generation.name}
         write_file(data_dir / RESTORING, orjson.dumps(mark), PRIVATE_FILE, replace=True)
+        if self._tiers is not None:
+            self._manifests = {
+                entry.path.rpartition("/")[0]: entry.sha256
+                for entry in self._generation.entries()
+                if entry.path.startswith(TRASH) and entry.path.endswith(f"/{DELETION}")
+            }
         for name in os.listdir(data_dir / _STAGING):  # of a restore that was cut short
             with suppress(OSError):
                 (data_dir / _STAGING / name).unlink()
 
     def _restore(self, entry: Entry) -> None:
+        is_in_tier = tier_of_path(entry.path) is not Tier.HOT
         target = self._place.of(entry.path)
         with suppress(FileNotFoundError):
             # Files of the archive change; those that were restored have not.
@@ -258,7 +284,11 @@ class Restoring:
         if self._is_incomplete and not self._folder.has(entry):
             self._report.missing.add(entry.path, "is not in the backup")
             return
-        if not self._copy(source, target, entry.sha256):
+        if is_in_tier:
+            is_whole = self._put_in_tier(entry, source)
+        else:
+            is_whole = self._copy(source, target, entry.sha256)
+        if not is_whole:
             if not self._is_incomplete:
                 raise BackupError(
                     f"{entry.path} is damaged in the backup; choose another one with --generation "
@@ -268,6 +298,15 @@ class Restoring:
             return
         self._report.files += 1
         self._report.size += entry.size
+
+    def _put_in_tier(self, entry: Entry, source: Path) -> bool:
+        assert self._tiers is not None
+        manifest = b"{}"
+        if entry.path.startswith(TRASH):
+            folder = entry.path.rpartition("/")[0]
+            if (digest := self._manifests.get(folder)) is not None:
+                manifest = self._folder.path_of(digest).read_bytes()
+        return trio.from_thread.run(self._tiers.put, entry, source, manifest)
 
     def _copy(self, source: Path, target: Path, sha256: str) -> bool:
         """Whether the content is what it should be; only then it has its name."""

@@ -11,14 +11,22 @@ from typing import Final
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.backup.manifest import is_safe_path
 from isocenter.services.backup.ports import OBJECTS, TRASH, Hold, IndexedFile, IndexFile
+from isocenter.services.backup.tier_files import TierFiles
 
 #: What the folder of the audit trail is called in a backup.
 AUDIT: Final = "audit"
 #: The index and its files have ways of their own; what is staged was never acknowledged, and
-#: of what the journal has the file is there as soon as the index knows it.
+#: of what the journal has the file is there as soon as the index knows it.  No two data directories
+#: have the number that tells one from all others (`isocenter.services.composition.cluster`); where
+#: tiers are is said by the settings, and noted anew.
 _APART: Final = frozenset(
-    {"objects", "trash", "staging", "journal", "removed", "index-copies", "restoring.json"}
-)
+    {
+        "objects", "trash", "staging", "temporary", "journal", "removed", "index-copies",
+        "restoring.json", "node.id", "tier-warm.url", "tier-cold.url",
+    }
+)  # fmt: skip
+#: Folders whose files are keys, each of them, though none looks like one.
+_KEYS: Final = frozenset({"deidentification"})
 #: Folders of ours that may lie on another disk; other links lead anywhere.
 _FOLDERS: Final = frozenset({"access", "certs", "hl7-rejected"})
 _INDEX: Final = re.compile(r"index\.db(?:[-.].*)?")
@@ -27,33 +35,46 @@ _PASSING: Final = re.compile(r"lock|server\.pid|.*\.lock|\.health-probe\..*|\..+
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One archive.
+class Folders:
+    """Where the files of an archive lie.
 
     Attributes:
         data_dir: its data directory.
         audit: where its audit trail lies.
-        index: opens an index file.
-        hold: of its data directory.
-        secrets: files that the settings name as keys; their content stays where it is.
-        settings: name and content of what says how the archive is set up.
-        outside: setting and path of files beyond the data directory that it needs.
-        program: name and version, for whoever reads the backup later.
     """
 
     data_dir: Path
     audit: Path
-    index: Callable[[Path], IndexFile]
-    hold: Hold
-    secrets: Sequence[Path] = ()
-    settings: Sequence[tuple[str, bytes]] = ()
-    outside: Sequence[tuple[str, Path]] = ()
-    program: str = ""
 
     def place_of(self, path: str) -> Path:
         """Where a file of the archive lies."""
         first, _, rest = path.partition("/")
         return self.audit / rest if first == AUDIT else self.data_dir / path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Folders):
+    """One archive.
+
+    Attributes:
+        index: opens an index file.
+        hold: of its data directory.
+        secrets: files that the settings name as keys; their content stays where it is.
+        keys: further files that are keys, though none looks like one.
+        settings: name and content of what says how the archive is set up.
+        outside: setting and path of files beyond the data directory that it needs.
+        program: name and version, for whoever reads the backup later.
+        tiers: what has the objects that are not in the data directory; None: all are there.
+    """
+
+    index: Callable[[Path], IndexFile]
+    hold: Hold
+    secrets: Sequence[Path] = ()
+    keys: Sequence[Path] = ()
+    settings: Sequence[tuple[str, bytes]] = ()
+    outside: Sequence[tuple[str, Path]] = ()
+    program: str = ""
+    tiers: TierFiles | None = None
 
     def places_of(self, file: IndexedFile) -> Iterator[Path]:
         """Where a file that the index knows may lie: in its place, on its way to the trash, or put
@@ -64,7 +85,12 @@ class Source:
         yield from map(Path, self.hold.files_of(file.object_key))
 
 
-def other_files(source: Source, left_out: Callable[[str], None]) -> Iterator[str]:
+def is_key(path: str) -> bool:
+    """Whether a file of an archive is a key by the folder that it is in."""
+    return path.partition("/")[0] in _KEYS
+
+
+def other_files(source: Folders, left_out: Callable[[str], None]) -> Iterator[str]:
     """Everything else that lasts, in the order of the paths; the audit trail is not in it.
 
     Args:
@@ -84,6 +110,17 @@ def other_files(source: Source, left_out: Callable[[str], None]) -> Iterator[str
         yield from _below(
             entry, name, left_out, without=source.audit, is_link_followed=name in _FOLDERS
         )
+
+
+def trail_files(source: Folders) -> Iterator[str]:
+    """The files of the audit trail, in the order of their names.
+
+    Raises:
+        OSError: its folder cannot be read.
+    """
+    for entry in _sorted(source.audit):
+        if entry.is_file() and not _PASSING.fullmatch(entry.name):
+            yield f"{AUDIT}/{entry.name}"
 
 
 def _below(

@@ -18,12 +18,14 @@ from isocenter.services.archive.deletion.ports import StudyHold, TrashChoice
 from isocenter.services.archive.deletion.values import NotPermittedError, Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue, ValueList
-from isocenter.services.archive.ports import DuplicatePolicy, Route
+from isocenter.services.archive.orders import Route
+from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.rules.evaluation import Rule, Rules
 from isocenter.services.archive.selection import select
 from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.archive.verification import verify
+from isocenter.services.workflow.forwarding.ports import Delivered
 from services.archive.corrections.place import (
     ADMIN,
     ID,
@@ -441,15 +443,17 @@ async def test_what_is_to_be_sent_waits_for_its_corrected_form(tmp_path: Path) -
     async with place(tmp_path, rules=rules) as here:
         queue = here.stores.forwards
         await fill(here.archive)
-        assert len(await queue.claim("me", "PACS", 60.0, 10)) == 4
+        sent = await queue.take("PACS", 10)
+        assert len(sent) == 4
+        await queue.settle([Delivered(record) for record in sent])
         await here.rename()
         await store(here.archive, 4)
         assert await queue.due() == []
-        assert await queue.claim("me", "PACS", 60.0, 10) == []
+        assert await queue.take("PACS", 10) == []
         await here.corrections.work()
         assert await queue.due() == ["PACS"]
-        (claimed,) = await queue.claim("me", "PACS", 60.0, 10)
-        assert claimed.sop_instance_uid == uid(4)
+        (taken,) = await queue.take("PACS", 10)
+        assert taken.sop_instance_uid == uid(4)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ async def test_a_crash_at_any_step_of_the_files(
                 path.rename(survivors / path.name)
         async with place(survivors) as here:
             await check_after_start(here, work)
+        files.end()
         step += 1
 
 

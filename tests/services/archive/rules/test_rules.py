@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.services.archive.coercion.coercer import MapValue, RemoveAttribute, SetValue
-from isocenter.services.archive.ports import CompressionOrder, ForwardPriority, Route
+from isocenter.services.archive.orders import CompressionOrder, ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import Condition, Sender
 from isocenter.services.archive.rules.evaluation import Decision, Rules
+from isocenter.services.archive.sent_form import form_of
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
-from isocenter.services.settings.rules import RuleFault, RuleKind, RulesKind, parse_rule
+from isocenter.services.settings.rules import (
+    KEYS,
+    RULES,
+    RuleFault,
+    RuleKind,
+    parse_rule,
+    table_of,
+)
 from isocenter.services.settings.toml_text import show
 
 MODALITY, PATIENT_ID, INSTITUTION, ACCESSION = 0x00080060, 0x00100020, 0x00080080, 0x00080050
@@ -172,6 +181,9 @@ def test_how_an_object_is_kept_the_first_rule_says_that_says_it() -> None:
         ({"forward": "A", "delay_minutes": -1}, "delay_minutes must be"),
         ({"forward": "A", "delete_after": True}, "delete_after needs commit"),
         ({"commit": True}, "commit is about sending"),
+        ({"deidentify": "trial"}, "deidentify is about sending"),
+        ({"forward": "A", "deidentify": 1}, "deidentify must be the name"),
+        ({"forward": "A", "deidentify": "t", "commit": True}, "is another object"),
         ({"area": "../x"}, "area must be"),
         ({"area": "/x"}, "area must be"),
         ({"area": "a//b"}, "area must be"),
@@ -223,6 +235,11 @@ delete_after = true
 area = "ct/new"
 compress = "jpeg-ls"
 compress_when = "arrival"
+sign = true
+
+[signatures]
+sign_key = "sign.key"
+sign_certificate = "sign.pem"
 
 [[rules]]
 name = 'a "quoted" name'
@@ -239,6 +256,22 @@ stop = true
 """
 
 
+def test_one_order_says_how_an_object_is_kept() -> None:
+    smaller, signed = (
+        parse_rule({"name": "small", "compress": "rle"}),
+        parse_rule({"name": "sign", "sign": True}),
+    )
+    assert decide().kept_form is None
+    assert decide(signed).kept_form == CompressionOrder(
+        rule="sign", when_complete=False, signs=True
+    )
+    both = decide(smaller, signed)
+    assert both.signed_by == "sign"
+    assert both.kept_form == CompressionOrder(
+        transfer_syntax_uid="1.2.840.10008.1.2.5", rule="small", signs=True
+    )
+
+
 def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path: Path) -> None:
     path = tmp_path / "isocenter.toml"
     path.write_text(CONFIGURATION)
@@ -249,6 +282,7 @@ def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path
     assert first.compression == CompressionOrder(
         transfer_syntax_uid="1.2.840.10008.1.2.4.80", rule="ct", when_complete=False
     )
+    assert first.signs
     assert not second.enabled
     assert len(second.edits) == 4
     path.write_text(show(settings))
@@ -262,6 +296,7 @@ def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path
     ("rules", "fault"),
     [
         ('[[rules]]\nname = "x"\nforward = ["NOBODY"]', "NOBODY is none of the peers"),
+        ('[[rules]]\nname = "x"\nsign = true', "sign needs signatures.sign_key"),
         ('[[rules]]\nname = "x"\n[[rules]]\nname = "x"', "two rules have the name 'x'"),
         ("rules = 3", "must be a list"),
         (
@@ -269,6 +304,17 @@ def test_a_configuration_is_read_and_shown_so_that_it_can_be_read_again(tmp_path
             "add compress_when",
         ),
         ('[[rules]]\nname = "x"\narea = ".."', "rule 'x': area must be"),
+        *(
+            (
+                (
+                    'peers = ["A@10.7.0.1:104"]\n[[rules]]\nname = "x"\nforward = ["A"]\n'
+                    "commit = true\ndelete_after = true\n"
+                    f'[[deidentification]]\nname = "trial"\n{said}'
+                ),
+                "A is given what the project trial de-identifies",
+            )
+            for said in ('destinations = ["a"]', 'addresses = ["10.7.0.0/16"]')
+        ),
     ],
 )
 def test_settings_name_the_rule_and_the_fault(tmp_path: Path, rules: str, fault: str) -> None:
@@ -281,8 +327,127 @@ def test_settings_name_the_rule_and_the_fault(tmp_path: Path, rules: str, fault:
 
 
 def test_there_may_be_a_hundred_rules() -> None:
-    RulesKind().from_toml([{"name": str(number)} for number in range(100)])
+    RULES.from_toml([{"name": str(number)} for number in range(100)])
     with pytest.raises(RuleFault, match="these are 101"):
-        RulesKind().from_toml([{"name": str(number)} for number in range(101)])
+        RULES.from_toml([{"name": str(number)} for number in range(101)])
     with pytest.raises(RuleFault, match="not TOML"):
-        RulesKind().from_text("[{")
+        RULES.from_text("[{")
+
+
+_ODD = (
+    None, True, -1, 1.5, float("nan"), 10**30, "", "x", "\x00", "a" * 5_000, [], [[]], [1], ["x"],
+    [{}], [{"set": 1}], {}, {"a": []}, {"modality": [[]]}, {1: 2}, date(2026, 1, 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_whatever_stands_in_a_rule_it_is_one_or_says_what_is_wrong(key: str) -> None:
+    for value in _ODD:
+        for more in ({}, {"forward": ["A"]}):
+            try:
+                found = parse_rule({"name": "r", **more, key: value})
+            except RuleFault:
+                continue
+            assert parse_rule(table_of(found)) == found
+
+
+def test_a_rule_names_a_project_that_is_there() -> None:
+    rules = '[{ name = "a", forward = "PACS", deidentify = "trial" }]'
+    options: dict[str, object] = {"rules": rules, "peers": ["PACS@h:1"]}
+    with pytest.raises(SettingsError, match="trial is no project of de-identification"):
+        load_settings(environ={}, overrides=options)
+    settings = load_settings(
+        environ={}, overrides={**options, "deidentification": '[{ name = "trial" }]'}
+    )
+    (rule,) = settings.rules
+    assert [route.form.project for route in rule.routes] == ["trial"]
+    assert parse_rule(table_of(rule)) == rule
+
+
+def test_a_rule_says_what_its_destinations_are_given() -> None:
+    table = {
+        "name": "a",
+        "forward": ["PACS", "WS"],
+        "forward_coerce": [
+            {"set": "InstitutionName", "value": "Nord"},
+            {"map": "StationName", "table": {"A": "B"}, "default": "C"},
+            {"remove": "0010,4000"},
+        ],
+        "forward_syntax": "jpeg-ls",
+        "commit": True,
+    }
+    rule = parse_rule(table)
+    assert not rule.edits
+    form = rule.routes[0].form
+    assert rule.routes[1].form == form
+    assert form.transfer_syntax_uid == "1.2.840.10008.1.2.4.80"
+    assert form_of(form.project, form.as_text()) == form
+    assert parse_rule(table_of(rule)) == rule
+    # Another version has queued it.
+    for text in ('{"coerce": [], "transfer_syntax": "", "more": 1}', "{", '{"coerce": [1]}'):
+        assert "cannot make" in form_of("x", text).fault
+
+
+def test_a_rule_says_when_what_it_matched_is_past_its_time() -> None:
+    sent = rule("a", forward=["PACS"], delete_after_days=30)
+    kept = rule("b", delete_after_days=7)
+    both = rule("c", forward=["PACS"], delete_after_days=9, delete_since="arrived")
+    assert [one.retention.forwarded_days for one in (sent, kept, both)] == [30, 0, 0]
+    assert [one.retention.arrived_days for one in (sent, kept, both)] == [0, 7, 9]
+    for one in (sent, kept, both):
+        assert parse_rule(table_of(one)) == one
+        assert one.retention.routed_by == one.name
+        assert not one.retention.although_promised
+    # Nobody else would have it as it is.
+    for change in ({"deidentify": "p"}, {"forward_coerce": [{"remove": "0010,1040"}]}):
+        other = rule("e", forward=["PACS"], priority=1, **change)
+        assert decide(other, sent).expires_by == ""
+        assert decide(other, both).expires_by == "c"
+        assert decide(rule("e", forward=["X"], **change), sent).expires_by == "a"
+    # The first that says so decides, and those that are off say nothing.
+    assert decide(kept, sent).expires_by == "b"
+    off = rule("d", delete_after_days=1, enabled=False)
+    assert Rules([off, sent, kept]).retention == (sent.retention, kept.retention)
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ({"delete_after_days": -1}, "delete_after_days is a whole number"),
+        ({"delete_after_days": True}, "delete_after_days is a whole number"),
+        ({"delete_after_days": 40_000}, "from 1 to 36500"),
+        ({"delete_after_days": 3, "delete_since": "ever"}, "must be arrived or forwarded"),
+        ({"delete_after_days": 3, "delete_since": "forwarded"}, "is about sending"),
+        ({"delete_since": "arrived"}, "is about deleting"),
+        (
+            {"forward": ["A"], "delete_after_days": 3, "deidentify": "p"},
+            "with deidentify would leave nobody with the object as it is",
+        ),
+        (
+            {
+                "forward": ["A"],
+                "delete_after_days": 3,
+                "forward_coerce": [{"remove": "0010,1040"}],
+            },
+            "with forward_coerce would leave nobody",
+        ),
+        ({"forward_coerce": [{"remove": "PatientName"}]}, "forward_coerce is about sending"),
+        ({"forward_syntax": "jpeg-ls"}, "forward_syntax is about sending"),
+        ({"forward": ["A"], "forward_syntax": "jpeg-baseline"}, "loses something"),
+        ({"forward": ["A"], "forward_syntax": ["jpeg-ls"]}, "forward_syntax must be"),
+        ({"forward": ["A"], "forward_coerce": [{"set": "0020,000D", "value": "1"}]}, "may not be"),
+        ({"forward": ["A"], "forward_coerce": {"remove": "PatientName"}}, "must be a list"),
+        (
+            {
+                "forward": ["A"],
+                "commit": True,
+                "delete_after": True,
+                "forward_coerce": [{"remove": "PatientName"}],
+            },
+            "leave nobody with the object",
+        ),
+    ],
+)
+def test_what_destinations_cannot_be_given(table: dict[str, Any], fault: str) -> None:
+    with pytest.raises(RuleFault, match=fault):
+        parse_rule({"name": "r", **table})

@@ -20,6 +20,7 @@ from isocenter.engine.dataset.codec import (
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.nesting import Nesting
 from isocenter.engine.dataset.vr import DELIMITERS, ITEM, UNDEFINED_LENGTH
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import Limits
 
@@ -35,6 +36,8 @@ MAX_HEAD_ELEMENTS: Final = 20_000
 
 class CoercionError(IsocenterError):
     """A data set to which rules cannot be applied; the message shows no value."""
+
+    error_code = ErrorCode.CORRECTION
 
 
 def head_too_long() -> CoercionError:

@@ -1,7 +1,8 @@
 """Queries that follow the links between patients who are one person.
 
 A link changes no object: both patients stay, each with its own ID.  Whoever asks for one of them
-by the ID may be answered for all that are linked to it, step by step.
+by the ID may be answered for all that are linked to it, step by step: a group.  Of a group in which
+two were told apart no link is followed, until somebody has taken back the one that is wrong.
 """
 
 from __future__ import annotations

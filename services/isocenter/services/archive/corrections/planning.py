@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Final
 
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.coercion.edits import (
@@ -75,6 +76,8 @@ _MOST_VALUES: Final = 20
 
 class CorrectionError(IsocenterError):
     """A correction that cannot be; the message shows no value."""
+
+    error_code = ErrorCode.CORRECTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.corrections.values import Correction, PatientKey
@@ -30,6 +31,8 @@ from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 
 class CorrectionRefusedError(IsocenterError):
     """A correction that is not to be; nothing was changed."""
+
+    error_code = ErrorCode.CORRECTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +185,9 @@ class LinkedPatients(Protocol):
 
     async def linked(self, patient_id: str, issuer: str | None) -> Sequence[PatientKey]:
         """Patients that are linked to one, directly or by others, without that one.
+
+        None, where two of all of them were told apart: one of the links is wrong, and nobody knows
+        which.
 
         Args:
             issuer: None: of any issuer.

@@ -31,6 +31,7 @@ from isocenter.services.archive.corrections.ports import (
 )
 from isocenter.services.archive.corrections.values import Correction
 from isocenter.services.archive.deletion.values import Requester
+from isocenter.services.archive.locks.lock import StudyLockedError
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.second_forms import GOODBYE_SECONDS
 from isocenter.services.archive.stored_scan import for_each
@@ -217,11 +218,18 @@ class Corrections:
             while due := await self.book.due(study, _OBJECTS_AT_ONCE):
                 await self._make_all(due)
                 count(len(due))
-            with trio.CancelScope(shield=True):
-                exchanged = await self.book.exchange(study)
-                if exchanged is not None:
-                    await self._applied(exchanged)
-                    await self._clear()
+            try:
+                # Who reads it now is to get all of one form.
+                async with self._archive.locks.exclusive(study, "corrections") as lock:
+                    await lock.confirm()
+                    with trio.CancelScope(shield=True):
+                        exchanged = await self.book.exchange(study)
+                        if exchanged is not None:
+                            await self._applied(exchanged)
+                            await self._clear()
+            except StudyLockedError as error:
+                log.info("study %s shows its correction later: %s", study, error.holder)
+                return 0
             # Else something came, or another correction was ordered.
             if exchanged is not None:
                 return len(exchanged.instances)
@@ -286,7 +294,7 @@ class Corrections:
         if not keys:
             return
         indexed = await self._archive.are_indexed(keys)
-        await self._archive.store.remove(
+        await self._archive.remove_unnamed(
             [key for key, is_in in zip(keys, indexed, strict=True) if not is_in]
         )
         await self.book.removed(keys)

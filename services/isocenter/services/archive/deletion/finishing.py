@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -32,10 +32,20 @@ _FINISHED_AT_ONCE: Final = 20_000
 _MOST_UNFINISHED: Final = 1 << 31
 
 
-async def finish(book: TrashBook, files: TrashFiles, record: Recorder) -> int:
-    """Bring everything to its end, with the lock of *files* held; how many objects it was."""
+async def finish(
+    book: TrashBook,
+    files: TrashFiles,
+    record: Recorder,
+    sync: Callable[[], Awaitable[None]],
+) -> int:
+    """Bring everything to its end, with the lock of *files* held; how many objects it was.
+
+    Args:
+        sync: has what the book says survive a power failure, before files follow.
+    """
     done = 0
     while rows := await book.unfinished(_FINISHED_AT_ONCE):
+        await sync()
         for (deletion_id, state, _), group in groupby(sorted(rows, key=_group_of), key=_group_of):
             await _finish_group(book, files, record, deletion_id, TrashState(state), list(group))
         done += len(rows)

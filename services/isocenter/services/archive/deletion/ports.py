@@ -22,6 +22,7 @@ from dataclasses import field
 from enum import Enum
 from typing import Final, Protocol
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import DeletionCause
@@ -100,26 +101,32 @@ class Obstacles:
 
     Attributes:
         held: their study is held; that cannot be overruled.
+        locked: their study is read or changed right now; that cannot be overruled.
         asked: storage commitment is being decided right now; that cannot be overruled.
         promised: somebody was promised that they are kept (PS3.4 Annex J).
         queued: they have yet to reach a destination.
+        away: nobody can reach where they are; that cannot be overruled.
     """
 
     held: int = 0
     asked: int = 0
     promised: int = 0
     queued: int = 0
+    locked: int = 0
+    away: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.held or self.asked or self.promised or self.queued)
+        return any((self.held, self.asked, self.promised, self.queued, self.locked, self.away))
 
     def forbid(self, *, overrule: bool) -> bool:
         """Whether nothing may be deleted."""
-        return bool(self.held or self.asked) or (bool(self) and not overrule)
+        return bool(self.held or self.asked or self.locked or self.away) or (
+            bool(self) and not overrule
+        )
 
     def forbid_withholding(self) -> bool:
         """Whether nothing may be withheld: what is, is kept, and may be held or promised."""
-        return bool(self.asked)
+        return bool(self.asked or self.locked or self.away)
 
     def texts(self) -> list[str]:
         """In words, one for each kind."""
@@ -127,16 +134,25 @@ class Obstacles:
             (self.held, "of studies that are held (isocenter hold list)"),
             (self.asked, "for which storage commitment is being decided right now"),
             (self.promised, "that this archive has promised to keep (storage commitment)"),
+            (self.locked, "of studies that are in use right now (isocenter lock list)"),
+            (self.away, "in a storage tier that is not connected"),
             (self.queued, "that have yet to reach a destination (isocenter queue list)"),
         )
         return [f"{count} {text}" for count, text in kinds if count]
 
 
 class DeletionRefusedError(IsocenterError):
-    """Nothing was deleted, because of *obstacles*."""
+    """Nothing was deleted, because of *obstacles*.
 
-    def __init__(self, obstacles: Obstacles) -> None:
-        super().__init__("there are instances: " + "; ".join(obstacles.texts()))
+    Args:
+        holder: who has a study that is locked.
+    """
+
+    error_code = ErrorCode.DELETION
+
+    def __init__(self, obstacles: Obstacles, holder: str = "") -> None:
+        text = "there are instances: " + "; ".join(obstacles.texts())
+        super().__init__(f"{text}: {holder}" if holder else text)
         self.obstacles = obstacles
 
 

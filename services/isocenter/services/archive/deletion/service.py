@@ -28,6 +28,7 @@ from isocenter.services.archive.deletion.inspection import SECONDS_A_DAY
 from isocenter.services.archive.deletion.ports import (
     NEVER,
     DeletionRecord,
+    DeletionRefusedError,
     Obstacles,
     TrashBook,
     TrashChoice,
@@ -45,11 +46,15 @@ from isocenter.services.archive.deletion.values import (
     record_nothing,
 )
 from isocenter.services.archive.index.query import Query
+from isocenter.services.archive.locks.keeper import HeldLock
+from isocenter.services.archive.locks.lock import StudyLockedError
 from isocenter.services.archive.object_keys import distinct_key, plain_key
 from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.ports import InstanceRecord, StoredInstance
 from isocenter.services.archive.selection import select
 from isocenter.services.archive.stored_scan import scan_object
+from isocenter.services.archive.tiers.ports import TieredObjects
+from isocenter.services.archive.tiers.tier import Tier, tier_of
 from isocenter.services.errors import StorageError
 
 log = logging.getLogger("isocenter.storage")
@@ -115,6 +120,7 @@ class Trash:
         *,
         cause: DeletionCause = DeletionCause.REQUESTED,
         overrule: bool = False,
+        passes_refused: bool = False,
         keep_days: float | None = None,
         progress: Callable[[int], None] = lambda instances: None,
     ) -> Deleted:
@@ -124,6 +130,7 @@ class Trash:
             reason: why; it is kept, and stands in the audit trail.
             cause: one that withholds keeps them until somebody brings them back.
             overrule: delete also what was promised to be kept, or has yet to be sent on.
+            passes_refused: go on with the next study where something is against one.
             keep_days: in the place of that of the trash.
             progress: called after each study with the instances so far.
 
@@ -148,14 +155,13 @@ class Trash:
         done = Deleted()
         try:
             for study in plan.studies:
-                async with self.files.locked():
-                    await self.files.begin(deletion.deletion_id, inspection.manifest_of(deletion))
-                    taken = await self.book.take(deletion, study, overrule=overrule)
-                    done.instances += taken
-                    done.changed += len(study) - taken
-                    if taken:
-                        done.deletion_id = deletion.deletion_id
-                        await self._finish()
+                try:
+                    await self._delete_study(deletion, study, requester, overrule, done)
+                except DeletionRefusedError as error:
+                    if not passes_refused:
+                        raise
+                    done.refused.add(study[0].study_instance_uid)
+                    log.info("study %s stays: %s", study[0].study_instance_uid, error)
                 progress(done.instances)
         finally:
             if not done.deletion_id and plan.studies:
@@ -168,6 +174,55 @@ class Trash:
                 chosen = TrashChoice(deletion_ids=(done.deletion_id,), causes=(cause,))
                 await self.purge(chosen, requester)
         return done
+
+    async def _delete_study(
+        self,
+        deletion: DeletionRecord,
+        study: Sequence[StoredInstance],
+        requester: Requester,
+        overrule: bool,
+        done: Deleted,
+    ) -> None:
+        async with self._alone(study, requester, deletion.cause) as lock, self.files.locked():
+            # Others may have had the files for long.
+            await lock.confirm()
+            away = await self._away()
+            if any(tier_of(each.object_key) in away for each in study):
+                raise DeletionRefusedError(Obstacles(away=len(study)))
+            await self.files.begin(deletion.deletion_id, inspection.manifest_of(deletion))
+            taken = await self.book.take(deletion, study, overrule=overrule)
+            done.instances += taken
+            done.changed += len(study) - taken
+            if taken:
+                done.deletion_id = deletion.deletion_id
+                await self._finish()
+
+    async def _away(self) -> frozenset[Tier]:
+        """Tiers in which nothing can be found, nor removed."""
+        store = self._archive.store
+        away = set[Tier]()
+        if isinstance(store, TieredObjects):
+            for tier in store.tiers:
+                try:
+                    await store.check_place(tier)
+                except StorageError as error:
+                    log.warning("what is in a tier is not deleted now: %s", error)
+                    away.add(tier)
+        return frozenset(away)
+
+    @asynccontextmanager
+    async def _alone(
+        self, study: Sequence[StoredInstance], requester: Requester, cause: DeletionCause
+    ) -> AsyncIterator[HeldLock]:
+        """Nobody reads or changes the study meanwhile."""
+        locks = self._archive.locks
+        try:
+            async with locks.exclusive(
+                study[0].study_instance_uid, requester.name, f"deletion, {cause.value}"
+            ) as lock:
+                yield lock
+        except StudyLockedError as error:
+            raise DeletionRefusedError(Obstacles(locked=len(study)), error.holder) from error
 
     async def discard(self, deletion_id: str, requester: Requester, reason: str) -> int:
         """Delete what was withheld, into the trash; how many instances; 0: there is no such.
@@ -247,6 +302,9 @@ class Trash:
             except FileExistsError:  # another object came just now; `_finish` undoes it
                 done.there.add(each.stored.sop_instance_uid, "another object came just now")
                 del records[number]
+            except KeyError:  # somebody has purged it meanwhile
+                done.damaged.add(each.stored.sop_instance_uid, "its file is gone")
+                del records[number]
         returned = frozenset(await self.book.give_back(records)) if records else frozenset[int]()
         done.instances += len(returned)
         for number in records.keys() - returned:
@@ -270,7 +328,10 @@ class Trash:
             done.damaged.add(stored.sop_instance_uid, "its file is not what was stored")
             return None
         key = stored.object_key
-        if await self.files.is_taken(key):
+        # Where each key is used once, whoever still is about to remove what was under it before
+        # finds nothing.
+        is_used_once = self._archive.intake.key_token is not None
+        if is_used_once or await self.files.is_taken(key):
             key = distinct_key(plain_key(key), self._token())
         return scanned.record(
             transfer_syntax_uid=meta.transfer_syntax_uid,
@@ -287,19 +348,23 @@ class Trash:
         *,
         progress: Callable[[int], None] = lambda instances: None,
     ) -> int:
-        """Remove deleted objects for good; how many.  Those of studies that are held stay.
+        """Remove deleted objects for good; how many.  Those of studies that are held stay, and
+        those that nobody can reach.
 
         Raises:
             NotPermittedError: *requester* may not.
         """
         requester.check()
         choice = replace(choice, unless_held=True)
-        done = 0
+        done = after = 0
+        away = await self._away()
         while True:
             async with self.files.locked():
-                chosen = await self.book.chosen(choice, limit=_AT_ONCE)
+                chosen = await self.book.chosen(choice, after=after, limit=_AT_ONCE)
                 if not chosen:
                     break
+                after = chosen[-1].number
+                chosen = [each for each in chosen if tier_of(each.stored.object_key) not in away]
                 await self.book.purge([each.number for each in chosen], requester.name)
                 await self._finish()
             done += len(chosen)
@@ -361,7 +426,7 @@ class Trash:
         return done
 
     async def _finish(self) -> int:
-        return await finish(self.book, self.files, self._record)
+        return await finish(self.book, self.files, self._record, self._archive.index.sync)
 
 
 def _same_or_other(known: StoredInstance | None, deleted: StoredInstance) -> str:

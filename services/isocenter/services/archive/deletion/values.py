@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 from enum import Enum
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
@@ -16,6 +17,8 @@ from isocenter.services.archive.selection import Selection
 
 class NotPermittedError(IsocenterError):
     """Whoever asked may not delete, export or correct."""
+
+    error_code = ErrorCode.PERMISSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +102,13 @@ class Deleted:
     Attributes:
         deletion_id: for `TrashChoice`; empty: nothing was deleted.
         changed: instances that were not what the plan says any more; they stay.
+        refused: Study Instance UIDs of those that were passed over.
     """
 
     deletion_id: str = ""
     instances: int = 0
     changed: int = 0
+    refused: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

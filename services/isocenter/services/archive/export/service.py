@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import replace
 from pathlib import PurePosixPath
 from tempfile import SpooledTemporaryFile
 from typing import IO, Final
@@ -18,6 +19,10 @@ from isocenter.engine.dataset import DataSetError, write_file_meta
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deidentification.service import (
+    Deidentification,
+    UnknownProjectError,
+)
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.export.targets import (
     ExportError,
@@ -63,6 +68,7 @@ class Converted:
         size: of its file, or about so.
         data_set_offset: where its data set starts.
         pieces: of its file.
+        study_instance_uid, series_instance_uid: as it says; empty: as the index does.
     """
 
     sop_instance_uid: str
@@ -70,6 +76,8 @@ class Converted:
     size: int
     data_set_offset: int
     pieces: AsyncGenerator[Buffer, None]
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
 
 
 class FileNames:
@@ -78,7 +86,9 @@ class FileNames:
     def next(self, stored: StoredInstance, made: Converted) -> PurePosixPath:
         """The name of the next file."""
         return PurePosixPath(
-            stored.study_instance_uid, stored.series_instance_uid, f"{made.sop_instance_uid}.dcm"
+            made.study_instance_uid or stored.study_instance_uid,
+            made.series_instance_uid or stored.series_instance_uid,
+            f"{made.sop_instance_uid}.dcm",
         )
 
     def watched(self, made: Converted) -> AsyncGenerator[Buffer, None]:
@@ -152,6 +162,11 @@ class Exporter:
         self._record = record
 
     @property
+    def archive(self) -> Archive:
+        """What it exports objects of."""
+        return self._archive
+
+    @property
     def record(self) -> ExportRecorder:
         """Has what is exported recorded in the audit trail."""
         return self._record
@@ -182,13 +197,32 @@ class Exporter:
         Raises:
             NotPermittedError: *requester* may not.
             ExportError: an object cannot be exported, or there is no room.
+            StudyLockedError: somebody changes a study.
             OSError: *target* cannot be written.
         """
         requester.check_export()
         options = options or ExportOptions()
+        if options.project:
+            self._deidentification.project(options.project)
         await trio.to_thread.run_sync(
             check_room, target.folder, selection.size, selection.instances
         )
+        studies_read = {study[0].study_instance_uid for study in selection.studies}
+        async with self._archive.locks.reading(studies_read, f"export of {requester.name}"):
+            return await self._export_all(
+                selection, target, requester, place, options, directory, progress
+            )
+
+    async def _export_all(
+        self,
+        selection: Selection,
+        target: ExportTarget,
+        requester: Requester,
+        place: str,
+        options: ExportOptions,
+        directory: DirectoryBuilder | None,
+        progress: Callable[[int], None],
+    ) -> Exported:
         done = Exported()
         names = FileNames() if directory is None else FileIdNames(directory)
         studies: list[ExportedStudy] = []
@@ -274,7 +308,34 @@ class Exporter:
             PixelError: it cannot be converted.
         """
         item = stored_object(stored, self._archive.open)
-        source = stored.transfer_syntax_uid
+        if not options.project:
+            return await self._converted(stored, item, options)
+        deidentification = self._deidentification
+        project = deidentification.project(options.project)
+        item = await deidentification.deidentified(item, project)
+        made = await self._converted(stored, item, options)
+        return replace(
+            made,
+            study_instance_uid=await deidentification.uid_of(stored.study_instance_uid, project),
+            series_instance_uid=await deidentification.uid_of(stored.series_instance_uid, project),
+        )
+
+    @property
+    def _deidentification(self) -> Deidentification:
+        """What de-identifies.
+
+        Raises:
+            UnknownProjectError: nobody does.
+        """
+        found = self._archive.deidentification
+        if found is None:
+            raise UnknownProjectError("this archive de-identifies nothing")
+        return found
+
+    async def _converted(
+        self, stored: StoredInstance, item: DicomObject, options: ExportOptions
+    ) -> Converted:
+        source = item.transfer_syntax_uid
         wanted = options.transfer_syntax_uid or source
         if options.allowed and wanted not in options.allowed:
             wanted = EXPLICIT_VR_LITTLE_ENDIAN
@@ -286,7 +347,7 @@ class Exporter:
             except NoPixelDataError:
                 # Whatever else is encapsulated in it stays.
                 wanted = EXPLICIT_VR_LITTLE_ENDIAN if source in UNCOMPRESSED else source
-        if wanted == source:
+        if wanted == source and not options.project:
             offset = stored.data_set_offset
             uid = stored.sop_instance_uid
             return Converted(uid, source, stored.size, offset, _whole_file(item))

@@ -18,6 +18,7 @@ from time import localtime
 from typing import IO, Final
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.system.private_files import sync_directory
 
@@ -30,6 +31,8 @@ FILE_MODE: Final = 0o644 << 16
 
 class ExportError(IsocenterError):
     """An export cannot be; the message says why, and the cure.  Nothing of it is left."""
+
+    error_code = ErrorCode.EXPORTING
 
 
 def check_room(folder: Path | None, size: int, files: int) -> None:

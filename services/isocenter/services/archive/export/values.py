@@ -48,6 +48,7 @@ class ExportOptions:
         allowed: transfer syntaxes that may be; what has another one becomes explicit VR little
             endian; empty: any.
         transcoding: how, where pixels are encoded anew.
+        project: under which objects are de-identified; empty: they are not.
         leaves_out: what cannot be read or converted is left out, and the others are exported;
             else nothing is.
     """
@@ -56,6 +57,7 @@ class ExportOptions:
     allowed: tuple[str, ...] = ()
     transcoding: TranscodingOptions = TranscodingOptions()
     leaves_out: bool = False
+    project: str = ""
 
 
 @dataclass(slots=True)

@@ -25,10 +25,13 @@ from isocenter.services.dicom.element_values import (
 
 SPECIFIC_CHARACTER_SET: Final = 0x00080005
 REQUEST_ATTRIBUTES_SEQUENCE: Final = 0x00400275
+#: Not kept: that it is there says that an object is signed.  It stands before the pixels, the
+#: signatures behind them.
+MAC_PARAMETERS: Final = 0x4FFE0001
 
 #: What the scanner shall take, and which of it are sequences.
-SCANNED_TAGS: Final = STORED_TAGS | {SPECIFIC_CHARACTER_SET}
-SCANNED_SEQUENCES: Final = frozenset(a.tag for a in ATTRIBUTES if a.vr == "SQ")
+SCANNED_TAGS: Final = STORED_TAGS | {SPECIFIC_CHARACTER_SET, MAC_PARAMETERS}
+SCANNED_SEQUENCES: Final = frozenset(a.tag for a in ATTRIBUTES if a.vr == "SQ") | {MAC_PARAMETERS}
 
 #: Characters of an attribute that are kept.  An LO has 64 per value; only the comments (LT,
 #: 10,240) and what breaks the standard are longer, and neither is worth more in an index.

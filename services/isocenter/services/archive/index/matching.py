@@ -21,22 +21,29 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date as calendar_date
+from datetime import timedelta
 from typing import Final, assert_never
 
 import orjson
 
 from isocenter.services.archive.index import date_times
 from isocenter.services.archive.index.attributes import BY_TAG, REQUEST_ATTRIBUTES
+from isocenter.services.archive.index.names import fold, has_words, wanted_words
 from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     EmptyValue,
     Match,
+    NameComparison,
+    NameMatch,
     Range,
     SequenceMatch,
     SingleValue,
     ValueList,
     WildCard,
+    ZonedKeys,
 )
 from isocenter.services.dicom.wildcards import wildcard_match
 
@@ -65,6 +72,7 @@ _TIME: Final = re.compile(
 #: As `normalize` writes them.
 _CANONICAL_DATE: Final = re.compile(r"[0-9]{8}", re.ASCII)
 _CANONICAL_TIME: Final = re.compile(r"[0-9]{6}\.[0-9]{6}", re.ASCII)
+_DATE_LENGTH: Final = len("YYYYMMDD")
 _DAY_BEGINS: Final = "000000.000000"
 _DAY_ENDS: Final = "235959.999999"
 
@@ -86,7 +94,7 @@ def normalize(vr: str, value: str, *, fold_accents: bool = False) -> str:
     What cannot be read as its VR is compared as text.  Idempotent.
 
     Args:
-        fold_accents: of a PN, drop accents and other combining marks.
+        fold_accents: of a PN, drop accents and other marks (`names.fold`).
     """
     if vr == "PN":
         return "=".join(split_groups(value, fold_accents=fold_accents))
@@ -128,12 +136,7 @@ def split_groups(name: str, *, fold_accents: bool = False) -> tuple[str, ...]:
         # Case folding can undo NFC, and NFC of what it made is stable.
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if fold_accents:
-            name = unicodedata.normalize(
-                "NFC",
-                "".join(
-                    c for c in unicodedata.normalize("NFD", name) if not unicodedata.combining(c)
-                ),
-            )
+            name = fold(name)
     else:
         name = name.lower()
     groups = [
@@ -193,6 +196,8 @@ def matches_text(vr: str, match: Match, text: str, *, fold_accents: bool = False
             return _any_value(vr, text, _equality(vr, match.values, fold_accents), fold_accents)
         case WildCard():
             return _any_value(vr, text, _wild_card(vr, match.pattern, fold_accents), fold_accents)
+        case NameMatch():
+            return any(_describes(key, match.comparison, text) for key in match.keys)
         case Range() if vr == "DT":
             return any(
                 date_times.is_within(value.strip(PADDING), match.low, match.high)
@@ -213,6 +218,15 @@ def matches_text(vr: str, match: Match, text: str, *, fold_accents: bool = False
             assert_never(match)
 
 
+def _describes(key: str, comparison: NameComparison, text: str) -> bool:
+    """Whether one of the names in *text* fits *key*."""
+    wanted = wanted_words(key) if comparison is NameComparison.FUZZY else ()
+    if wanted:
+        return any(has_words(name, wanted) for name in split_values("PN", text))
+    literal = _wild_card if is_wild("PN", key) else _equality_of_one
+    return _any_value("PN", text, literal("PN", key, True), fold_accents=True)
+
+
 def _any_value(
     vr: str, text: str, predicate: Callable[[str], bool], fold_accents: bool = False
 ) -> bool:
@@ -229,6 +243,10 @@ def _equality(vr: str, keys: Sequence[str], fold_accents: bool) -> Callable[[str
         names = [key.split("=") for key in wanted if key]
         return lambda name: any(_matches_name(key, name, str.__eq__) for key in names)
     return wanted.__contains__
+
+
+def _equality_of_one(vr: str, key: str, fold_accents: bool) -> Callable[[str], bool]:
+    return _equality(vr, (key,), fold_accents)
 
 
 def _wild_card(vr: str, pattern: str, fold_accents: bool) -> Callable[[str], bool]:
@@ -296,6 +314,8 @@ def matches_combined(combined: CombinedRange, date_text: str, time_text: str) ->
     Without a time it is the whole day, and lies in the range when some of the day does;
     without a date it is nothing.
     """
+    if combined.zoned is not None:
+        return _matches_zoned(combined, combined.zoned, date_text, time_text)
     dates = [
         date
         for value in split_values("DA", date_text)
@@ -312,3 +332,46 @@ def matches_combined(combined: CombinedRange, date_text: str, time_text: str) ->
         for date in dates
         for begin, end in spans
     )
+
+
+def combined_days(combined: CombinedRange) -> tuple[str | None, str | None]:
+    """The first and the last date that can match; None: there is none."""
+    low, high = (end and end[:_DATE_LENGTH] for end in (combined.low, combined.high))
+    if combined.zoned is None:
+        return low, high
+    if isinstance(combined.zoned.date, Range):
+        first, last = range_bounds("DA", combined.zoned.date)
+        low, high = low or first, high or last
+    elif isinstance(combined.zoned.date, SingleValue):
+        low = high = normalize("DA", combined.zoned.date.value)
+    # Two clocks are up to 26 hours apart.
+    return _days_later(low, -2), _days_later(high, 2)
+
+
+def _days_later(date: str | None, days: int) -> str | None:
+    if date is None or not is_range_comparable("DA", date):
+        return None
+    try:
+        day = calendar_date(int(date[:4]), int(date[4:6]), int(date[6:]))
+        return (day + timedelta(days)).isoformat().replace("-", "")
+    except (ValueError, OverflowError):
+        return None
+
+
+def _matches_zoned(
+    combined: CombinedRange, zoned: ZonedKeys, date_text: str, time_text: str
+) -> bool:
+    plain = replace(combined, zoned=None)
+    for date_value in split_values("DA", date_text):
+        date = normalize("DA", date_value)
+        if not is_range_comparable("DA", date):
+            continue
+        for time_value in split_values("TM", time_text):
+            day, hour = zoned.change.of(date, normalize("TM", time_value))
+            if (
+                (zoned.date is None or matches_text("DA", zoned.date, day))
+                and (zoned.time is None or matches_text("TM", zoned.time, hour))
+                and matches_combined(plain, day, hour)
+            ):
+                return True
+    return False

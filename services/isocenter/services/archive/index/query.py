@@ -8,8 +8,13 @@ are those of PS3.4 C.2.2.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.places import Place
+from isocenter.services.archive.index.time_zones import ZoneChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,39 @@ class SequenceMatch:
     criteria: tuple[Criterion, ...]
 
 
-Match = SingleValue | ValueList | WildCard | Range | EmptyValue | SequenceMatch
+class NameComparison(Enum):
+    """How person names are compared (PS3.4 C.2.2.2.1.1)."""
+
+    #: Without case.
+    LITERAL = "literal"
+    #: Literally, and without accents.
+    FOLDED = "folded"
+    #: By words and sounds, in any order (`isocenter.services.archive.index.names`).
+    FUZZY = "fuzzy"
+
+
+@dataclass(frozen=True, slots=True)
+class NameMatch:
+    """A name that any of *keys* describes, which may have wild cards; never compared literally."""
+
+    keys: tuple[str, ...]
+    comparison: NameComparison
+
+
+Match = SingleValue | ValueList | WildCard | Range | EmptyValue | SequenceMatch | NameMatch
+
+
+def compared_by(vr: str, match: Match | None, comparison: NameComparison) -> Match | None:
+    """*match* of an attribute of this VR, where person names are compared so."""
+    if vr != "PN" or comparison is NameComparison.LITERAL:
+        return match
+    match match:
+        case SingleValue(key) | WildCard(key):
+            return NameMatch((key,), comparison)
+        case ValueList(keys):
+            return NameMatch(keys, comparison)
+        case _:
+            return match
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +106,29 @@ class CombinedRange:
     """Combined date-time matching (C.2.2.2.5.3): one point in time from two attributes.
 
     *low* and *high* are ``YYYYMMDDHHMMSS.FFFFFF`` or None.
+
+    Attributes:
+        zoned: in another time zone than the archive's; *low* and *high* are by its clock.
     """
 
     date_tag: int
     time_tag: int
     low: str | None
     high: str | None
+    zoned: ZonedKeys | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ZonedKeys:
+    """Keys of a date and a time that are compared by the clock of another time zone.
+
+    Attributes:
+        date, time: what is asked of each, beside the range that both may make.
+    """
+
+    change: ZoneChange
+    date: Match | None = None
+    time: Match | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +150,28 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """So many matches of a query at most, behind the first *offset* of them in their order.
+    """So many matches of a query at most, from some place of their order on.
 
-    The order is a total one (`isocenter.services.archive.ports.Index.find`), so pages neither
-    overlap nor leave anything out as long as nothing comes or goes.
+    The order is a total one (`isocenter.services.archive.ports.Index.find_page`).  Pages that begin
+    behind the last place of the one before neither overlap nor leave anything out, whatever comes
+    and goes meanwhile, and each takes the same time; with offsets that holds as long as nothing
+    comes or goes, and what is left out is counted.
+
+    Attributes:
+        offset: so many are left out first.
+        after: only what stands behind this place.
+        before: only what stands ahead of this place, and of that the last *limit*.
     """
 
     limit: int
     offset: int = 0
+    after: Place | None = None
+    before: Place | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPage:
+    """The matches of a page, in order, and where each of them stands."""
+
+    matches: Sequence[Mapping[int, str]]
+    places: Sequence[Place]

@@ -246,7 +246,8 @@ async def make_of(archive: Archive, stored: StoredInstance) -> tuple[bytes, byte
         DataSetError: it cannot be read, or has too long a header.
         KeyError, StorageError: it is not there, or cannot be read now.
     """
-    async with await stored_object(stored, archive.open).open() as reader:
+
+    async with await stored_object(stored, archive.open_in_place).open() as reader:
         header = await read_header(
             reader, stored.data_set_offset, encoding_of(stored.transfer_syntax_uid), _MOST_HEADER
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from isocenter.engine.fast_init import dataclass
@@ -22,6 +22,14 @@ class SlowQuery:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionCounts:
+    """Connections of this process with its database: how many there are, and in use."""
+
+    total: int
+    in_use: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryTimes:
     """How a database has done in this process.
@@ -33,6 +41,7 @@ class QueryTimes:
         recent_failed: how many of those failed.
         recent_seconds: in how many seconds they came.
         slow: how many took longer than `slow_seconds`.
+        connections: with the database, now.
     """
 
     total: int
@@ -43,6 +52,7 @@ class QueryTimes:
     recent_seconds: float
     slow: int
     slow_seconds: float
+    connections: ConnectionCounts
 
     def quantile(self, part: float) -> float:
         """So large a part of the recent ones took no longer; 0: there were none."""
@@ -51,8 +61,17 @@ class QueryTimes:
         return self.recent[min(int(part * len(self.recent)), len(self.recent) - 1)]
 
 
+#: Is told of a transaction that has ended, where it ended: its name, its seconds, and whether it
+#: failed.  Must not wait.
+QueryListener = Callable[[str, float, bool], None]
+
+
 class QueryTimer(Protocol):
     """Measures transactions."""
+
+    def listen(self, listener: QueryListener) -> None:
+        """Have each transaction from now on told to *listener*."""
+        ...
 
     def times(self) -> QueryTimes:
         """How it has done until now."""

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.dataset import DataSetError
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.limits import DEFAULT_LIMITS
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
@@ -57,6 +58,8 @@ _BY_ITSELF: Final = "isocenter"
 
 class NoSuchNoteError(IsocenterError):
     """The archive has no such note."""
+
+    error_code = ErrorCode.DELETION
 
 
 class Rejections:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from time import time
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.deletion.ports import Holds, StudyHold
 from isocenter.services.archive.deletion.values import Requester
@@ -15,6 +16,8 @@ HoldRecorder = Callable[[StudyHold, str, bool], Awaitable[bool]]
 
 class NotRecordedError(IsocenterError):
     """The audit trail could not be written, and nothing was changed."""
+
+    error_code = ErrorCode.DELETION
 
 
 class Holding:

@@ -20,6 +20,9 @@ class RetentionRule:
         disk_percent: the disk, or the quota, is fuller than that; then so much goes as brings it
             down to that, of what is past its time that which was not used for the longest.
         although_promised: also what was promised to be kept (storage commitment).
+        routed_by: the rule for what comes that has matched all of its objects; empty: it is no
+            matter which have.
+        forwarded_days: all destinations that rules named have had all of it for so long.
     """
 
     name: str
@@ -29,14 +32,21 @@ class RetentionRule:
     unused_days: int = 0
     keep_newest: int = 0
     disk_percent: int = 0
+    forwarded_days: int = 0
     although_promised: bool = False
+    routed_by: str = ""
 
     def in_words(self) -> list[str]:
         """What has to be so, a piece for each."""
         pieces = (
+            (self.routed_by, f"the rule {self.routed_by} has matched all of it"),
             (self.modalities, f"all of it is {', '.join(self.modalities)}"),
             (self.study_days, f"its date is more than {self.study_days} days ago"),
             (self.arrived_days, f"nothing of it has come for {self.arrived_days} days"),
+            (
+                self.forwarded_days,
+                f"all destinations have had it for {self.forwarded_days} days",
+            ),
             (self.unused_days, f"nobody has retrieved of it for {self.unused_days} days"),
             (self.keep_newest, f"it is none of the newest {self.keep_newest} of its patient"),
             (self.disk_percent, f"the disk is fuller than {self.disk_percent} %"),

@@ -21,7 +21,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.ports import Obstacles
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.service import Trash
-from isocenter.services.archive.deletion.values import Plan, Requester
+from isocenter.services.archive.deletion.values import Deleted, Plan, Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.ports import StoredInstance
@@ -111,8 +111,36 @@ async def planned(trash: Trash, study_instance_uid: str) -> Plan:
     return await trash.plan(Query(level=Level.STUDY, criteria=(criterion,)))
 
 
+async def apply_once(
+    rule: RetentionRule,
+    found: RetentionLook,
+    trash: Trash,
+    requester: Requester,
+    reason: str,
+) -> Deleted:
+    """Delete what *found* says goes, study by study, as it is now; what is in use stays.
+
+    Raises:
+        StorageError: it cannot be done now.
+    """
+    studies: list[tuple[StoredInstance, ...]] = []
+    for each in found.going:
+        plan = await planned(trash, each.study_instance_uid)
+        if plan.instances and rule.may_delete(plan.obstacles):
+            studies += plan.studies
+    plan = Plan(studies=tuple(studies), patients=0, obstacles=Obstacles())
+    return await trash.delete(
+        plan,
+        requester,
+        reason,
+        cause=DeletionCause.RETENTION,
+        overrule=rule.although_promised,
+        passes_refused=True,
+    )
+
+
 async def keep_to(
-    rules: Sequence[RetentionRule],
+    rules: Callable[[], Sequence[RetentionRule]],
     book: RetentionBook,
     trash: Trash,
     *,
@@ -123,13 +151,18 @@ async def keep_to(
     """Delete what is past its time, so many studies a minute, until cancelled.
 
     Args:
+        rules: those that hold now.
         excess: for rules that look at the disk.
         now: seconds since 1970.
     """
     while True:
-        for rule in rules:
+        for rule in rules():
+
+            def holds(rule: RetentionRule = rule) -> bool:
+                return rule in rules()
+
             try:
-                await _apply(rule, book, trash, studies_per_minute, excess, now)
+                await _apply(rule, holds, book, trash, studies_per_minute, excess, now)
             except IsocenterError as error:
                 log.error("retention rule %r rests: %s", rule.name, error)
         await trio.sleep(LOOK_SECONDS)
@@ -137,6 +170,7 @@ async def keep_to(
 
 async def _apply(
     rule: RetentionRule,
+    holds: Callable[[], bool],
     book: RetentionBook,
     trash: Trash,
     studies_per_minute: int,
@@ -146,7 +180,8 @@ async def _apply(
     skipped: set[str] = set()
     requester = Requester(name="isocenter")
     deleted = 0
-    while len(skipped) < _MOST_SKIPPED:
+    # A rule that somebody changes or switches off ends here: what it deletes may take days.
+    while len(skipped) < _MOST_SKIPPED and holds():
         # Asked anew each time: a study may have been used, or have grown.
         left = await _left(rule, excess)
         if left <= 0:
@@ -172,10 +207,12 @@ async def _apply(
                 f"retention rule {rule.name}",
                 cause=DeletionCause.RETENTION,
                 overrule=rule.although_promised,
+                passes_refused=True,
             )
             deleted += done.instances
-            # What was deleted is no candidate any more.
-            skipped -= {study[0].study_instance_uid for study in studies}
+            # What was deleted is no candidate any more; what somebody reads is seen by the next
+            # look again.
+            skipped -= {study[0].study_instance_uid for study in studies} - done.refused
             await trio.sleep(_MINUTE_SECONDS)
     if deleted:
         log.info("retention rule %r has deleted %d instances", rule.name, deleted)

@@ -30,8 +30,8 @@ class StagedKeys(Protocol):
         """Keys that were noted before that time (seconds since 1970): from now on the index takes
         up none of them.
 
-        Those whose object is in the index or in the trash are left out, and their notes taken
-        away.
+        Those under which the index, a correction, or a way to the trash or back has something are
+        left out, and their notes taken away: one transaction decides both.
         """
         ...
 

@@ -10,8 +10,6 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.deletion.finishing import on_their_way
-from isocenter.services.archive.deletion.ports import TrashBook
 from isocenter.services.archive.sweeping.ports import StagedKeys
 from isocenter.services.errors import StorageError
 
@@ -34,14 +32,12 @@ class Sweeper:
         self,
         archive: Archive,
         keys: StagedKeys,
-        book: TrashBook,
         *,
         age_seconds: float = AGE_SECONDS,
         now: Callable[[], float] = time,
     ) -> None:
         self._archive = archive
         self._keys = keys
-        self._book = book
         self._age = age_seconds
         self._now = now
 
@@ -53,24 +49,13 @@ class Sweeper:
         """
         removed = 0
         while True:
-            # From here on the index takes none of them up, so that what it has now decides.
-            keys = list(await self._keys.claim_overdue(self._now() - self._age, _AT_ONCE))
+            # Nobody names them, and from here on nobody takes them up.
+            keys = sorted(await self._keys.claim_overdue(self._now() - self._age, _AT_ONCE))
             if not keys:
                 return removed
-            indexed = await self._archive.are_indexed(keys)
-            moving = await on_their_way(self._book)
-            there = [
-                key
-                for key, is_there in zip(keys, indexed, strict=True)
-                if is_there or key in moving
-            ]
-            gone = sorted(frozenset(keys).difference(there))
-            if there:
-                await self._keys.end(there)
-            if gone:
-                await self._archive.store.remove(gone)
-                await self._keys.end(gone)
-                removed += len(gone)
+            await self._archive.remove_unnamed(keys)
+            await self._keys.end(keys)
+            removed += len(keys)
 
     async def run(self) -> None:
         """Sweep now and then, until cancelled."""

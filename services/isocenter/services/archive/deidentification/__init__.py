@@ -1,0 +1,1 @@
+"""De-identification of what leaves the archive, by projects."""

@@ -1,0 +1,1 @@
+"""Study locks: who reads a study, and who changes it."""

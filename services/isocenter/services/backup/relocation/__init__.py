@@ -1,0 +1,1 @@
+"""Relocation of a whole archive to another database and another object store."""

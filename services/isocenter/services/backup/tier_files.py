@@ -1,0 +1,150 @@
+"""Files of an archive that lie in its tiers, for backup and restore."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from isocenter.services.archive.deletion.ports import TrashFiles
+from isocenter.services.archive.object_copying import ObjectCopy, is_whole
+from isocenter.services.archive.ports import ObjectStore
+from isocenter.services.archive.tiers.ports import TieredObjects
+from isocenter.services.archive.tiers.tier import Tier, key_within, tier_of
+from isocenter.services.backup.content_files import created_file, write_piece
+from isocenter.services.backup.manifest import BackupError, Entry
+from isocenter.services.backup.ports import OBJECTS, TRASH, IndexedFile
+from isocenter.services.dicom.object_reader import ObjectReader
+from isocenter.services.errors import StorageError
+
+#: Read and written at once, in bytes.
+_PIECE: Final = 1 << 20
+
+
+def key_of(path: str) -> str:
+    """The key of the object at a path of a backup; empty: there is another file."""
+    if path.startswith(OBJECTS):
+        return path.removeprefix(OBJECTS)
+    if path.startswith(TRASH):
+        return path.removeprefix(TRASH).partition("/")[2].replace(",", "/")
+    return ""
+
+
+def tier_of_path(path: str) -> Tier:
+    """The tier that has the file at a path of a backup."""
+    return tier_of(key_of(path))
+
+
+class TierFiles:
+    """The tiers of one archive."""
+
+    def __init__(self, objects: ObjectStore, trash: TrashFiles) -> None:
+        self._objects = objects
+        self._trash = trash
+
+    async def fetch(self, file: IndexedFile, target: Path) -> bool:
+        """Write an object to *target*; False: it is gone.
+
+        Raises:
+            StorageError: the tier cannot be read.
+            BackupError: the copy cannot be written.
+        """
+        reader = await self._open(file)
+        if reader is None:
+            return False
+        async with reader:
+            with created_file(target) as copy:
+                for start in range(0, reader.size, _PIECE):
+                    piece = await reader.read(start, min(_PIECE, reader.size - start))
+                    await trio.to_thread.run_sync(write_piece, copy, piece, target)
+        return True
+
+    async def _open(self, file: IndexedFile) -> ObjectReader | None:
+        if file.path.startswith(TRASH):
+            try:
+                return await self._trash.open(file.created_at, file.object_key)
+            except KeyError:
+                pass  # it is on its way
+        try:
+            return await self._objects.open(file.object_key)
+        except KeyError:
+            return None
+
+    async def put(self, entry: Entry, source: Path, manifest: bytes) -> bool:
+        """Have the tier hold what is in *source*, and give it back; False: that is damaged.
+
+        Args:
+            manifest: of the deletion, if it is in the trash.
+
+        Raises:
+            BackupError: another object is there under its key.
+            StorageError: the tier cannot be written, or does not give it back.
+        """
+        key = key_of(entry.path)
+        deletion_id = ""
+        if entry.path.startswith(TRASH):
+            deletion_id = entry.path.removeprefix(TRASH).partition("/")[0]
+            if await self._has_trash(deletion_id, key, entry):
+                return True
+        copy = await self._stage(entry, source, key)
+        if copy is None:
+            return False
+        await self._publish(key, copy)
+        if deletion_id:
+            async with self._trash.locked():
+                await self._trash.begin(deletion_id, manifest)
+                await self._trash.take(deletion_id, [key])
+            if not await self._has_trash(deletion_id, key, entry):
+                raise StorageError(f"the trash of a tier has not taken {entry.path}")
+        return True
+
+    async def _has_trash(self, deletion_id: str, key: str, entry: Entry) -> bool:
+        try:
+            reader = await self._trash.open(deletion_id, key)
+        except KeyError:
+            return False
+        async with reader:
+            return reader.size == entry.size
+
+    async def _stage(self, entry: Entry, source: Path, key: str) -> ObjectCopy | None:
+        staged = await self._tier(key).stage(entry.size)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with source.open("rb", buffering=0) as file:
+                while piece := await trio.to_thread.run_sync(file.read, _PIECE):
+                    digest.update(piece)
+                    size += len(piece)
+                    await staged.write([piece])
+            await staged.finish(key_within(key))
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await staged.discard()
+            raise
+        if digest.hexdigest() != entry.sha256:
+            await staged.discard()
+            return None
+        return ObjectCopy(staged=staged, size=size, digest=entry.sha256, data_digest="")
+
+    async def _publish(self, key: str, copy: ObjectCopy) -> None:
+        tier = self._tier(key)
+        (outcome,) = await tier.publish([(copy.staged, key_within(key))])
+        if isinstance(outcome, StorageError):
+            raise outcome
+        if outcome is None:
+            await tier.settle([copy.staged])
+        else:
+            await copy.staged.discard()
+        if not await is_whole(tier, key_within(key), copy):
+            where = f"the tier {tier_of(key).value}"
+            if outcome is not None:
+                raise BackupError(
+                    f"{where} has another object under {key_within(key)}; name a place where "
+                    f"nothing is (tiers.{tier_of(key).value}), or what is there of this archive"
+                )
+            raise StorageError(f"{where} does not give back {key_within(key)} as it was written")
+
+    def _tier(self, key: str) -> ObjectStore:
+        assert isinstance(self._objects, TieredObjects)
+        return self._objects.tiers[tier_of(key)]
