@@ -231,7 +231,7 @@ async def test_a_silent_tls_client_delays_nobody(
     clock: trio.testing.MockClock, certificates: tuple[TlsFiles, TlsFiles], first: bytes
 ) -> None:
     context = client_context(certificates[1])
-    async with serving(binds=tls_binds(certificates)) as server:
+    async with serving(addresses=tls_binds(certificates)) as server:
         port = port_of(server, tls=True)
         async with patient_peer(port) as silent:
             await silent.send(first)
@@ -252,7 +252,7 @@ async def test_plain_text_on_the_tls_port_and_the_other_way_round_are_closed_at_
     certificates: tuple[TlsFiles, TlsFiles],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with serving(binds=tls_binds(certificates)) as server:
+    async with serving(addresses=tls_binds(certificates)) as server:
         started = trio.current_time()
         async with patient_peer(port_of(server, tls=True)) as peer:
             await peer.send(pdu.encode_associate_request(associate_request()))
@@ -269,7 +269,7 @@ async def test_plain_text_on_the_tls_port_and_the_other_way_round_are_closed_at_
 
 async def test_the_certificate_owns_the_ae_title(certificates: tuple[TlsFiles, TlsFiles]) -> None:
     async with (
-        serving(binds=tls_binds(certificates)) as server,
+        serving(addresses=tls_binds(certificates)) as server,
         raw_peer(port_of(server, tls=True), tls=client_context(certificates[1])) as peer,
     ):
         assert await peer.ask(associate_request(calling="OTHER")) == AssociateReject(1, 1, 3)
@@ -401,7 +401,7 @@ async def test_with_too_many_handshakes_the_longest_one_goes(
     certificates: tuple[TlsFiles, TlsFiles],
 ) -> None:
     binds, limits = tls_binds(certificates), ServerLimits(handshakes=2)
-    async with serving(binds=binds, server_limits=limits) as server:
+    async with serving(addresses=binds, server_limits=limits) as server:
         port = port_of(server, tls=True)
         async with raw_peer(port) as oldest, raw_peer(port) as younger:
             for peer in (oldest, younger):

@@ -269,10 +269,26 @@ async def test_private_sop_classes_stand_in_it_where_they_are_accepted() -> None
         settings = load_settings(None, {}, {**SETTINGS, "storage.private_sop_classes": private})
         async with composition.open_archive_parts(settings) as parts:
             registry = composition.build_services(settings, parts.archive, parts.stores, None)
-            registry = ServiceRegistry([Named(["2.25.77"], nothing), *registry.services])
+            registry = ServiceRegistry([*registry.services, Named(["2.25.77"], nothing)])
             text = markdown("x", [*statement(settings, registry, "")])
         rows[private] = {cells[1]: cells[0] for cells in table(text, "SOP class")}
         rows[private] |= {cells[1]: cells[0] for cells in table(text, "Abstract syntax")}
     for private, found in rows.items():
         assert found["2.25.77"] == "Notes Storage"
         assert ("not below 1.2.840.10008." in found) is private
+
+
+def test_the_printer_stands_in_it_where_there_is_one(document: str, tmp_path: Path) -> None:
+    assert "Print management" not in document
+    config = tmp_path / "c.toml"
+    config.write_text(
+        '[print]\nenabled = true\nfilm_size = "A4"\noutputs = ["printer"]\nprinter = "LASER"\n'
+        '[[peers]]\nae_title = "LASER"\nhost = "127.0.0.1"\nport = 104\n',
+        "utf-8",
+    )
+    done = isocenter_command("conformance", "--config", config, "--data-dir", tmp_path / "data")
+    assert done.returncode == 0, done.stdout
+    assert "Basic Grayscale Print Management Meta SOP Class" in done.stdout
+    assert "default A4" in done.stdout
+    assert "SLIDE, SUPERSLIDE and CUSTOM" in done.stdout
+    assert "image cropped to fit its image box" in done.stdout

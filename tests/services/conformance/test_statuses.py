@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import trio
+from pydicom.dataset import Dataset
 
 from isocenter.engine.dataset import EXPLICIT_LITTLE, write_data_set
 from isocenter.engine.dimse.message_codec import (
@@ -39,6 +41,8 @@ from isocenter.services.association.peer import Peer
 from isocenter.services.association.service_registry import COMMON_STATUSES, ServiceRegistry
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.film.film import Film
+from isocenter.services.dicom.pixels.errors import ImageError
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.commitment.transaction import (
@@ -47,16 +51,37 @@ from isocenter.services.service_classes.commitment.transaction import (
     WELL_KNOWN_INSTANCE,
 )
 from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE
+from isocenter.services.service_classes.print import attributes as print_tags
+from isocenter.services.service_classes.print.attributes import PRINTER_INSTANCE
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.ups.workitem import (
+    FILTERED_SUBSCRIPTION,
+    GLOBAL_SUBSCRIPTION,
+    UPS_PULL,
+    UPS_PUSH,
+    UPS_QUERY,
+    UPS_WATCH,
+)
 from isocenter.services.service_classes.worklist.entry import MODALITY_WORKLIST_FIND
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.rules import parse_rule
 from services.archive_support import CT, STUDY, data_set, store, uid
 from services.conftest import Answered
 from services.service_classes.mpps.samples import begun, ended
+from services.service_classes.print.samples import (
+    BOX,
+    SESSION,
+    PrinterCaller,
+    composed,
+    gray_item,
+)
+from services.service_classes.ups.samples import LOCK, performed, progress, scheduled
+from services.service_classes.ups.samples import UID as WORKITEM
 from services.service_classes.worklist.samples import entry
 from support.serving import Scripted, port_of, serving
 
+BY_INSTANCE = sop_classes.COMPOSITE_INSTANCE_GET
+MOVE_BY_INSTANCE = sop_classes.COMPOSITE_INSTANCE_MOVE
 FIND, GET, MOVE = (
     sop_classes.STUDY_ROOT_FIND,
     sop_classes.STUDY_ROOT_GET,
@@ -125,7 +150,10 @@ class Caller:
 
     async def query(self, model: str, keys: bytes | None, **more: Any) -> int:
         cancelled = more.pop("cancelled", False)
-        kind = {GET: CGetRequest, MOVE: CMoveRequest}.get(model, CFindRequest)
+        kind = {
+            GET: CGetRequest, MOVE: CMoveRequest, BY_INSTANCE: CGetRequest,
+            MOVE_BY_INSTANCE: CMoveRequest,
+        }.get(model, CFindRequest)  # fmt: skip
         request = kind(
             message_id=self.message_id(), affected_sop_class_uid=model, priority=0, **more
         )
@@ -148,8 +176,10 @@ async def calling(*scp_of: str, **overrides: Any) -> AsyncIterator[Caller]:
     contexts = [
         (each, (EXPLICIT_VR_LITTLE_ENDIAN,))
         for each in (
-            VERIFICATION, CT, FIND, GET, MOVE, MODALITY_WORKLIST_FIND, MPPS, MPPS_RETRIEVE,
-            STORAGE_COMMITMENT,
+            VERIFICATION, CT, FIND, GET, MOVE, BY_INSTANCE, MOVE_BY_INSTANCE,
+            MODALITY_WORKLIST_FIND, MPPS, MPPS_RETRIEVE,
+            STORAGE_COMMITMENT, UPS_PUSH, UPS_PULL, UPS_WATCH, UPS_QUERY, print_tags.GRAYSCALE_META,
+            print_tags.PRESENTATION_LUT,
         )
     ]  # fmt: skip
     async with serving(Scripted([CT], perform)) as destination:
@@ -233,10 +263,22 @@ async def test_query(answered: Answered) -> None:
         complete(caller, answered, "query")
 
 
-@pytest.mark.parametrize(("model", "name"), [(GET, "get"), (MOVE, "move")])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (GET, "get"),
+        (MOVE, "move"),
+        (BY_INSTANCE, "get by instance"),
+        (MOVE_BY_INSTANCE, "move by instance"),
+    ],
+)
 async def test_retrieve(model: str, name: str, answered: Answered) -> None:
-    more = {"move_destination": "DEST"} if model == MOVE else {}
+    more = {"move_destination": "DEST"} if model in (MOVE, MOVE_BY_INSTANCE) else {}
     wanted = identifier(("StudyInstanceUID", STUDY))
+    is_by_instance = model in (BY_INSTANCE, MOVE_BY_INSTANCE)
+    if is_by_instance:
+        uids = "\\".join(map(uid, range(1, 6)))
+        wanted = identifier(("SOPInstanceUID", uids), level=Level.IMAGE)
     async with calling(CT, query__max_suboperations=4) as caller:
         for number in (1, 2, 3):
             await store(caller.archive, number)
@@ -244,6 +286,10 @@ async def test_retrieve(model: str, name: str, answered: Answered) -> None:
         async def retrieve(keys: bytes | None = wanted, **other: Any) -> int:
             return await caller.query(model, keys, **(more | other))
 
+        assert await retrieve() == 0x0000
+        caller.archive.locks.wait_seconds = 0.0
+        async with caller.archive.locks.exclusive(STUDY, "somebody who corrects it"):
+            assert await retrieve() == 0xA702
         assert await retrieve() == 0x0000
         statuses = [0xA900, 0, 0]
 
@@ -275,9 +321,51 @@ async def test_retrieve(model: str, name: str, answered: Answered) -> None:
         for number in (4, 5):
             await store(caller.archive, number)
         assert await retrieve() == 0xA701
-        if model == MOVE:
+        if is_by_instance:
+            await frames(caller, retrieve)
+        if more:
             assert await retrieve(move_destination="NOWHERE") == 0xA801
         complete(caller, answered, name)
+
+
+async def frames(caller: Caller, retrieve: Callable[[bytes], Awaitable[int]]) -> None:
+    """What is answered who asks for frames."""
+
+    def asked(number: int, *keys: tuple[str, str]) -> bytes:
+        level = ("QueryRetrieveLevel", "FRAME")
+        return identifier(level, ("SOPInstanceUID", uid(number)), *keys, level=None)
+
+    image = multi_frame(6, frames=3)
+    await store(caller.archive, 6, image)
+    assert await retrieve(asked(6, ("SimpleFrameList", "4"))) == 0xAA00
+    assert await retrieve(asked(1, ("SimpleFrameList", "1"))) == 0xAA01
+    await store(caller.archive, 8, multi_frame(8, frames=3, said=9))
+    assert await retrieve(asked(8, ("SimpleFrameList", "1"))) == 0xAA02
+    assert await retrieve(asked(6, ("TimeRange", "0\\1"))) == 0xAA03
+    assert await retrieve(asked(6, ("SimpleFrameList", "2\\1"))) == 0xAA04
+
+
+def multi_frame(number: int, *, frames: int, said: int = 0) -> bytes:
+    """Frames of 2 × 2 pixels of a byte."""
+    return write_data_set(
+        [
+            (0x00080016, "UI", CT.encode()),
+            (0x00080018, "UI", uid(number).encode()),
+            (0x0020000D, "UI", b"1.2.7"),
+            (0x0020000E, "UI", b"1.2.7.1"),
+            (0x00280002, "US", b"\1\0"),
+            (0x00280004, "CS", b"MONOCHROME2"),
+            (0x00280008, "IS", str(said or frames).encode()),
+            (0x00280010, "US", b"\2\0"),
+            (0x00280011, "US", b"\2\0"),
+            (0x00280100, "US", b"\10\0"),
+            (0x00280101, "US", b"\10\0"),
+            (0x00280102, "US", b"\7\0"),
+            (0x00280103, "US", b"\0\0"),
+            (0x7FE00010, "OB", bytes(range(4 * frames))),
+        ],
+        EXPLICIT_LITTLE,
+    )
 
 
 async def test_worklist(answered: Answered) -> None:
@@ -347,6 +435,174 @@ async def test_performed_procedure_steps(answered: Answered) -> None:
         assert await get("1.2.3") == 0x0112
         assert await get("../1") == 0x0117
         complete(caller, answered, "attributes")
+
+
+async def test_unified_procedure_steps(answered: Answered) -> None:
+    def encoded(data: Any) -> bytes | None:
+        if data is None or isinstance(data, bytes):
+            return data
+        return AttributeList.from_dataset(data).encode(EXPLICIT_VR_LITTLE_ENDIAN)
+
+    def said(**values: Any) -> Dataset:
+        made = Dataset()
+        for keyword, value in values.items():
+            setattr(made, keyword, value)
+        return made
+
+    async with calling(ups__max_results=MANY - 1, ups__deletion_locks=False) as caller:
+
+        async def create(data: Any, uid: str = WORKITEM) -> int:
+            return await caller.normalized(
+                NCreateRequest, encoded(data), affected_sop_class_uid=UPS_PUSH,
+                affected_sop_instance_uid=uid,
+            )  # fmt: skip
+
+        async def change(data: Any, uid: str = WORKITEM, lock: str = "") -> int:
+            if lock:
+                data.TransactionUID = lock
+            request = NSetRequest(
+                message_id=caller.message_id(), requested_sop_class_uid=UPS_PUSH,
+                requested_sop_instance_uid=uid,
+            )  # fmt: skip
+            return await caller.ask(request, encoded(data), context=UPS_PULL)
+
+        async def get(uid: str = WORKITEM, tags: Sequence[int] = ()) -> int:
+            request = NGetRequest(
+                message_id=caller.message_id(), requested_sop_class_uid=UPS_PUSH,
+                requested_sop_instance_uid=uid, attribute_identifier_list=tuple(tags),
+            )  # fmt: skip
+            return await caller.ask(request, context=UPS_WATCH)
+
+        async def act(
+            kind: int, uid: str = WORKITEM, context: str = UPS_PULL, **values: Any
+        ) -> int:
+            request = NActionRequest(
+                message_id=caller.message_id(), requested_sop_class_uid=UPS_PUSH,
+                requested_sop_instance_uid=uid, action_type_id=kind,
+            )  # fmt: skip
+            return await caller.ask(request, encoded(said(**values)), context=context)
+
+        async def state(wanted: str, lock: str = LOCK, uid: str = WORKITEM) -> int:
+            return await act(1, uid, ProcedureStepState=wanted, TransactionUID=lock)
+
+        async def subscribe(
+            uid: str = WORKITEM, ae: str = "DEST", kind: int = 3, **more: Any
+        ) -> int:
+            return await act(kind, uid, UPS_WATCH, ReceivingAE=ae, **more)
+
+        async def cancel(uid: str = WORKITEM) -> int:
+            return await act(2, uid, UPS_WATCH)
+
+        assert await create(None) == 0x0120
+        assert await create(scheduled(), "") == 0x0120
+        assert await create(b"\x08\x00\x60\x00CS\xff\xff") == 0x0110
+        assert await create(scheduled(), "../1") == 0x0117
+        assert await create(scheduled(), GLOBAL_SUBSCRIPTION) == 0x0117
+        assert await create(TOO_LONG) == 0x0213
+        assert await create(scheduled(ProcedureStepLabel="")) == 0x0121
+        assert await create(scheduled(InputReadinessState="MAYBE")) == 0x0106
+        assert await create(scheduled(ProcedureStepState="IN PROGRESS")) == 0xC309
+        assert await create(scheduled(WorklistLabel=""), f"{WORKITEM}.1") == 0xB300
+        assert await create(scheduled()) == 0x0000
+        assert await create(scheduled()) == 0x0111
+        assert await get() == 0x0000
+        assert await get(tags=[0x00081195]) == 0x0001
+        assert await get("1.2.3") == 0xC307
+        assert await change(progress("5"), "1.2.3") == 0xC307
+        assert await change(said(PatientID="OTHER")) == 0x0105
+        assert await change(progress("5"), lock=LOCK) == 0xC310
+        assert await state("COMPLETED") == 0xC310
+        assert await state("SCHEDULED") == 0xC303
+        assert await state("DONE") == 0x0115
+        assert await state("IN PROGRESS", uid="1.2.3") == 0xC307
+        assert await act(1) == 0x0120
+        assert await act(3) == 0x0123
+        assert await act(1, context=UPS_PUSH) == 0x0123
+        assert await state("IN PROGRESS", "") == 0xC301
+        assert await state("IN PROGRESS") == 0x0000
+        assert await state("IN PROGRESS") == 0xC302
+        assert await change(progress("5")) == 0xC301
+        assert await cancel() == 0xC312
+        assert await subscribe(ae="NOWHERE") == 0xC308
+        assert await subscribe(ae="NOWHERE", kind=4) == 0xC308
+        assert await subscribe(ae="") == 0x0120
+        assert await subscribe("1.2.3") == 0xC307
+        assert await subscribe("1.2.3", kind=4) == 0xC307
+        assert await subscribe(DeletionLock="MAYBE") == 0x0115
+        assert await subscribe(DeletionLock="TRUE") == 0xB301
+        assert await subscribe(kind=5) == 0xC314
+        assert await subscribe(FILTERED_SUBSCRIPTION) == 0xC314
+        assert await subscribe(FILTERED_SUBSCRIPTION, PatientID=["", ""]) == 0x0115
+        assert await subscribe(GLOBAL_SUBSCRIPTION) == 0x0000
+        assert await cancel(GLOBAL_SUBSCRIPTION) == 0xC314
+        assert await cancel() == 0x0000
+        assert await state("COMPLETED") == 0xC304
+        assert await change(performed(), lock=LOCK) == 0x0000
+        assert await state("COMPLETED") == 0x0000
+        assert await state("COMPLETED") == 0xB306
+        assert await change(progress("5"), lock=LOCK) == 0xC300
+        assert await cancel() == 0xC311
+        assert await cancel(f"{WORKITEM}.1") == 0x0000
+        assert await cancel(f"{WORKITEM}.1") == 0xB304
+        for number in range(MANY):
+            await create(scheduled(), f"{WORKITEM}.2.{number}")
+        every = identifier(("PatientID", ""), level=None)
+        assert await caller.query(UPS_QUERY, identifier(("PatientID", "X"), level=None)) == 0
+        assert await caller.query(UPS_PULL, every, cancelled=True) == 0xFE00
+        unused = identifier(("PatientID", ""), ("(0008,0201)", "+0100"), level=None)
+        assert await caller.query(UPS_WATCH, unused, cancelled=True) == 0xFE00
+        assert await caller.query(UPS_QUERY, every) == 0xA700
+        assert await caller.query(UPS_QUERY, identifier(("PatientID", "\\"), level=None)) == 0xA900
+        assert await caller.query(UPS_QUERY, b"\xff" * 40) == 0xC000
+        complete(caller, answered, "unified procedure steps")
+
+
+async def test_print_management(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = {"print__enabled": True, "print__outputs": [], "print__max_jobs": 1}
+    async with calling(**outside, print__max_films=2) as caller:
+        (scp,) = [one for one in caller.registry.services if one.name == "print management"]
+        printer = PrinterCaller(caller.association, scp, caller.stores)
+        monkeypatch.setattr(scp._desk, "_compose", composed)
+        assert await printer.session(MemoryAllocation=1) == 0xB600
+        assert await printer.session() == 0x0111
+        assert await printer.print(print_tags.FILM_SESSION, SESSION) == 0xC600
+        assert await printer.session("1..2") == 0x0117
+        assert await printer.print() == 0x0112
+        assert await printer.box(session="") == 0x0120
+        assert await printer.box(ImageDisplayFormat="") == 0x0121
+        assert await printer.box(ImageDisplayFormat="SLIDE") == 0x0106
+        assert await printer.box(MaxDensity=999) == 0xB605
+        assert await printer.box("1.2.3", MagnificationType="NONE") == 0
+        boxes = printer.boxes
+        assert await printer.box("1.2.4") == 0x0213
+        printer.boxes = boxes
+        assert await printer.set(print_tags.FILM_BOX, BOX, FilmSizeID="A3") == 0x0105
+        large = {"item": gray_item(np.zeros((8, 1250), np.uint8))}
+        assert await printer.image(1, **large) == 0xB604
+        crop = "RequestedDecimateCropBehavior"
+        assert await printer.image(1, **large, **{crop: "CROP"}) == 0xB609
+        assert await printer.image(1, **large, **{crop: "DECIMATE"}) == 0xB60A
+        assert await printer.image(1, **large, **{crop: "FAIL"}) == 0xC603
+        with monkeypatch.context() as patch:
+            patch.setattr(scp._memory, "limit", scp._memory.taken)
+            assert await printer.image() == 0xC605
+        assert await printer.get(print_tags.PRINTER, PRINTER_INSTANCE, [0x00100010]) == 0x0107
+        assert await printer.print(action=9) == 0x0123
+
+        async def fail(film: Film) -> bytes:
+            raise ImageError("no")
+
+        monkeypatch.setattr(scp._desk, "_compose", fail)
+        assert await printer.print() == 0x0110
+        monkeypatch.setattr(scp._desk, "_compose", composed)
+        assert await printer.print() == 0xB603
+        assert await printer.print() == 0xC602
+        assert await printer.print(print_tags.FILM_SESSION, SESSION) == 0xC601
+        (job,) = await caller.stores.print_jobs.jobs(limit=9)
+        assert await caller.stores.print_jobs.cancel(job.job_uid)
+        assert await printer.delete(print_tags.FILM_BOX, "1.2.3") == 0
+        assert await printer.print(print_tags.FILM_SESSION, SESSION) == 0xB602
+        complete(caller, answered, "print management")
 
 
 async def test_storage_commitment(answered: Answered) -> None:

@@ -66,7 +66,7 @@ async def test_a_region_arrives_as_it_lies(
         found = await receive(theirs, SIZE - 7)
     assert sent == SIZE - 7
     assert found == os.pread(file.fileno(), SIZE, 7)
-    assert len(told) > 2  # the reader was slower: the deadline was moved on each time
+    assert len(told) > 1  # the reader was slower: the deadline was moved on each time
 
 
 async def test_where_the_kernel_cannot_the_caller_does(

@@ -549,7 +549,7 @@ async def test_responses_of_operations_at_once_are_not_mixed_up() -> None:
         serving(
             Scripted([FIND], perform),
             operations_window=2,
-            binds=[ListenAddress(host="127.0.0.1", port=0)],
+            addresses=[ListenAddress(host="127.0.0.1", port=0)],
         ) as server,
         associated(server, FIND, operations_window=2) as association,
     ):

@@ -76,8 +76,19 @@ class RefusedContext:
 class Grant(Protocol):
     """The rights of one association."""
 
+    @property
+    def project(self) -> str:
+        """Name of the project of de-identification under which it is given objects, and nothing
+        else; empty: it is given them as they are."""
+        ...
+
     def refusal(self, abstract_syntax: str, request: Request) -> str:
         """Why the peer may not have *request* performed; empty: it may."""
+        ...
+
+    def is_given(self, operation: str) -> bool:
+        """Whether a policy names the caller, and gives it what that DIMSE operation needs; where
+        there is no policy, everybody may ask for everything, and nobody was given anything."""
         ...
 
     def restrict_contexts(
@@ -93,7 +104,8 @@ class Admitted:
 
     Attributes:
         grant: what it may have performed; None: everything.
-        user: who the user identity item proved it to be; empty: nobody.
+        user: who the user identity item proved it to be, or else who is known to be behind its AE
+            title; empty: nobody.
         response: for the user identity sub-item of A-ASSOCIATE-AC (59H); None: none is sent.
     """
 

@@ -31,19 +31,32 @@ class Places:
     """So many associations with each destination at once, for whoever asks in turn.
 
     Args:
-        most: with one destination.
+        most: with one destination, if nothing else is said of it.
+        name_of: the one name of a destination that has several.
+        most_of: how many with that one, by that name; its second argument is *most*.
         folder: where processes share their places; made when it is missing.  None: there is
             one process.
     """
 
-    def __init__(self, most: int, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        folder: Path | None = None,
+        *,
+        name_of: Callable[[str], str] = lambda destination: destination,
+        most_of: Callable[[str, int], int] = lambda destination, most: most,
+    ) -> None:
         self.most = most
+        self.name_of = name_of
+        self.most_of = most_of
         # Where there are no locks, a server has one process.
         self._folder = folder if HAS_FILE_LOCKS else None
         self._destinations: dict[str, _Destination] = {}
 
-    async def take(self, ae_title: str) -> Place:
-        """A place at *ae_title*, as soon as it is free; first come, first served in a process."""
+    async def take(self, destination: str) -> Place:
+        """A place at *destination*, as soon as it is free; first come, first served in a
+        process."""
+        ae_title = self.name_of(destination)
         here = self._destination(ae_title)
         async with here.turn:
             # Of several processes one waits for a place, and whoever gives one back queues up
@@ -54,8 +67,9 @@ class Places:
             finally:
                 turn.give_back()
 
-    def take_now(self, ae_title: str) -> Place | None:
-        """A place at *ae_title* if there is one that nobody waits for."""
+    def take_now(self, destination: str) -> Place | None:
+        """A place at *destination* if there is one that nobody waits for."""
+        ae_title = self.name_of(destination)
         here = self._destination(ae_title)
         if here.turn.locked():
             return None
@@ -68,9 +82,9 @@ class Places:
             turn.give_back()
 
     @asynccontextmanager
-    async def place(self, ae_title: str) -> AsyncIterator[None]:
-        """A place at *ae_title* for as long as the body takes."""
-        with await self.take(ae_title):
+    async def place(self, destination: str) -> AsyncIterator[None]:
+        """A place at *destination* for as long as the body takes."""
+        with await self.take(destination):
             yield
 
     def _destination(self, ae_title: str) -> _Destination:
@@ -84,7 +98,7 @@ class Places:
         return found
 
     def _free_place(self, here: _Destination, ae_title: str) -> Place | None:
-        for number in range(self.most):
+        for number in range(self.most_of(ae_title, self.most)):
             if place := self._lock(here, ae_title, str(number)):
                 return place
         return None

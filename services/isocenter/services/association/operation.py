@@ -66,6 +66,8 @@ class Operation:
         self.has_data_set = has_data_set
         self.scope = trio.CancelScope()
         self.status: int | None = None
+        #: Why it failed, in the words of the response.
+        self.comment = ""
         self.began = association.now()
         #: What to tell of it when it has ended, beside that it has.
         self.completion_notice: Callable[[], Notice] | None = None
@@ -78,6 +80,12 @@ class Operation:
         self._abandoned = False
         self._arrived = Broadcast()
         self._consumed = Broadcast()
+
+    @property
+    def project(self) -> str:
+        """Name of the project of de-identification to which the caller belongs; empty: to none."""
+        grant = self.association.grant
+        return "" if grant is None else grant.project
 
     @property
     def is_cancelled(self) -> bool:

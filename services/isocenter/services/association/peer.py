@@ -21,6 +21,8 @@ class Peer:
             `open_association` takes a context for it.
         verify_host: with TLS, whether its certificate must be for *host*; if not, any
             certificate that the CA has signed will do.
+        server_name: with TLS, the name that its certificate must be for, and that it is asked for
+            (SNI); empty: *host*.
     """
 
     ae_title: str
@@ -28,6 +30,12 @@ class Peer:
     port: int
     tls: bool = False
     verify_host: bool = True
+    server_name: str = ""
+
+    @property
+    def tls_name(self) -> str:
+        """Name that the certificate of the peer has to be for."""
+        return self.server_name or self.host
 
     @classmethod
     def parse(cls, text: str) -> Peer:

@@ -77,7 +77,10 @@ class Performer(Invoker):
             self._immediate_response is not None
             and not self._is_leaving
             and not has_data_set
-            and (self.grant is None or not self.grant.refusal(context.abstract_syntax, request))
+            and (
+                self.grant is None
+                or not (self.grant.project or self.grant.refusal(context.abstract_syntax, request))
+            )
         ):
             response = self._immediate_response(context, request)
             if response is not None:

@@ -20,6 +20,7 @@ from isocenter.engine.dimse.message_codec import Request
 from isocenter.engine.errors import DeadlineExceeded, LocalProtocolError
 from isocenter.engine.items import (
     AsynchronousOperationsWindow,
+    CommonExtendedNegotiation,
     ExtendedNegotiation,
     RoleSelection,
     UserIdentity,
@@ -27,6 +28,7 @@ from isocenter.engine.items import (
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, Role, associate_request
 from isocenter.engine.pdu import AssociateRequest
+from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from isocenter.services.association.driver import AssociationDriver
 from isocenter.services.association.invoker import ReceivedResponse
 from isocenter.services.association.operation import Provider
@@ -125,7 +127,7 @@ async def request_association(
             raise LocalProtocolError(
                 f"{peer} wants TLS, and there is no context for it: give tls=client_context(…)"
             )
-        transport = await connect(peer.host, peer.port, tls, deadlines)
+        transport = await connect(peer.host, peer.port, tls, deadlines, peer.tls_name)
     task = AssociationDriver(
         transport, Role.REQUESTOR, provider=provider, deadlines=deadlines, limits=limits
     )
@@ -194,9 +196,12 @@ def association_request(
     calling_ae_title: str,
     scp_roles: Iterable[str] = (),
     extended: Sequence[ExtendedNegotiation] = (),
+    related: Sequence[CommonExtendedNegotiation] = (),
     user_identity: UserIdentity | None = None,
     operations_window: int = 1,
     max_pdu_length: int = DEFAULT_LIMITS.max_pdu_length,
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID,
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME,
 ) -> AssociateRequest:
     """An A-ASSOCIATE-RQ to *peer*.
 
@@ -204,6 +209,8 @@ def association_request(
         contexts: abstract syntaxes with their transfer syntaxes, at most 128; the same abstract
             syntax may stand several times.
         scp_roles: SOP classes for which we offer to be SCP (PS3.7 D.3.3.4).
+        related: service class and general SOP classes of SOP classes that the peer may not know
+            (PS3.7 D.3.3.6).
         operations_window: operations that may be outstanding at once, each way.
 
     Raises:
@@ -217,7 +224,12 @@ def association_request(
                 "(VERIFICATION, BASIC_SYNTAXES)"
             )
     request = associate_request(
-        peer.ae_title, calling_ae_title, contexts, max_pdu_length=max_pdu_length
+        peer.ae_title,
+        calling_ae_title,
+        contexts,
+        max_pdu_length=max_pdu_length,
+        implementation_class_uid=implementation_class_uid,
+        implementation_version_name=implementation_version_name,
     )
     window = (
         AsynchronousOperationsWindow(operations_window, operations_window)
@@ -234,6 +246,7 @@ def association_request(
                 for uid in dict.fromkeys(scp_roles)
             ),
             extended_negotiations=tuple(extended),
+            common_extended_negotiations=tuple(related),
             user_identity=user_identity,
         ),
     )

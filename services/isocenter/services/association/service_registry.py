@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NoReturn, Protocol, runtime_checkable
 
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.message_codec import (
+    NGetRequest,
     Request,
     Response,
     UnrecognizedMessage,
@@ -22,7 +23,7 @@ from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.dimse.status import Status, StatusClass, classify, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
-from isocenter.engine.negotiation import Offer, PresentationContext, refusal_of
+from isocenter.engine.negotiation import Offer, PresentationContext, general_offer, refusal_of
 from isocenter.services.association.operation import Operation, out_of_resources
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import OperationError, StorageError
@@ -97,6 +98,22 @@ class TakesRawUids(Protocol):
 
 
 @runtime_checkable
+class OnlyGets(Protocol):
+    """A service that performs N-GET and nothing else: where N-GET is not answered on a SOP class,
+    it is not offered there."""
+
+    only_gets: bool
+
+
+@runtime_checkable
+class GivesDeidentified(Protocol):
+    """A service whose answers have nothing that names a patient for callers of a project of
+    de-identification (`Operation.project`); no other is performed for them: 0124H."""
+
+    gives_deidentified: bool
+
+
+@runtime_checkable
 class NamesSopClasses(Protocol):
     """A service of SOP classes that PS3.6 does not name: private ones, or younger than our list.
 
@@ -114,16 +131,18 @@ class _Found:
     members: frozenset[str] = frozenset()
     immediate: ImmediateService | None = None
     takes_raw_uids: bool = False
+    gives_deidentified: bool = False
 
     def may_see(self, request: Request) -> bool:
         return self.takes_raw_uids or names_an_instance(request)
 
 
 class ServiceRegistry:
-    """The services of one server; the first that offers an abstract syntax has it.
+    """The services of one server; the last that offers an abstract syntax has it.
 
     Args:
         background_tasks: what services do on their own as long as the server runs.
+        n_get_sop_classes: on which N-GET is answered; empty: on all on which a service does.
     """
 
     def __init__(
@@ -131,19 +150,34 @@ class ServiceRegistry:
         services: Iterable[Service],
         *,
         background_tasks: Iterable[Callable[[], Awaitable[None]]] = (),
+        n_get_sop_classes: Iterable[str] = (),
     ) -> None:
         self.services = tuple(services)
+        self._n_get = frozenset(n_get_sop_classes)
         self.background_tasks = tuple(background_tasks)
-        #: Needed for each request: the services are asked once for each abstract syntax.
+        #: Needed for each association and each request: all services are asked once for each
+        #: abstract syntax; whose it is may change what it offers.
         self._found: dict[str, _Found] = {}
 
     def offer(self, abstract_syntax: str) -> Offer | None:
-        """What negotiation accepts for *abstract_syntax*."""
-        for service in self.services:
+        """What negotiation accepts for *abstract_syntax*, as of now."""
+        service = self._service_of(abstract_syntax).service
+        return None if service is None else service.offer(abstract_syntax)
+
+    def _offered(self, abstract_syntax: str) -> tuple[Service, Offer] | None:
+        for service in reversed(self.services):
             offer = service.offer(abstract_syntax)
-            if offer is not None:
-                return offer
+            if offer is None:
+                continue
+            only_gets = isinstance(service, OnlyGets) and service.only_gets
+            if only_gets and not self._is_gettable(abstract_syntax):
+                continue
+            return service, offer
         return None
+
+    def _is_gettable(self, sop_class_uid: str) -> bool:
+        """Whether N-GET is answered on a SOP class."""
+        return not self._n_get or sop_class_uid in self._n_get
 
     def _service_of(self, abstract_syntax: str) -> _Found:
         found = self._found.get(abstract_syntax)
@@ -153,17 +187,27 @@ class ServiceRegistry:
             found = self._found[abstract_syntax] = self._find_service(abstract_syntax)
         return found
 
+    def _service_for(self, context: PresentationContext) -> _Found:
+        """A SOP class that is nobody's is served as the general one that it was accepted as."""
+        found = self._service_of(context.abstract_syntax)
+        if found.service is None and context.related is not None:
+            general = general_offer(self.offer, context.related)
+            if general is not None:
+                return self._service_of(general[0])
+        return found
+
     def _find_service(self, abstract_syntax: str) -> _Found:
-        for service in self.services:
-            offer = service.offer(abstract_syntax)
-            if offer is not None:
-                return _Found(
-                    service,
-                    offer.members,
-                    service if isinstance(service, ImmediateService) else None,
-                    isinstance(service, TakesRawUids) and service.takes_raw_uids,
-                )
-        return _Found()
+        found = self._offered(abstract_syntax)
+        if found is None:
+            return _Found()
+        service, offer = found
+        return _Found(
+            service,
+            offer.members,
+            service if isinstance(service, ImmediateService) else None,
+            isinstance(service, TakesRawUids) and service.takes_raw_uids,
+            isinstance(service, GivesDeidentified) and service.gives_deidentified,
+        )
 
     def respond_immediately(
         self, context: PresentationContext, request: Request
@@ -180,12 +224,25 @@ class ServiceRegistry:
         peer_log = operation.association.peer_log
         try:
             _authorize(operation)
-            found = self._service_of(operation.context.abstract_syntax)
+            found = self._service_for(operation.context)
             if found.service is None:
                 raise OperationError(Status.SOP_CLASS_NOT_SUPPORTED)
+            if operation.project and not found.gives_deidentified:
+                _deny(
+                    operation,
+                    "it is given de-identified objects only ([[deidentification]]), and the "
+                    f"service {found.service.name} answers with what is stored",
+                )
             refusal = refusal_of(operation.context, request, found.members)
             if refusal is not None:
                 raise OperationError(*refusal)
+            if isinstance(request, NGetRequest) and not (
+                self._is_gettable(operation.context.abstract_syntax)
+                or self._is_gettable(request.requested_sop_class_uid)
+            ):
+                raise OperationError(
+                    Status.UNRECOGNIZED_OPERATION, "N-GET is not answered on this SOP class"
+                )
             if not found.may_see(request):
                 raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
             await found.service.perform(operation)
@@ -211,6 +268,7 @@ class ServiceRegistry:
     async def _fail(
         self, operation: Operation, status: int, comment: str, elements: tuple[int, ...] = ()
     ) -> None:
+        operation.comment = comment
         await operation.respond(
             response_to(
                 operation.request, status, error_comment=comment, offending_elements=elements
@@ -225,12 +283,17 @@ def _authorize(operation: Operation) -> None:
         return
     why = association.grant.refusal(operation.context.abstract_syntax, request)
     if why:
-        association.notices.publish(
-            AccessDenied(
-                caller=association.caller,
-                command=operation_name(type(request)),
-                sop_class_uid=sop_class_of(request),
-                why=why,
-            )
+        _deny(operation, why)
+
+
+def _deny(operation: Operation, why: str) -> NoReturn:
+    association, request = operation.association, operation.request
+    association.notices.publish(
+        AccessDenied(
+            caller=association.caller,
+            command=operation_name(type(request)),
+            sop_class_uid=sop_class_of(request),
+            why=why,
         )
-        raise OperationError(Status.NOT_AUTHORIZED, log_detail=why)
+    )
+    raise OperationError(Status.NOT_AUTHORIZED, log_detail=why)

@@ -18,6 +18,8 @@ from isocenter.engine.dimse.message_codec import Request, sop_class_of
 from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.effects import Effect
 from isocenter.engine.errors import (
+    SERVICE_PROVIDER,
+    SERVICE_USER,
     AssociationAbortedError,
     AssociationError,
     LocalProtocolError,
@@ -164,6 +166,22 @@ class AssociationState(ABC):
                 return AssociationOutcome.ABORTED_BY_PEER
             case _:
                 return AssociationOutcome.ABORTED_HERE
+
+    @property
+    def abort_code(self) -> tuple[int, int] | None:
+        """Source and reason of the A-ABORT that ended it, whichever side sent it (PS3.8 Table
+        9-26); None: there was none.  To be asked when it has ended."""
+        match self._end_reason:
+            case _ if self.released:
+                return None
+            case TransportLostError():
+                return None
+            case AssociationAbortedError() as error:
+                return error.source, error.reason
+            case ProviderAbortedError() as error:
+                return SERVICE_PROVIDER, error.reason
+            case _:
+                return SERVICE_USER, 0
 
     def end_reason(self) -> AssociationError:
         """Why it ended, as an exception for whoever waited on it."""

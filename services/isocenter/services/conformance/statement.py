@@ -10,33 +10,36 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from isocenter.engine.dimse.status import ServiceClass, describe_status
-from isocenter.engine.extended_negotiation import (
-    ElementCoercion,
-    FindFlags,
-    RetrieveFlags,
-    StorageSupport,
-)
-from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import (
     APPLICATION_CONTEXT,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     VERIFICATION,
 )
-from isocenter.services.archive.index.attributes import ATTRIBUTES, Level
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.association.service_registry import (
     COMMON_STATUSES,
-    NamesSopClasses,
     ServiceRegistry,
     Statuses,
 )
+from isocenter.services.conformance.bounds import bound
+from isocenter.services.conformance.contexts import Contexts, extended, roles
+from isocenter.services.conformance.deidentification import deidentification
+from isocenter.services.conformance.printing import printing
+from isocenter.services.conformance.querying import (
+    query_keys,
+    retrieval_by_instance,
+    worklist_keys,
+)
 from isocenter.services.conformance.web_services import web_services
 from isocenter.services.dicom.character_sets import TERMS
-from isocenter.services.dicom.data_dictionary import dictionary_vr, keyword_for_tag
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
-from isocenter.services.dicom.pydicom_tables import UIDS
-from isocenter.services.dicom.uid_registry import DICOM_ROOT, STORAGE_SOP_CLASSES, name_of
+from isocenter.services.dicom.uid_registry import (
+    COMPOSITE_INSTANCE_CLASSES,
+    COMPOSITE_INSTANCE_GET,
+    STORAGE_SOP_CLASSES,
+    name_of,
+)
 from isocenter.services.net.http.routing import Route
 from isocenter.services.service_classes.availability.scu import INSTANCE_AVAILABILITY_NOTIFICATION
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
@@ -45,18 +48,23 @@ from isocenter.services.service_classes.mpps.performed_step import (
     MPPS_NOTIFICATION,
     MPPS_RETRIEVE,
 )
+from isocenter.services.service_classes.print.attributes import (
+    ANNOTATION_BOX,
+    COLOR_META,
+    GRAYSCALE_META,
+    PRESENTATION_LUT,
+    PRINT_JOB,
+    PRINTER_CONFIGURATION,
+)
 from isocenter.services.service_classes.query_retrieve.information_models import (
     FIND_ROOTS,
     GET_ROOTS,
     MOVE_ROOTS,
 )
 from isocenter.services.service_classes.worklist.entry import (
-    ACCESSION_NUMBER,
     MODALITY_WORKLIST_FIND,
-    NEEDS,
-    STEP_NEEDS,
 )
-from isocenter.services.service_classes.worklist.query_keys import STEP_STATUS
+from isocenter.services.settings.sections.print import PrintOutput
 from isocenter.services.settings.settings import Settings
 from isocenter.services.viewing.key_object_documents import KEY_OBJECT_SELECTION
 from isocenter.services.viewing.measurement_reports import COMPREHENSIVE_SR
@@ -64,17 +72,18 @@ from isocenter.services.viewing.presentation_states import COLOUR, GRAYSCALE
 from isocenter.services.web.description.document import Block, Heading, Paragraph, Table
 from isocenter.services.workflow.events.consumer import Availability
 
-_SOP_CLASSES: Final = ("SOP Class", "Meta SOP Class")
 #: By `Service.name`: whose words its statuses are read in; others in those of PS3.7 Annex C.
 _WORDS: Final = {
     "verification": ServiceClass.VERIFICATION,
+    "print management": ServiceClass.PRINT,
     "storage": ServiceClass.STORAGE,
     "query": ServiceClass.FIND,
     "get": ServiceClass.GET,
     "move": ServiceClass.MOVE,
+    "get by instance": ServiceClass.GET,
+    "move by instance": ServiceClass.MOVE,
     "worklist": ServiceClass.WORKLIST,
 }
-_LEVELS: Final = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
 #: As SCU, without a service to ask: C-MOVE and forwarding store, `isocenter echoscu` verifies.
 _AS_SCU: Final = frozenset(
     {
@@ -83,10 +92,17 @@ _AS_SCU: Final = frozenset(
         MPPS,
         MPPS_RETRIEVE,
         STORAGE_COMMITMENT,
+        GRAYSCALE_META,
+        COLOR_META,
+        PRINT_JOB,
+        PRESENTATION_LUT,
+        ANNOTATION_BOX,
+        PRINTER_CONFIGURATION,
         *STORAGE_SOP_CLASSES,
         *FIND_ROOTS,
         *GET_ROOTS,
         *MOVE_ROOTS,
+        *COMPOSITE_INSTANCE_CLASSES,
     }
 )
 
@@ -98,8 +114,6 @@ _CREATED: Final = (
     (COMPREHENSIVE_SR, "measurements (TID 1500)"),
     (KEY_OBJECT_SELECTION, "key images (TID 2010)"),
 )
-#: Stands for every private SOP class that nobody names; a UID that is nobody's (PS3.5 B.2).
-ANY_PRIVATE: Final = "2.25.0"
 
 
 class PluginRow(NamedTuple):
@@ -111,40 +125,6 @@ class PluginRow(NamedTuple):
     uid: str
     operations: str
     permissions: str
-
-
-def accepted(registry: ServiceRegistry) -> dict[str, Offer]:
-    """Every abstract syntax that *registry* accepts, with what it offers: those of the standard,
-    those that services name, and `ANY_PRIVATE` where private ones need no name."""
-    known = {uid for uid, entry in UIDS.items() if entry[1] in _SOP_CLASSES}
-    uids = sorted({*known, *STORAGE_SOP_CLASSES, *names_of(registry)} - {ANY_PRIVATE})
-    offers = {uid: registry.offer(uid) for uid in (*uids, ANY_PRIVATE)}
-    return {uid: offer for uid, offer in offers.items() if offer is not None}
-
-
-def names_of(registry: ServiceRegistry) -> dict[str, str]:
-    """SOP classes that services name because the standard does not."""
-    names = {ANY_PRIVATE: "any other private SOP class, for storage"}
-    for service in reversed(registry.services):
-        if isinstance(service, NamesSopClasses):
-            names |= service.sop_classes
-    return names
-
-
-class _Contexts:
-    """What is accepted, and how it is called."""
-
-    def __init__(self, registry: ServiceRegistry) -> None:
-        self.offers = accepted(registry)
-        self._names = names_of(registry)
-
-    def __contains__(self, uid: str) -> bool:
-        return uid in self.offers
-
-    def row(self, uid: str) -> tuple[str, str]:
-        """Name and UID."""
-        shown = f"not below {DICOM_ROOT}" if uid == ANY_PRIVATE else uid
-        return self._names.get(uid) or name_of(uid), shown
 
 
 def statement(
@@ -160,7 +140,7 @@ def statement(
         tls: the TLS profile in force, in lines; empty: there is no TLS.
         routes: of the web services that are offered.
     """
-    offers = _Contexts(registry)
+    offers = Contexts(registry)
     yield from _overview(settings, offers)
     yield Heading("3", "Introduction")
     yield Paragraph(
@@ -181,13 +161,13 @@ def statement(
     yield from _security(settings, tls)
 
 
-def _overview(settings: Settings, offers: _Contexts) -> Iterator[Block]:
+def _overview(settings: Settings, offers: Contexts) -> Iterator[Block]:
     yield Heading("1", "Conformance statement overview")
     rows = [
         (
             *offers.row(uid),
             "yes" if uid in _AS_SCU or offer.scp_role else "no",
-            "yes",
+            "yes" if offer.scu_role else "no",
         )
         for uid, offer in offers.offers.items()
     ]
@@ -198,7 +178,8 @@ def _overview(settings: Settings, offers: _Contexts) -> Iterator[Block]:
     yield Table(("SOP class", "UID", "SCU", "SCP"), rows)
     yield Paragraph(
         "SCU: of the server as 4.2.2.2 says, and of the commands that come with it "
-        "(isocenter echoscu, storescu, findscu, getscu, movescu, worklistscu, mppsscu, commitscu)."
+        "(isocenter echoscu, storescu, findscu, getscu, movescu, worklistscu, mppsscu, upsscu, "
+        "printscu, commitscu)."
     )
     if settings.web.enabled:
         yield Paragraph("Objects that the server creates of what people note on images:")
@@ -213,19 +194,24 @@ def _told(settings: Settings) -> Iterator[tuple[str, str, str]]:
         yield STORAGE_COMMITMENT, "SCP", "outcomes of storage commitment"
     if Rules(settings.rules).ask_for_commitment:
         yield STORAGE_COMMITMENT, "SCU", "storage commitment of what was forwarded (rules)"
+    if settings.print.enabled and PrintOutput.PRINTER in settings.print.outputs:
+        yield GRAYSCALE_META, "SCU", "films on a printer (print.printer)"
+        yield COLOR_META, "SCU", "films in colour on a printer (print.printer)"
     if any(isinstance(each.target, Availability) for each in settings.events.consumers):
         yield INSTANCE_AVAILABILITY_NOTIFICATION, "SCU", "instances that became available (events)"
 
 
 def _networking(
-    settings: Settings, registry: ServiceRegistry, offers: _Contexts, plugins: Sequence[PluginRow]
+    settings: Settings, registry: ServiceRegistry, offers: Contexts, plugins: Sequence[PluginRow]
 ) -> Iterator[Block]:
     server = settings.server
     yield Heading("4", "Networking")
     yield Heading("4.1", "Implementation model")
     yield Paragraph(
         f"One application entity, {server.ae_title}. It accepts associations for the services "
-        "below, and requests associations to send objects (C-MOVE, forwarding) and reports."
+        "below, and requests associations to send objects (C-MOVE, forwarding) and reports. Rules "
+        "that operators make while it runs forward to peers and remote nodes, too, and may ask "
+        "them for storage commitment (SCU)."
     )
     yield Heading("4.2", "Application entity specification")
     yield Heading("4.2.1", "Association policies")
@@ -237,9 +223,9 @@ def _networking(
             ("Implementation class UID", IMPLEMENTATION_CLASS_UID),
             ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
             ("Maximum PDU length received", f"{server.max_pdu_length:,} bytes"),
-            ("Associations at once", _bound(server.max_associations)),
-            ("... from one address", _bound(server.max_associations_per_address)),
-            ("... with one calling AE title", _bound(server.max_associations_per_ae_title)),
+            ("Associations at once", bound(server.max_associations)),
+            ("... from one address", bound(server.max_associations_per_address)),
+            ("... with one calling AE title", bound(server.max_associations_per_ae_title)),
             ("Asynchronous operations, performed and invoked", f"up to {performed}"),
             ("Calling AE titles", ", ".join(settings.access.allow) or "any that is not denied"),
             ("Called AE titles", ", ".join(sorted(settings.ae_titles)) or "any"),
@@ -266,12 +252,42 @@ def _networking(
             (
                 *offers.row(uid),
                 lists[offer.transfer_syntaxes],
-                "SCP; SCU if asked" if offer.scp_role else "SCP",
-                _extended(uid, offer),
+                roles(offer),
+                extended(uid, offer),
             )
             for uid, offer in offers.offers.items()
         ],
     )
+    if settings.storage.accept and settings.storage.specialized_sop_classes:
+        yield Paragraph(
+            "Any other SOP class is accepted as well when the requestor relates it to an accepted "
+            "storage SOP class: SOP Class Common Extended Negotiation with the Storage Service "
+            "Class and that one as a related general SOP class (PS3.7 D.3.3.6). Its objects are "
+            "kept under their own SOP Class UID."
+        )
+    orders = settings.transfer_syntaxes.orders
+    if orders:
+        yield Paragraph(
+            "Another order of transfer syntaxes, where a row is about the SOP class and the "
+            "calling AE title; the first such row holds:"
+        )
+        yield Table(
+            ("SOP classes", "Calling AE titles", "First", "Others"),
+            [
+                (
+                    ", ".join(sorted(map(name_of, order.sop_classes))) or "all that are stored",
+                    ", ".join(order.ae_titles) or "any",
+                    ", ".join(map(name_of, order.preference)),
+                    "Implicit VR Little Endian only" if order.is_only else "as listed",
+                )
+                for order in orders
+            ],
+        )
+    if settings.query.n_get_sop_classes:
+        yield Paragraph(
+            "N-GET is answered on these SOP classes only: "
+            f"{', '.join(map(name_of, settings.query.n_get_sop_classes))}."
+        )
     if plugins:
         yield Paragraph("Served by plug-ins, and what a caller needs for it:")
         yield Table(
@@ -303,11 +319,15 @@ def _networking(
         yield Paragraph(f"{service.name.capitalize()}, beside those:")
         yield _statuses(service.statuses, _WORDS.get(service.name))
     if any(uid in offers for uid in FIND_ROOTS):
-        yield from _keys(settings)
+        yield from query_keys(settings)
+    if COMPOSITE_INSTANCE_GET in offers:
+        yield from retrieval_by_instance()
     if MODALITY_WORKLIST_FIND in offers:
-        yield from _worklist(settings)
+        yield from worklist_keys(settings)
     if settings.storage.accept:
         yield from _keeping(settings)
+    if settings.print.enabled:
+        yield from printing(settings)
     yield Heading("4.3", "Network interfaces")
     yield Table(("Interface", "Address"), list(_interfaces(settings)))
     yield Heading("4.4", "Configuration")
@@ -350,93 +370,13 @@ def _statuses(statuses: Statuses, words: ServiceClass | None) -> Table:
     )
 
 
-def _extended(uid: str, offer: Offer) -> str:
-    if offer.extended is None:
-        return "none"
-    if uid in FIND_ROOTS or uid == MODALITY_WORKLIST_FIND:
-        flags = FindFlags.decode(offer.extended(b"\1" * 7) or b"")
-        names = {
-            "relational queries": flags.relational,
-            "combined date-time matching": flags.combined_date_time,
-            "fuzzy semantic matching of names": flags.fuzzy_person_names,
-            "time zone adjustment": flags.timezone_adjustment,
-            "enhanced multi-frame conversion": flags.enhanced_image_conversion,
-            "empty value matching": flags.empty_value_matching,
-            "multiple value matching": flags.multiple_value_matching,
-        }
-        return ", ".join(name for name, yes in names.items() if yes) or "none"
-    if uid in GET_ROOTS or uid in MOVE_ROOTS:
-        relational = RetrieveFlags.decode(offer.extended(b"\1") or b"").relational
-        return "relational retrieval" if relational else "none"
-    if uid not in STORAGE_SOP_CLASSES and uid != ANY_PRIVATE:
-        return "of its own"
-    support = StorageSupport.decode(offer.extended(b"") or b"")
-    if support is not None and support.coercion is ElementCoercion.MAY:
-        return "level 2 (full), signatures level 3 (kept), attributes may be coerced (by rules)"
-    return "level 2 (full), signatures level 3 (kept), no coercion"
-
-
-def _keys(settings: Settings) -> Iterator[Block]:
-    yield Heading("4.2.4", "Keys of query and retrieve")
-    yield Paragraph(
-        "All of these are matched (single value, list, universal, wild card, range, sequence, "
-        "empty value) and returned, at their level and below it. Names match regardless of case, "
-        "and by component group. Computed attributes are returned and matched, too."
-    )
-    yield Paragraph(
-        "Lists of values of any VR, and two quotation marks for an attribute without a value "
-        "(PS3.4 C.2.2.2), are matched whether or not that was negotiated. A list of nothing but "
-        "empty values is answered A900H. Wild cards in a VR that has none are a single value, but "
-        "for * alone, which is universal."
-    )
-    levels = (
-        "Keys of all levels are matched, whether or not relational queries were negotiated."
-        if settings.query.always_relational
-        else "Without relational queries, keys below the level are not matched and not returned "
-        "(FF01H): but Modality of a study is matched as Modalities in Study, and a value in a "
-        "unique key below the level is answered A900H."
-    )
-    shown = "first" if settings.query.differing == "first" else "last"
-    yield Paragraph(
-        "Attributes of patient, study and series are what the objects say. Where these differ, "
-        "a study is found by what any one of its objects says of patient and study together, a "
-        "series by what any one of its objects says of it; answers show what was said "
-        f"{shown} among what matches. A study whose objects name several patients belongs to each "
-        "of them, as a whole."
-    )
-    yield Paragraph(f"{levels} Keys that are not in this table are not returned (FF01H).")
-    yield Table(
-        ("Level", "Attribute", "Tag", "VR", ""),
-        [
-            (
-                level.value,
-                attribute.keyword,
-                _tag(attribute.tag),
-                attribute.vr,
-                "computed" if attribute.computed else "",
-            )
-            for level in _LEVELS
-            for attribute in ATTRIBUTES
-            if attribute.level is level
-        ],
-    )
-    yield Table(
-        ("Bound", "Value"),
-        [
-            ("Matches of one C-FIND", _bound(settings.query.max_results)),
-            ("Instances of one C-MOVE or C-GET", _bound(settings.query.max_suboperations)),
-            ("Instances of all C-MOVE and C-GET at once", _bound(settings.query.max_backlog)),
-        ],
-    )
-
-
 def _keeping(settings: Settings) -> Iterator[Block]:
     storage = settings.storage
     yield Heading("4.2.6", "How long objects are kept")
     yield Paragraph(
         "Until an operator deletes them; no DIMSE operation does. What is deleted is not found, "
         "sent or committed to any more. What is forwarded by a rule that says so is deleted when "
-        "its destination has committed it."
+        "its destination has committed it, or so many days after all have it."
     )
     yield Table(
         ("Keeping", "Value"),
@@ -449,47 +389,13 @@ def _keeping(settings: Settings) -> Iterator[Block]:
                 "Studies that are deleted by age (rules of retention)",
                 ", ".join(rule.name for rule in settings.retention) or "none",
             ),
-            ("All objects together, in bytes; beyond it A700H", _bound(storage.max_bytes)),
+            ("All objects together, in bytes; beyond it A700H", bound(storage.max_bytes)),
             (
                 "Bytes of the disk that stay free; below A700H (of a small disk a twentieth)",
                 f"{storage.reserve:,}" if storage.reserve else "none",
             ),
         ],
     )
-
-
-def _worklist(settings: Settings) -> Iterator[Block]:
-    yield Heading("4.2.5", "Keys of the worklist")
-    yield Paragraph(
-        "Every attribute that an entry has is matched and returned, at any depth of its sequences; "
-        "what it does not have is returned without a value. An entry has at least these; the "
-        "start date and time of the step are matched as one range where both are given. Values of "
-        "binary VRs and UN, and ranges of DT, are not matched (FF01H). Lists and empty values are, "
-        "whether or not that was negotiated."
-    )
-    yield Table(
-        ("In", "Attribute", "Tag", "VR"),
-        [
-            (where, keyword_for_tag(tag), _tag(tag), dictionary_vr(tag))
-            for where, tags in (
-                ("Scheduled Procedure Step Sequence (0040,0100)", (*STEP_NEEDS, STEP_STATUS)),
-                ("", (*NEEDS, ACCESSION_NUMBER)),
-            )
-            for tag in tags
-        ],
-    )
-    yield Table(
-        ("Rule", "Value"),
-        [
-            ("Offered", ", ".join(state.value for state in settings.worklist.offer)),
-            ("A step that was discontinued", settings.worklist.discontinued.value),
-            ("Matches of one C-FIND", _bound(settings.worklist.max_results)),
-        ],
-    )
-
-
-def _tag(tag: int) -> str:
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def _interfaces(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -505,6 +411,11 @@ def _interfaces(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _security(settings: Settings, tls: str) -> Iterator[Block]:
     yield Heading("7", "Security")
+    yield from _transport(settings, tls)
+    yield from deidentification(settings)
+
+
+def _transport(settings: Settings, tls: str) -> Iterator[Block]:
     if not tls:
         yield Paragraph("There is no TLS in this configuration.")
         return
@@ -519,7 +430,3 @@ def _security(settings: Settings, tls: str) -> Iterator[Block]:
             ("User identity (PS3.7 D.3.3.7)", "username, passcode, JWT; others by extension"),
         ],
     )
-
-
-def _bound(number: int) -> str:
-    return f"{number:,}" if number else "no limit"

@@ -52,6 +52,11 @@ def web_services(settings: Settings, routes: Sequence[Route[Any]]) -> Iterator[B
         ],
     )
     yield Paragraph("Answers are in UTF-8; Accept-Charset is not looked at.")
+    if settings.sharing.fhir:
+        yield Paragraph(
+            "Beside them, no part of DICOM: reads and searches of ImagingStudy and Patient in FHIR "
+            "R4 and R5, below /fhir/r4 and /fhir/r5; their CapabilityStatement is at metadata."
+        )
     count = 0
     for block in tables(routes, PLACES, _NUMBER):
         count += isinstance(block, Heading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 #: A name, or an IPv6 address in brackets, and a port.
@@ -94,5 +95,6 @@ def _unmapped(address: _Address) -> _Address:
     return address
 
 
+@lru_cache(maxsize=256)  # few addresses ask for much
 def _address(host: str) -> _Address:
     return ipaddress.ip_address(host.strip("[]").partition("%")[0])

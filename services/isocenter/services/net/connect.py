@@ -15,9 +15,16 @@ from isocenter.services.net.transport import SocketTransport, Transport
 
 
 async def connect(
-    host: str, port: int, tls: ssl.SSLContext | None, deadlines: Deadlines
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    deadlines: Deadlines,
+    server_name: str = "",
 ) -> Transport:
     """A connection that stands, after the TLS handshake if there is to be one.
+
+    Args:
+        server_name: whose certificate it has to be; empty: that of *host*.
 
     Raises:
         ConnectError: the message says what failed and what may help.
@@ -38,7 +45,9 @@ async def connect(
         return SocketTransport(sock)
     try:
         with trio.fail_after(deadlines.tls_handshake):
-            return await tls_transport(sock, tls, server_side=False, server_hostname=host)
+            return await tls_transport(
+                sock, tls, server_side=False, server_hostname=server_name or host
+            )
     except trio.TooSlowError:
         raise ConnectError(
             f"{where}: no TLS handshake within {deadlines.tls_handshake:g} s; "

@@ -74,7 +74,8 @@ async def send_file(
         if not moved:
             raise OSError(SHORTER)
         sent += moved
-        progress()
+        if sent < count:
+            progress()
     return sent
 
 

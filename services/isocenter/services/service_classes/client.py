@@ -29,9 +29,11 @@ from isocenter.engine.dimse.message_codec import (
     response_to,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.items import (
+    CommonExtendedNegotiation,
     ExtendedNegotiation,
     UserIdentity,
 )
@@ -39,6 +41,8 @@ from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Negotiated, PresentationContext
 from isocenter.engine.pdu import AssociateAccept
 from isocenter.engine.uid import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
     VERIFICATION,
 )
 from isocenter.services.association import AssociationDriver
@@ -63,6 +67,7 @@ from isocenter.services.errors import (
 from isocenter.services.net.peer_log import PeerLog
 from isocenter.services.net.transport import Transport
 from isocenter.services.service_classes.query_retrieve.find_scu import FindResults
+from isocenter.services.service_classes.query_retrieve.queries import Query
 from isocenter.services.service_classes.storage.scu import store_object
 
 if TYPE_CHECKING:
@@ -101,6 +106,8 @@ class RetrieveError(OperationError):
     Attributes:
         result: what it came to.
     """
+
+    error_code = ErrorCode.RETRIEVE_SUBOPERATION
 
     def __init__(self, result: RetrieveResult) -> None:
         # Of a warning (B000H) the comment of the peer says less than the counter.
@@ -239,6 +246,10 @@ class ClientAssociation:
         if not isinstance(item, DicomObject):
             item = DicomObject.from_dataset(item)
         return await store_object(self, item, priority=priority)
+
+    def search(self, query: Query, *, priority: int = 0) -> FindResults:
+        """C-FIND for what `patients`, `studies`, `series` or `instances` describe; as `find`."""
+        return self.find(query, sop_class_uid=query.sop_class_uid, priority=priority)
 
     def find(
         self,
@@ -438,9 +449,12 @@ async def open_association(
     tls: ssl.SSLContext | None = None,
     scp_roles: Iterable[str] = (),
     extended: Sequence[ExtendedNegotiation] = (),
+    related: Sequence[CommonExtendedNegotiation] = (),
     user_identity: UserIdentity | None = None,
     operations_window: int = 1,
     max_pdu_length: int | None = None,
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID,
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME,
     provider: Provider | None = None,
     transport: Transport | None = None,
     deadlines: Deadlines = DEFAULT_DEADLINES,
@@ -458,6 +472,10 @@ async def open_association(
             syntax may stand several times.
         tls: for DICOM over TLS, made by `client_context`; None: in the clear.
         scp_roles: SOP classes for which we offer to be SCP (C-GET, PS3.7 D.3.3.4).
+        related: service class and general SOP classes of SOP classes that the peer may not know, so
+            that it can take them as a general one (PS3.7 D.3.3.6).
+        implementation_class_uid, implementation_version_name: which program asks, for products that
+            are made with this library.
         operations_window: operations that may be outstanding at once, each way.
         provider: performs what the peer requests, as it came (`ServiceRegistry.perform` looks at
             its UIDs); default: C-STORE for `ClientAssociation.get`.
@@ -477,8 +495,11 @@ async def open_association(
         calling_ae_title=calling_ae_title,
         scp_roles=scp_roles,
         extended=extended,
+        related=related,
         user_identity=user_identity,
         operations_window=operations_window,
+        implementation_class_uid=implementation_class_uid,
+        implementation_version_name=implementation_version_name,
         max_pdu_length=limits.max_pdu_length if max_pdu_length is None else max_pdu_length,
     )
     client: ClientAssociation

@@ -6,7 +6,7 @@ imported until an operator names it in the settings (``[[plugins]]``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -79,6 +79,76 @@ class PluginConnect(Protocol):
     ) -> AbstractAsyncContextManager[ClientAssociation]: ...
 
 
+#: Says what is wrong, in words and without patients; empty: all is well.
+HealthCheck = Callable[[], Awaitable[str]]
+
+
+class PluginCounter(Protocol):
+    """A metric that counts, and never falls."""
+
+    def add(self, amount: float = 1, **labels: str) -> None:
+        """Count *amount* more."""
+        ...
+
+
+class PluginGauge(Protocol):
+    """A metric that rises and falls; those of several processes are added up."""
+
+    def set(self, value: float, **labels: str) -> None:
+        """It is *value* now."""
+        ...
+
+
+class PluginHistogram(Protocol):
+    """A metric that counts values by their size, and adds them up."""
+
+    def observe(self, value: float, **labels: str) -> None:
+        """Count one of size *value*."""
+        ...
+
+
+class PluginMonitor(Protocol):
+    """Checks and metrics of a plug-in.  Names are of small letters, digits and ``_``.
+
+    A metric stands at ``/metrics`` as ``isocenter_plugin_PLUGIN_NAME``.  Labels have few values:
+    beyond 100 combinations all others are counted as ``other``.
+
+    Raises:
+        ValueError: a name or label cannot be, or is there already.
+    """
+
+    def add_check(self, name: str, check: HealthCheck, *, is_vital: bool = False) -> None:
+        """Have *check* asked whenever somebody asks for the server's health, beside all others and
+        for at most ``monitoring.check_timeout``.
+
+        What it says, and that it fails or does not answer, makes the server degraded.
+
+        Args:
+            is_vital: makes it unhealthy: nobody should send anything.
+        """
+        ...
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> PluginCounter:
+        """A new counter; its name on the page ends in ``_total``."""
+        ...
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> PluginGauge:
+        """A new gauge."""
+        ...
+
+    def histogram(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float] | None = None,
+    ) -> PluginHistogram:
+        """A new histogram; *buckets*: their upper bounds, rising; None: those of seconds, from
+        0.1 ms to 300 s."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginContext:
     """What the server gives to a plug-in.
@@ -91,6 +161,7 @@ class PluginContext:
         connect: opens an association with one of them.
         concerns: tells the audit trail which studies an operation is about, by Study Instance UID;
             it adds the patients that the archive knows.
+        monitor: takes health checks and metrics of the plug-in.
     """
 
     settings: Mapping[str, Any]
@@ -99,6 +170,7 @@ class PluginContext:
     peers: Mapping[str, Peer]
     connect: PluginConnect
     concerns: Callable[[Operation, tuple[str, ...]], None]
+    monitor: PluginMonitor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ class VerificationScp:
     """Answers C-ECHO-RQ with success."""
 
     name = "verification"
+    gives_deidentified = True
     statuses: Final[Statuses] = {Status.SUCCESS: "always"}
 
     def offer(self, abstract_syntax: str) -> Offer | None:
@@ -49,4 +50,8 @@ class VerificationScp:
         return None
 
     async def perform(self, operation: Operation) -> None:
-        raise OperationError(Status.UNRECOGNIZED_OPERATION)  # `answer` has what there is
+        # Of callers of whom more has to be known than what can be answered at once.
+        response = self.respond_immediately(operation.context, operation.request)
+        if response is None:
+            raise OperationError(Status.UNRECOGNIZED_OPERATION)
+        await operation.respond(response)

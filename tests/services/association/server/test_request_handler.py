@@ -53,6 +53,9 @@ class VerificationOnly:
     def refusal(self, abstract_syntax: str, request: object) -> str:
         return "" if abstract_syntax == VERIFICATION else "no"
 
+    def is_given(self, operation: str) -> bool:
+        return operation == "C-ECHO"
+
     def restrict_contexts(
         self, request: AssociateRequest, accept: AssociateAccept
     ) -> tuple[AssociateAccept, tuple[RefusedContext, ...]]:

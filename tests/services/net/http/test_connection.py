@@ -279,6 +279,26 @@ async def test_a_malformed_chunk_ends_the_request(autojump_clock: trio.testing.M
         assert [status for status, _ in responses_of(await all_of(client), "POST")] == [400]
 
 
+async def test_an_answer_that_began_before_the_refusal_is_the_only_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    begun = trio.Event()
+
+    async def begins(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        begun.set()
+        await trio.sleep_forever()
+
+    async with conversing(begins) as (client, connection):
+        await client.send_all(GET)
+        await begun.wait()
+        # Between the look at what came and the refusal other tasks run.
+        await connection._refuse(400)
+        said = await all_of(client)
+    assert said.count(b"HTTP/1.1") == 1
+
+
 async def test_a_head_that_does_not_come_ends_the_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -168,7 +168,7 @@ async def test_httpx_over_tls(file: BinaryIO, files: TlsFiles, http2: bool) -> N
     context = web_context(files)
     async with (
         serving(RoutedApplication(table(file)), tls=lambda: context) as (url, _, _server),
-        httpx.AsyncClient(http2=http2, http1=not http2, verify=trust) as client,
+        httpx.AsyncClient(http2=http2, http1=not http2, verify=trust, timeout=60) as client,
     ):
         answer = await client.get(f"{url}/hello/y%C3%B3u%2F?a=1&a=&b=%20+")
         assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
@@ -187,7 +187,7 @@ async def test_httpx_over_tls(file: BinaryIO, files: TlsFiles, http2: bool) -> N
 async def test_what_is_not_there_and_what_fails(caplog: pytest.LogCaptureFixture) -> None:
     async with (
         serving(RoutedApplication(table())) as (url, _, _server),
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         for method, path, status, code in (
             ("GET", "/nothing", 404, "NOT_FOUND"),
@@ -222,7 +222,7 @@ async def test_other_origins() -> None:
         table(), origins=AllowedOrigins(frozenset({"https://viewer.example"}))
     )
     preflight = {"access-control-request-method": "GET"}
-    async with serving(application) as (url, _, _server), httpx.AsyncClient() as client:
+    async with serving(application) as (url, _, _server), httpx.AsyncClient(timeout=60) as client:
         for origin, is_allowed in (
             ("https://viewer.example", True),
             ("https://viewer.example.evil.example", False),
@@ -241,7 +241,7 @@ async def test_a_new_connection_takes_the_place_of_an_idle_one() -> None:
     limits = HttpLimits(connections=3, connections_per_address=3)
     async with serving(RoutedApplication(table()), limits=limits) as (url, port, server):
         idle = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(30)]
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             for _ in range(3):
                 assert (await client.get(f"{url}/hello/x")).status_code == 200
         assert server.connections <= 3
@@ -256,7 +256,7 @@ async def test_many_callers_stand_behind_a_proxy(caplog: pytest.LogCaptureFixtur
     async with serving(application, limits=limits, proxies=proxies) as (url, port, server):
         others = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
         with caplog.at_level(logging.INFO, "isocenter.http"):
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 said = {"x-forwarded-for": "10.9.9.9, 192.0.2.7"}
                 assert (await client.get(f"{url}/hello/x", headers=said)).status_code == 200
         assert server.connections >= 10
@@ -270,12 +270,12 @@ async def test_certificates_are_exchanged_while_connections_stay(files: TlsFiles
     trust = ssl.create_default_context(cafile=files.ca)
     async with (
         serving(RoutedApplication(table()), tls=lambda: contexts[-1]) as (url, _, _server),
-        httpx.AsyncClient(verify=trust) as before,
+        httpx.AsyncClient(verify=trust, timeout=60) as before,
     ):
         assert (await before.get(f"{url}/hello/x")).status_code == 200
         contexts.append(web_context(files))
         assert (await before.get(f"{url}/hello/x")).status_code == 200
-        async with httpx.AsyncClient(verify=trust) as after:
+        async with httpx.AsyncClient(verify=trust, timeout=60) as after:
             assert (await after.get(f"{url}/hello/x")).status_code == 200
 
 
@@ -300,8 +300,8 @@ async def test_connections_end_when_their_certificate_is_revoked(files: TlsFiles
             _,
             server,
         ),
-        httpx.AsyncClient(verify=own) as known,
-        httpx.AsyncClient(verify=trust) as stranger,
+        httpx.AsyncClient(verify=own, timeout=60) as known,
+        httpx.AsyncClient(verify=trust, timeout=60) as stranger,
         trio.open_nursery() as nursery,
     ):
         assert (await stranger.get(f"{url}/hello/x")).status_code == 200
@@ -338,7 +338,7 @@ async def test_an_idle_connection_ends_at_once_when_its_certificate_is_revoked(
     own.load_cert_chain(files.certificate, files.key)
     async with (
         serving(RoutedApplication(table()), tls=lambda: context) as (url, _, server),
-        httpx.AsyncClient(verify=own) as client,
+        httpx.AsyncClient(verify=own, timeout=60) as client,
     ):
         assert (await client.get(f"{url}/hello/x")).status_code == 200
         await server.end_revoked(lambda chain: "")
@@ -394,7 +394,7 @@ async def test_it_stops_when_what_is_under_way_is_answered() -> None:
     routes = RouteTable([Route(method="GET", path="/", handler=wait, text="Waits.")])
     async with (
         serving(RoutedApplication(routes)) as (url, _, server),
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=60) as client,
         trio.open_nursery() as nursery,
     ):
 

@@ -45,7 +45,7 @@ async def client(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     ]
     async with (
         http_serving(RoutedApplication(RouteTable(routes))) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         yield client
 
@@ -119,7 +119,7 @@ async def test_folders_and_pipes_are_no_files(folder: Path) -> None:
     routes = [Route(method="GET", path="/{path...}", handler=files, text="Files.")]
     async with (
         http_serving(RoutedApplication(RouteTable(routes))) as url,
-        httpx.AsyncClient(base_url=url) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
     ):
         for path in ("/inner", "/pipe", "/up", "/viewer"):
             assert (await client.get(path)).status_code == 404

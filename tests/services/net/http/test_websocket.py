@@ -336,7 +336,7 @@ HANDSHAKE = {
 )
 async def test_what_is_no_handshake(changes: dict[str, str | None], status: int, code: str) -> None:
     headers = {name: value for name, value in (HANDSHAKE | changes).items() if value is not None}
-    async with serving(echo) as (place, _), httpx.AsyncClient() as client:
+    async with serving(echo) as (place, _), httpx.AsyncClient(timeout=60) as client:
         answer = await client.get(f"http://{place}", headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         # The connection goes on.

@@ -113,7 +113,7 @@ def test_what_the_peer_does_not_like_is_said(tmp_path: Path, capsys: Output) -> 
         (["update", "1.2", "-k", "Nonsense=1"], "no keyword"),
         (["get", "1.2", "x.dcm"], "takes no files"),
         (["complete", "1.2", "--reason", "1^2^3"], "is for discontinue"),
-        (["discontinue", "1.2", "--reason", "1"], "CODE^SCHEME^MEANING"),
+        (["discontinue", "1.2", "--reason", "1^2"], "CODE^SCHEME^MEANING"),
         (["create", "--at", "yesterday"], "no time"),
         (["create", "--worklist", "missing"], "missing: No such file"),
     ],

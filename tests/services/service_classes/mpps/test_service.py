@@ -30,7 +30,7 @@ from isocenter.engine.uid import (
 )
 from isocenter.services.association.peer import Peer
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.notices import Notice, Notices, PerformedStepChanged
+from isocenter.services.notices import Notice, Notices, PerformedStepChanged, ProcedureRecordRead
 from isocenter.services.service_classes.client import ClientAssociation, open_association
 from isocenter.services.service_classes.mpps.manager import PerformedStepManager
 from isocenter.services.service_classes.mpps.performed_step import (
@@ -246,6 +246,20 @@ async def test_retrieving_some_attributes() -> None:
         assert (await peer.invoke(other)).status == 0x0122
         named_as_created = request(NGetRequest)
         assert (await peer.invoke(named_as_created)).status == 0
+
+
+async def test_who_has_read_a_step_is_told() -> None:
+    heard: list[Notice] = []
+    async with ris(notices=Notices(heard.append)) as peer:
+        await outcome(create_step(peer.association, UID, begun()))
+        assert (await outcome(get_step(peer.association, UID, [0x00080060]))).status == 0
+        assert (await outcome(get_step(peer.association, "1.2.3"))).status == 0x0112
+    (read,) = [one for one in heard if isinstance(one, ProcedureRecordRead)]
+    (created,) = [one for one in heard if isinstance(one, PerformedStepChanged)]
+    assert (read.sop_instance_uid, read.kind) == (UID, "Performed Procedure Step")
+    assert read.study_instance_uids == created.study_instance_uids != ()
+    assert read.patient_id == created.patient_id != ""
+    assert read.caller.calling_ae_title == "CT1"
 
 
 async def test_two_that_set_at_once_do_so_one_after_the_other(tmp_path: Path) -> None:

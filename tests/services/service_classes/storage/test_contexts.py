@@ -60,3 +60,13 @@ def test_associations_are_split_by_what_they_really_propose() -> None:
     assert len(plans) == 3
     assert all(len(contexts) <= 128 for contexts, _ in plans)
     assert [kind for _, group in plans for kind in group] == kinds
+
+
+def test_a_syntax_that_is_wanted_stands_by_itself_before_all() -> None:
+    kinds = [(CT, EXPLICIT_VR_LITTLE_ENDIAN), (CT, JPEG_LS)]
+    found = contexts_for(kinds, first=JPEG_LS)
+    assert found[0] == (CT, (JPEG_LS,))
+    assert len(found) == len(set(found))
+    plain = [(CT, EXPLICIT_VR_LITTLE_ENDIAN)]
+    assert contexts_for(plain, first=EXPLICIT_VR_LITTLE_ENDIAN) == contexts_for(plain)
+    assert contexts_for(plain, first=JPEG_LS)[1:] == contexts_for(plain)

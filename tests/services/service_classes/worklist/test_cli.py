@@ -123,7 +123,7 @@ def test_where_no_archive_is_none_is_made(action: str, tmp_path: Path, capsys: O
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: Output) -> None:
     missing = tmp_path / "missing.json"
     assert main(["worklist", "import", "--data-dir", str(tmp_path / "data"), str(missing)]) == 1
-    assert f"{missing}: No such file or directory\n" in capsys.readouterr().err
+    assert f"{missing}: No such file or directory (error -700)\n" in capsys.readouterr().err
 
 
 def test_a_new_key_moves_the_entry(tmp_path: Path, capsys: Output) -> None:

@@ -186,8 +186,8 @@ def test_what_cannot_be_compared_only_asks() -> None:
 @pytest.mark.parametrize(
     ("key", "unsupported"),
     [
-        ((f"{STEP}ScheduledProcedureStepStartDateTime", "20261124-20261125"), True),
-        ((f"{STEP}ScheduledProcedureStepStartDateTime", "-20261125"), True),
+        ((f"{STEP}ScheduledProcedureStepStartDateTime", "20261124-20261125"), False),
+        ((f"{STEP}ScheduledProcedureStepStartDateTime", "-20261125"), False),
         ((f"{STEP}ScheduledProcedureStepStartDateTime", "20261124093000"), False),
         ((f"{STEP}ScheduledProcedureStepStartDateTime", ""), False),
         (("(0008,0201)", "+0100"), True),
@@ -201,6 +201,28 @@ def test_keys_that_are_not_matched_are_told(key: tuple[str, str], unsupported: b
     assert bool(keys.unsupported) is unsupported
     if unsupported:
         assert keys.matches(entry().attributes)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("20261124-20261125", True),
+        ("-20261125", True),
+        ("20261124100000+0100-", False),
+        ("-202611240829+0000", False),
+        ("20261124093000-20261124093000", True),
+    ],
+)
+def test_ranges_of_date_times(value: str, found: bool) -> None:
+    name = f"{STEP}ScheduledProcedureStepModificationDateTime"
+    keys = keys_of((name, value))
+    assert keys.unsupported == ()
+    data = Dataset()
+    step = Dataset()
+    step.ScheduledProcedureStepModificationDateTime = "20261124093000.000000"
+    data.ScheduledProcedureStepSequence = Sequence([step])
+    attributes = AttributeList.read(encoded(data), EXPLICIT_VR_LITTLE_ENDIAN)
+    assert keys.matches(attributes) is found
 
 
 @pytest.mark.parametrize("value", ["\\", "*\\", " \\ "])

@@ -18,7 +18,6 @@ from isocenter.services.association.server.admission import ServerLimits
 from isocenter.services.association.server.live import (
     AssociationEndedByHand,
     LiveAssociation,
-    LiveAssociations,
 )
 from isocenter.services.association.server.options import (
     DEFAULT_GRACE_SECONDS,
@@ -38,7 +37,6 @@ __all__ = [
     "AssociationEndedByHand",
     "ListenAddress",
     "LiveAssociation",
-    "LiveAssociations",
     "Server",
     "ServerLimits",
     "ServerOptions",

@@ -262,6 +262,7 @@ class ConnectionHandler:
             if not task.released:
                 self._statistics.aborted += 1
             log.info("%s: ended: %s", connection.address, reason)
+            source, reason_code = task.abort_code or (None, None)
             self._notices.publish(
                 AssociationEnded(
                     caller=task.caller,
@@ -271,6 +272,8 @@ class ConnectionHandler:
                     bytes_received=task.traffic.bytes_received,
                     bytes_sent=task.traffic.bytes_sent,
                     operations=task.performed,
+                    abort_source=source,
+                    abort_reason=reason_code,
                 )
             )
         elif task.faulted:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import PresentationContext
@@ -49,32 +46,6 @@ class AssociationEndedByHand(WingNotice):
 
     caller: Caller
     by: Caller
-
-
-class LiveAssociations(Protocol):
-    """What shows the associations of this process, and ends one."""
-
-    def live(self) -> Sequence[LiveAssociation]:
-        """Those that last, the oldest first."""
-        ...
-
-    def traffic(self) -> tuple[int, int]:
-        """Bytes received and sent so far, of associations that last, too."""
-        ...
-
-    def operations(self) -> int:
-        """Operations of peers that have ended so far, on associations that last, too."""
-        ...
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it takes no more."""
-        ...
-
-    async def end_by_hand(self, name: str, by: Caller) -> bool:
-        """Abort the association of that name at once, also in the middle of an operation; False:
-        there is none."""
-        ...
 
 
 def seen(task: AssociationDriver, began: float) -> LiveAssociation:

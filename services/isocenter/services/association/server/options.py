@@ -10,8 +10,10 @@ from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Role
+from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from isocenter.services.association.access import AccessControl, AeTitleRules
 from isocenter.services.association.server.admission import ServerLimits
+from isocenter.services.association.server.syntax_orders import SyntaxOrder
 from isocenter.services.net.transport import Transport
 from isocenter.services.notices import Notices
 
@@ -30,6 +32,10 @@ class ServerOptions:
         access: who may associate; default: anybody in the clear, and over TLS whose
             certificate carries the calling AE title.
         max_pdu_length: announced to peers, in bytes; None: `Limits.max_pdu_length`.
+        implementation_class_uid, implementation_version_name: which program answers (PS3.7
+            D.3.3.2), for products that are made with this library.
+        syntax_orders: which transfer syntaxes some peers get, for some SOP classes; the first that
+            is about a presentation context holds.
         operations_window: operations that a peer may have outstanding at once on one association.
         deadlines: how long a peer may take.
         limits: how much of a peer is held in memory.
@@ -43,6 +49,9 @@ class ServerOptions:
 
     access: AccessControl = field(default_factory=AeTitleRules)
     max_pdu_length: int | None = None
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
+    syntax_orders: tuple[SyntaxOrder, ...] = ()
     operations_window: int = 1
     deadlines: Deadlines = DEFAULT_DEADLINES
     limits: Limits = DEFAULT_LIMITS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from isocenter.engine.ae import printable_ae_title
@@ -18,6 +18,7 @@ from isocenter.services.association.access import (
     RefusedContext,
     Rejected,
 )
+from isocenter.services.association.server.syntax_orders import SyntaxOrder, ordered
 from isocenter.services.notices import Caller
 
 
@@ -50,6 +51,7 @@ class RequestHandler:
         acceptor: what negotiation accepts.
         limit_reached: why an association of a host with a calling AE title is one too many;
             empty: it is not.
+        syntax_orders: which transfer syntaxes some callers get.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class RequestHandler:
         access: AccessControl,
         acceptor: Acceptor,
         limit_reached: Callable[[str, str], str],
+        syntax_orders: Sequence[SyntaxOrder] = (),
     ) -> None:
         self._access = access
         self._acceptor = acceptor
         self._limit_reached = limit_reached
+        self._syntax_orders = syntax_orders
 
     async def handle(
         self, request: AssociateRequest, origin: ConnectionOrigin, caller: Caller
@@ -88,7 +92,7 @@ class RequestHandler:
             return Decision(
                 answer=verdict.reject, caller=caller, why=verdict.text, cure=verdict.cure
             )
-        answer = negotiate(request, self._acceptor)
+        answer = negotiate(request, self._acceptor_for(request.calling_ae_title))
         if isinstance(answer, AssociateReject):
             why = "protocol version or application context name is not supported"
             return Decision(answer=answer, caller=caller, why=why)
@@ -99,3 +103,9 @@ class RequestHandler:
             info = replace(answer.user_information, user_identity_response=verdict.response)
             answer = replace(answer, user_information=info)
         return Decision(answer=answer, caller=caller, grant=verdict.grant, refused=refused)
+
+    def _acceptor_for(self, calling_ae_title: str) -> Acceptor:
+        if not self._syntax_orders:
+            return self._acceptor
+        offer = ordered(self._acceptor.offer, self._syntax_orders, calling_ae_title)
+        return replace(self._acceptor, offer=offer)

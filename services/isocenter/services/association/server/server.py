@@ -12,9 +12,12 @@ from typing import Final
 import trio
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
-from isocenter.engine.errors import AssociationError
+from isocenter.engine.dimse.message_codec import Request
+from isocenter.engine.errors import AssociationError, LocalProtocolError
+from isocenter.engine.items import check_implementation
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.negotiation import Acceptor
+from isocenter.engine.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from isocenter.services.association import AssociationDriver
 from isocenter.services.association.access import AccessControl, AeTitleRules
 from isocenter.services.association.server.admission import Admission, Connection, ServerLimits
@@ -31,6 +34,7 @@ from isocenter.services.association.server.options import (
 )
 from isocenter.services.association.server.request_handler import RequestHandler
 from isocenter.services.association.server.statistics import Statistics
+from isocenter.services.association.server.syntax_orders import SyntaxOrder
 from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.concurrency import alone
 from isocenter.services.net.listeners import AcceptBackoff, ListenAddress, open_listener
@@ -72,15 +76,28 @@ class Server:
             max_pdu_length=options.limits.max_pdu_length if announced is None else announced,
             max_operations_performed=options.operations_window,
             max_operations_invoked=options.operations_window,
+            implementation_class_uid=options.implementation_class_uid,
+            implementation_version_name=options.implementation_version_name,
+        )
+        # Here, and not at each association.
+        check_implementation(
+            acceptor.implementation_class_uid, acceptor.implementation_version_name
         )
         self._connections = ConnectionHandler(
             registry,
             options,
-            RequestHandler(options.access, acceptor, self._admission.limit_reached),
+            RequestHandler(
+                options.access, acceptor, self._admission.limit_reached, options.syntax_orders
+            ),
             self._admission,
             self.statistics,
         )
         self._accepting = trio.CancelScope()
+        #: While it drains, until associations have ended by themselves.
+        self._patience = trio.CancelScope()
+        self._patience.cancel()
+        #: It is going to take no more associations soon.
+        self.is_leaving = False
         #: Two processes of one server name no association alike.
         self._process = secrets.token_hex(2)
 
@@ -96,8 +113,8 @@ class Server:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it takes no more associations."""
-        return self._admission.is_closed
+        """Whether it takes no more associations, or will not soon."""
+        return self._admission.is_closed or self.is_leaving
 
     @property
     def connections(self) -> int:
@@ -129,10 +146,29 @@ class Server:
         lasting = sum(task.performed for task in tasks if task is not None)
         return self.statistics.operations + lasting
 
+    def under_way(self, kind: type[Request]) -> int:
+        """Operations of peers under way now, of one kind."""
+        tasks = (connection.task for connection in self._admission.connections)
+        return sum(
+            isinstance(request, kind)
+            for task in tasks
+            if task is not None
+            for request in task.requests()
+        )
+
     def stop(self) -> None:
         """Stop gracefully; may be called at any time, more than once."""
         self._admission.is_closed = True
+        self._patience.cancel()
         self._accepting.cancel()
+
+    def drain(self) -> None:
+        """Accept no more connections, and stop when all that there are have ended by themselves;
+        `stop` makes it quicker."""
+        if not self._admission.is_closed:
+            self.is_leaving = True
+            self._patience = trio.CancelScope()
+            self._accepting.cancel()
 
     async def end_revoked(self, revoked_in: Callable[[Sequence[bytes]], str]) -> None:
         """Abort the associations whose certificates have been revoked, each when the operation
@@ -246,6 +282,9 @@ class Server:
 
     async def _drain(self) -> None:
         """Abort who is idle and who becomes so, and at the grace deadline who is still busy."""
+        with self._patience:
+            while self._admission.connections:
+                await self._admission.wait_for_change()
         stopped = AssociationError("the server was stopped")
         with trio.move_on_after(self._options.grace_seconds):
             async with trio.open_nursery() as nursery:
@@ -296,6 +335,9 @@ async def serve(
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
     wrap_transport: WrapTransport | None = None,
     notices: Notices | None = None,
+    syntax_orders: Sequence[SyntaxOrder] = (),
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID,
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve DICOM until cancelled or until `Server.stop`.
@@ -308,6 +350,8 @@ async def serve(
 
     Raises:
         OSError: an address cannot be bound; the message names fault and cure.
+        LocalProtocolError: the registry has no service, or the implementation's UID or version name
+            cannot be.
 
     Cancelled, or interrupted (Ctrl-C), it aborts its associations; what it raises is in no
     exception group.
@@ -324,6 +368,9 @@ async def serve(
         grace_seconds=grace_seconds,
         wrap_transport=wrap_transport,
         notices=Notices() if notices is None else notices,
+        syntax_orders=tuple(syntax_orders),
+        implementation_class_uid=implementation_class_uid,
+        implementation_version_name=implementation_version_name,
     )
     listeners: list[tuple[socket.socket, ListenAddress]] = []
     try:
@@ -343,6 +390,10 @@ async def serve_on(
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` on sockets that listen already, made by `open_listener` or inherited."""
+    if not registry.services:
+        raise LocalProtocolError(
+            "nothing is served: give the registry a service, VerificationScp() at least"
+        )
     server = Server(registry, options or ServerOptions())
     for sock, address in listeners:
         host, port = sock.getsockname()[:2]

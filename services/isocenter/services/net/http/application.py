@@ -374,6 +374,7 @@ class _Sender:
                     "offset": piece.offset,
                     "count": piece.length,
                     "more_body": True,
+                    "isocenter.is_followed": is_followed and place + 1 == len(pieces),
                 }
             else:
                 message = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Self, cast
 from urllib.parse import urlsplit
@@ -131,7 +131,7 @@ class HttpResponse:
         """
         import httpx
 
-        async with aclosing(_decoded(self._response)) as pieces:
+        async with _reading(self._response) as pieces:
             while True:
                 try:
                     with trio.fail_after(self._idle_seconds):
@@ -403,7 +403,7 @@ async def _status_error(response: httpx.Response) -> HttpStatusError:
     body = bytearray()
     with trio.move_on_after(_CLOSE_SECONDS):
         try:
-            async with aclosing(_decoded(response)) as pieces:
+            async with _reading(response) as pieces:
                 async for piece in pieces:
                     body += piece
                     if len(body) > _MOST_ERROR_BYTES:
@@ -417,8 +417,23 @@ async def _status_error(response: httpx.Response) -> HttpStatusError:
     return HttpStatusError(status, said_of(bytes(body), kind), location)
 
 
-def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    return cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+@asynccontextmanager
+async def _reading(response: httpx.Response) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+    """The body of an answer; left before its end, it is read no further.
+
+    The generators of httpx stand in each other, and closing the outer one leaves the others to
+    the garbage collector: so the connection is closed, which ends them all from within.
+    """
+    pieces = cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+    try:
+        yield pieces
+    finally:
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(Exception):
+            if not response.is_stream_consumed or not response.is_closed:
+                await response.aclose()
+                async for _ in pieces:
+                    pass
+        await pieces.aclose()
 
 
 async def _closed(response: httpx.Response) -> None:

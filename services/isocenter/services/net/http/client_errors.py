@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 
 _MOST_SHOWN: Final = 300
@@ -15,9 +16,13 @@ _MESSAGES: Final = ("message", "errorMessage", "detail", "Details", "Message", "
 class HttpClientError(IsocenterError):
     """A request that was not answered as it ought to be."""
 
+    error_code = ErrorCode.HTTP
+
 
 class ServerUnreachableError(HttpClientError):
     """No connection: nobody listens, no route, TLS failed, or too slow.  Nothing was done."""
+
+    error_code = ErrorCode.HTTP_CONNECTION
 
 
 class BrokenAnswerError(HttpClientError):

@@ -7,6 +7,7 @@ works for somebody who does not listen.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -16,7 +17,7 @@ import orjson
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.concurrency import Broadcast
+from isocenter.services.concurrency import Broadcast, FairLock
 from isocenter.services.net.file_regions import SendsFiles, read_region
 from isocenter.services.net.http.exchange import (
     Application,
@@ -100,7 +101,7 @@ class HttpConnection:
         self._limits = limits
         self._scope = scope
         self._exchanges: dict[int, Exchange] = {}
-        self._sending = trio.Lock()
+        self._sending = FairLock()
         self._window = Broadcast()
         self._wanted = Broadcast()
         self._reading = trio.CancelScope()
@@ -209,7 +210,7 @@ class HttpConnection:
                     self._is_new = False
                     exchange = Exchange(self, stream, head, self._limits.body_seconds)
                     self._exchanges[stream] = exchange
-                    self.idle_since = self._reading.deadline = float("inf")
+                    self.idle_since = self._reading.deadline = math.inf
                     self._nursery.start_soon(self._perform, exchange)
                 case BodyReceived(stream, data, credit):
                     if stream in self._exchanges:
@@ -236,7 +237,9 @@ class HttpConnection:
         """Say what is wrong with what came, where that can be said, and close."""
         for exchange in self._exchanges.values():
             exchange.give_up()  # within a write it may have what is to be said here
-        if status:
+        # Since it was found, an answer may have begun: two in one another are none.
+        has_begun = any(exchange.is_started for exchange in self._exchanges.values())
+        if status and not has_begun:
             name = secrets.token_hex(8)
             log.info("%s: request %s was refused: %d", self._transport.peer_address, name, status)
             code, message = _REFUSALS.get(status, _BAD_REQUEST)
@@ -359,7 +362,7 @@ class HttpConnection:
         if not outputs:
             return
         async with self._sending:
-            scope = trio.CancelScope(deadline=trio.current_time() + self._limits.send_seconds)
+            scope = trio.CancelScope()  # it has a deadline while the peer is waited for
             with scope:
                 await self._write(outputs, scope)
         if scope.cancelled_caught:
@@ -390,11 +393,12 @@ class HttpConnection:
     ) -> None:
         if not buffers:
             return
-        scope.deadline = trio.current_time() + self._limits.send_seconds
         try:
             left = self._transport.send_now(buffers, is_followed)
             if left:
+                scope.deadline = trio.current_time() + self._limits.send_seconds
                 await self._transport.send(left, _nothing)
+                scope.deadline = math.inf
         except BrokenPipeError as error:
             self._all.cancel()  # with what waits behind: nobody is there to hear the answers
             raise trio.BrokenResourceError from error
@@ -412,6 +416,7 @@ class HttpConnection:
                 offset += await self._sends_files.send_file(
                     descriptor, offset, region.length, progress
                 )
+                scope.deadline = math.inf
             while offset < end:
                 data = await read_region(descriptor, offset, min(end - offset, _FILE_PIECE))
                 await self._send([data], scope)

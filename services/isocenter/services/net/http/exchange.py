@@ -1,8 +1,8 @@
 """One request and its response, as an ASGI application sees them (ASGI 3).
 
 Beside ASGI's own messages a response may be sent by ``http.response.zerocopysend`` (``file``: a
-descriptor, ``offset``, ``count``, ``more_body``), as the extension of that name says.  A body
-with ``isocenter.is_followed`` leaves together with the next message, which comes at once.
+descriptor, ``offset``, ``count``, ``more_body``), as the extension of that name says.  What has
+``isocenter.is_followed`` leaves together with the next message, which comes at once.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Of a body that nobody has asked for yet; then the peer has to wait.
 MOST_BUFFERED: Final = 256 << 10
+#: Pieces of a body that waits are joined up to this.
+_SMALL: Final = 4 << 10
 #: What `HttpLimits.body_seconds` is for.
 _BODY_STEP: Final = 64 << 10
 _FILE_PIECE: Final = 256 << 10
@@ -106,7 +108,12 @@ class Exchange:
 
     def body_arrived(self, data: Buffer, credit: int) -> None:
         """A piece of the request's body is here."""
-        self._body.append((data, credit))
+        if self._body and len(self._body[-1][0]) + len(data) <= _SMALL:
+            # Each by itself, bytes that come one by one would take some hundred times their size.
+            before, given = self._body.pop()
+            self._body.append((b"".join((before, data)), given + credit))
+        else:
+            self._body.append((data, credit))
         self._buffered += len(data)
         self._arrived.send()
 
@@ -265,12 +272,16 @@ class Exchange:
             self._held = outputs
             return
         await self._write(outputs)
+        if more:
+            await trio.lowlevel.checkpoint()  # a long response starves nobody
 
     async def _send_file(self, message: Message) -> None:
         descriptor, offset = int(message["file"]), int(message.get("offset", 0))
         count, more = int(message["count"]), bool(message.get("more_body", False))
         if self._carrier.sends_files or self.head.method == "HEAD":
-            await self._send(FileRegion(descriptor, offset, count), more=more)
+            is_followed = more and message.get("isocenter.is_followed", False)
+            region = FileRegion(descriptor, offset, count)
+            await self._send(region, more=more, is_followed=is_followed)
             return
         while count:
             data = await read_region(descriptor, offset, min(count, _FILE_PIECE))

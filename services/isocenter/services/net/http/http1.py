@@ -43,7 +43,12 @@ class Http1:
     """One connection that speaks HTTP/1.1 or 1.0."""
 
     def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
+        self._h11 = _new_connection()
+        #: Bytes still to come of a body whose length was announced.  They are counted here and
+        #: given on as they came, where h11 would copy them three times; it is told no more of
+        #: the peer then, and the next request gets a new one.
+        self._left = 0
+        self._is_counted = False
         self._output = b""
         self._is_over = False
         self._waits_for_continue = False
@@ -61,7 +66,11 @@ class Http1:
             not self._is_over
             and not self._is_going
             and self._h11.our_state in (h11.DONE, h11.IDLE)
-            and self._h11.their_state in (h11.DONE, h11.IDLE)
+            and (
+                not self._left
+                if self._is_counted
+                else self._h11.their_state in (h11.DONE, h11.IDLE)
+            )
         )
 
     @property
@@ -71,6 +80,8 @@ class Http1:
     @property
     def is_body_complete(self) -> bool:
         """Whether nothing of the request is still to come."""
+        if self._is_counted:
+            return not self._left
         return self._h11.their_state is not h11.SEND_BODY
 
     @property
@@ -81,11 +92,13 @@ class Http1:
     def receive(self, data: Buffer) -> list[HttpEvent]:
         if self._is_over:
             return []
-        if len(data) and (self._later or self._h11.their_state is not h11.SEND_BODY):
+        if self._left:
+            return self._counted(data)
+        if len(data) and (self._later or self.is_body_complete):
             # h11 gets no more than it is asked to read: what it holds is looked at for each head.
             self._later += data
             return [] if self._is_paused else self.next_request()
-        if self._later:  # nobody is there for whom it was
+        if self._later or self._is_counted:  # nobody is there for whom it was
             self._is_over = True
             return [ConnectionEnded()]
         try:
@@ -97,7 +110,20 @@ class Http1:
     @property
     def _is_paused(self) -> bool:
         """Whether a request is complete, and its answer is not."""
-        return self._h11.their_state not in (h11.IDLE, h11.SEND_BODY)
+        return self._is_counted or self._h11.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+    def _counted(self, data: Buffer) -> list[HttpEvent]:
+        """What *data* is of a body whose length was announced; what comes behind it waits."""
+        if not len(data):
+            return self._violated(400, "the connection ends within a body")
+        self._waits_for_continue = False  # the peer has not waited
+        if len(data) > self._left:
+            view = memoryview(data)
+            self._later += view[self._left :]
+            data = view[: self._left]
+        self._left -= len(data)
+        body = BodyReceived(STREAM, data, len(data))
+        return [body] if self._left else [body, RequestEnded(STREAM)]
 
     def next_request(self, new: bytes = b"") -> list[HttpEvent]:
         """As `HttpProtocol` has it.
@@ -105,7 +131,10 @@ class Http1:
         Args:
             new: of a chunked body, what h11 has just been given.
         """
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+        if self._is_counted:
+            self._is_counted = False
+            self._h11 = _new_connection()
+        elif self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
         events: list[HttpEvent] = []
         here = self._here
@@ -127,6 +156,10 @@ class Http1:
                 return events
             if isinstance(event, h11.Request):
                 events += self._started(event)
+                if self._is_counted:
+                    start = self._h11.trailing_data[0] + self._later
+                    self._later.clear()
+                    return events + self._counted(start) if start else events
                 here = self._h11.trailing_data[0] if self._is_chunked else b""
             elif isinstance(event, h11.Data):
                 events.append(BodyReceived(STREAM, event.data, len(event.data)))
@@ -187,6 +220,11 @@ class Http1:
         target, authority = _split_target(bytes(request.target), headers)
         if authority is not None and not is_authority(authority):
             return self._violated(400, "a request for no possible host")
+        if not self._is_chunked and b"upgrade" not in names:
+            self._left = next(
+                (int(value) for name, value in request.headers if name == b"content-length"), 0
+            )
+            self._is_counted = self._left > 0
         head = RequestHead(
             method=request.method.decode("ascii"),
             target=target,
@@ -256,6 +294,10 @@ class Http1:
     def go_away(self) -> list[Output]:
         self._is_going = True
         return []
+
+
+def _new_connection() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADER_BYTES)
 
 
 def _names(headers: RawHeaders, field: bytes, token: bytes) -> bool:

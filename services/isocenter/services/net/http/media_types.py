@@ -11,6 +11,7 @@ resource is.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
@@ -18,6 +19,8 @@ from isocenter.engine.fast_init import dataclass
 #: Members of one `Accept` that are read; who sends more is not a viewer.
 MOST_RANGES: Final = 64
 
+#: All parts of a request are of one type as a rule, and one client accepts the same each time.
+_TYPES_KEPT: Final = 64
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: As it ought to be, and what is sent without the quotes that it needs.
 _UNQUOTED: Final = re.compile(r'[^\s";,]*')
@@ -74,6 +77,7 @@ class AcceptedRange:
     quality: float = 1.0
 
 
+@lru_cache(_TYPES_KEPT)
 def parse_media_type(text: str) -> MediaType:
     """The media type of a `Content-Type`.
 
@@ -91,6 +95,7 @@ def parse_media_type(text: str) -> MediaType:
     return found
 
 
+@lru_cache(_TYPES_KEPT)
 def parse_accept(text: str) -> tuple[AcceptedRange, ...]:
     """The members of an `Accept` header, in their order; none given: anything will do.
 

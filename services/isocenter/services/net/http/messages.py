@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from random import getrandbits
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
@@ -54,7 +54,9 @@ class Request:
         self._scope = scope
         self._receive = receive
         self._query: list[tuple[str, str]] | None = None
-        self.name = secrets.token_hex(8)
+        self._fields: dict[str, str] | None = None
+        # Only a name: nobody is to be kept from guessing it, and the system takes long to draw it.
+        self.name = f"{getrandbits(64):016x}"
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.arguments: Mapping[str, str] = {}
@@ -116,9 +118,15 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """A field, several joined by commas; None: it is not there."""
-        wanted = name.lower().encode("latin-1")
-        found = [value for given, value in self._scope["headers"] if given == wanted]
-        return b", ".join(found).decode("latin-1") if found else None
+        if self._fields is None:  # some twenty are asked for
+            fields: dict[bytes, list[bytes]] = {}
+            for given, value in self._scope["headers"]:
+                fields.setdefault(given, []).append(value)
+            self._fields = {
+                given.decode("latin-1"): b", ".join(values).decode("latin-1")
+                for given, values in fields.items()
+            }
+        return self._fields.get(name.lower())
 
     @property
     def query(self) -> list[tuple[str, str]]:

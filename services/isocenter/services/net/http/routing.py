@@ -218,28 +218,29 @@ class RouteTable(Generic[Handler]):
             return depth, tuple(route for route in self.routes if id(route) in found)
         raise NotFoundError
 
-    def _node_of(self, raw_path: bytes) -> tuple[_Node[Handler], list[str]]:
+    def _node_of(self, raw_path: bytes) -> tuple[_Node[Handler], tuple[str, ...]]:
         segments = [_decoded(segment) for segment in _split_raw(raw_path)]
-        for node, values in _matches(self._root, segments, 0, []):
-            return node, values
-        raise NotFoundError
+        found = _match(self._root, segments, 0, ())
+        if found is None:
+            raise NotFoundError
+        return found
 
 
-def _matches(
-    node: _Node[Handler], segments: list[str], at: int, values: list[str]
-) -> Iterator[tuple[_Node[Handler], list[str]]]:
-    """The nodes that a path fits, the most literal first."""
+def _match(
+    node: _Node[Handler], segments: list[str], at: int, values: tuple[str, ...]
+) -> tuple[_Node[Handler], tuple[str, ...]] | None:
+    """The node that a path fits, the most literal one, and the values of its places."""
     if at == len(segments):
-        if node.routes:
-            yield node, values
-        return
+        return (node, values) if node.routes else None
     segment = segments[at]
+    found = None
     if segment in node.fixed:
-        yield from _matches(node.fixed[segment], segments, at + 1, values)
-    if node.any is not None:
-        yield from _matches(node.any, segments, at + 1, [*values, segment])
-    if node.rest is not None and node.rest.routes:
-        yield node.rest, [*values, "/".join(segments[at:])]
+        found = _match(node.fixed[segment], segments, at + 1, values)
+    if found is None and node.any is not None:
+        found = _match(node.any, segments, at + 1, (*values, segment))
+    if found is None and node.rest is not None and node.rest.routes:
+        found = node.rest, (*values, "/".join(segments[at:]))
+    return found
 
 
 def _descend(

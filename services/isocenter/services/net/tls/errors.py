@@ -10,12 +10,17 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 
 #: How far an error may lie below the one that was raised (trio wraps once).
 _CAUSES: Final = 4
 
 _ISSUE: Final = "issue one (isocenter certs issue NAME)"
+_OTHER_NAME: Final = (
+    "connect by a name that is in it, or say whose it has to be (server_name of the peer, "
+    "--tls-server-name)"
+)
 _SAME_CA: Final = "let both sides trust the CA that signed (ca.crt)"
 _PEER_REFUSED: Final = "the peer refused our certificate"
 _PLAIN: Final = (
@@ -95,8 +100,8 @@ _VERIFY_CODES: Final = {
     23: ("it is revoked", _ISSUE),
     24: ("it was signed by something that is no CA", "use one that a CA has signed"),
     26: ("it is not for this purpose", "it needs extended key usage serverAuth and clientAuth"),
-    62: ("it is for another host", "connect by a name that is in it, or issue one for this name"),
-    64: ("it is for another address", "connect by a name that is in it, or add the address to it"),
+    62: ("it is for another host", _OTHER_NAME),
+    64: ("it is for another address", _OTHER_NAME),
     66: ("its key is too short", "use RSA with 2048 bits, or an elliptic curve"),
     67: ("the key of its CA is too short", "use RSA with 2048 bits, or an elliptic curve"),
     68: ("it is signed with a digest that is not safe", "sign with SHA-256"),
@@ -105,6 +110,8 @@ _VERIFY_CODES: Final = {
 
 class TlsFileError(IsocenterError):
     """A certificate, key or revocation list that cannot be used: which, why, and what to do."""
+
+    error_code = ErrorCode.CERTIFICATE
 
     def __init__(self, path: Path | None, fault: str, cure: str) -> None:
         where = f"{path}: " if path is not None else ""

@@ -23,6 +23,7 @@ import trio
 
 from isocenter.engine.dimse.message_codec import NEventReportRequest, NEventReportResponse
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
@@ -62,6 +63,8 @@ _GOODBYE_SECONDS: Final = 2.0
 
 class ReportTimeoutError(IsocenterError):
     """The request was taken, and its outcome did not come in time."""
+
+    error_code = ErrorCode.RECEIVE_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

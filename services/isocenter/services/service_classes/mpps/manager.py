@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from time import time
+from typing import Final
 
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.limits import Limits
@@ -21,6 +22,9 @@ from isocenter.services.service_classes.mpps.performed_step import (
     step_of_create,
 )
 from isocenter.services.service_classes.mpps.ports import Steps
+
+PATIENT_NAME: Final = 0x00100010
+PATIENT_ID: Final = 0x00100020
 
 log = logging.getLogger("isocenter.operation")
 
@@ -120,7 +124,7 @@ class PerformedStepManager:
             self._on_change()
 
 
-def change_of(step: PerformedStep, caller: Caller) -> PerformedStepChanged:
+def change_of(step: PerformedStep, caller: Caller, *, is_new: bool) -> PerformedStepChanged:
     """What is told of a step that was created or changed."""
     return PerformedStepChanged(
         caller=caller,
@@ -130,4 +134,7 @@ def change_of(step: PerformedStep, caller: Caller) -> PerformedStepChanged:
             dict.fromkeys(each.study_instance_uid for each in step.scheduled)
         ),
         series_instance_uids=tuple(each.series_instance_uid for each in step.series),
+        is_new=is_new,
+        patient_id=step.attributes.text(PATIENT_ID),
+        patient_name=step.attributes.text(PATIENT_NAME),
     )

@@ -14,6 +14,7 @@ from typing import Final
 
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import STEP_MAY_NO_LONGER_BE_UPDATED, Status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
@@ -88,6 +89,8 @@ class StepError(OperationError):
         attributes: tags for Attribute Identifier List (0000,1005).
         error_id: for (0000,0903).
     """
+
+    error_code = ErrorCode.STEP_STATE
 
     def __init__(
         self,

@@ -21,14 +21,22 @@ from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import is_safe_uid
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
-from isocenter.services.dicom.attribute_list import AttributeList
+from isocenter.services.dicom.attribute_list import AttributeList, text_of
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.dicom.uids import new_uid
 from isocenter.services.errors import OperationError
-from isocenter.services.service_classes.mpps.manager import PerformedStepManager, change_of
+from isocenter.services.notices import ProcedureRecordRead
+from isocenter.services.service_classes.mpps.manager import (
+    PATIENT_ID,
+    PATIENT_NAME,
+    PerformedStepManager,
+    change_of,
+)
 from isocenter.services.service_classes.mpps.performed_step import (
     MPPS,
     MPPS_RETRIEVE,
+    SCHEDULED_STEP_ATTRIBUTES,
+    STUDY_INSTANCE_UID,
     PerformedStep,
     StepError,
 )
@@ -105,7 +113,7 @@ class PerformedStepScp:
             as_ae_title=negotiated.called_ae_title,
             limits=operation.association.limits,
         )
-        _tell(operation, step)
+        _tell(operation, step, is_new=True)
         return NCreateResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.SUCCESS,
@@ -123,7 +131,7 @@ class PerformedStepScp:
             as_ae_title=operation.association.negotiated.called_ae_title,
             limits=operation.association.limits,
         )
-        _tell(operation, step)
+        _tell(operation, step, is_new=False)
         return NSetResponse(
             message_id_being_responded_to=request.message_id,
             status=Status.SUCCESS,
@@ -132,8 +140,9 @@ class PerformedStepScp:
         )
 
 
-def _tell(operation: Operation, step: PerformedStep) -> None:
-    operation.completion_notice = lambda: change_of(step, operation.association.caller)
+def _tell(operation: Operation, step: PerformedStep, *, is_new: bool) -> None:
+    caller = operation.association.caller
+    operation.completion_notice = lambda: change_of(step, caller, is_new=is_new)
 
 
 def _checked(sop_instance_uid: str) -> str:
@@ -166,4 +175,22 @@ def retrieve_steps(steps: Steps) -> AttributeScp:
         return None if step is None else step.attributes
 
     # Some SCUs name the SOP class that the instance was created with.
-    return AttributeScp({MPPS_RETRIEVE: attributes_of}, members={MPPS_RETRIEVE: [MPPS]})
+    return AttributeScp(
+        {MPPS_RETRIEVE: attributes_of}, members={MPPS_RETRIEVE: [MPPS]}, on_read=_tell_of_read
+    )
+
+
+def _tell_of_read(operation: Operation, uid: str, attributes: AttributeList) -> None:
+    studies = [
+        text_of(item, STUDY_INSTANCE_UID) for item in attributes.items(SCHEDULED_STEP_ATTRIBUTES)
+    ]
+    operation.association.notices.publish(
+        ProcedureRecordRead(
+            caller=operation.association.caller,
+            kind="Performed Procedure Step",
+            sop_instance_uid=uid,
+            study_instance_uids=tuple(dict.fromkeys(filter(None, studies))),
+            patient_id=attributes.text(PATIENT_ID),
+            patient_name=attributes.text(PATIENT_NAME),
+        )
+    )

@@ -1,7 +1,7 @@
 """N-services (PS3.7 10): attribute lists in and out, N-GET as SCP, requests as SCU.
 
 As SCP: `read_attribute_list` and the general N-GET service `AttributeScp`.  As SCU:
-`n_create`, `n_set`, `n_get` and `n_action`, each one operation on an association
+`n_create`, `n_set`, `n_get`, `n_action` and `n_delete`, each one operation on an association
 of ours.
 """
 
@@ -19,6 +19,7 @@ from isocenter.engine.dimse.message_codec import (
     NActionResponse,
     NCreateRequest,
     NCreateResponse,
+    NDeleteRequest,
     NGetRequest,
     NGetResponse,
     NSetRequest,
@@ -83,9 +84,11 @@ class AttributeScp:
     Args:
         sources: by abstract syntax, where the attributes of its instances come from.
         members: other SOP classes that a request may name, by abstract syntax.
+        on_read: is told of each instance that somebody has read.
     """
 
     name = "attributes"
+    only_gets = True
     statuses: Final[Statuses] = {
         Status.SUCCESS: "all that was asked for",
         Status.WARNING: "without the attributes that the instance does not have",
@@ -98,7 +101,9 @@ class AttributeScp:
         sources: Mapping[str, AttributesOf],
         *,
         members: Mapping[str, Iterable[str]] | None = None,
+        on_read: Callable[[Operation, str, AttributeList], None] | None = None,
     ) -> None:
+        self._on_read = on_read
         self._sources = dict(sources)
         members = members or {}
         self._offers = {
@@ -121,6 +126,8 @@ class AttributeScp:
         attributes = await self._sources[operation.context.abstract_syntax](uid)
         if attributes is None:
             raise OperationError(Status.NO_SUCH_SOP_INSTANCE)
+        if self._on_read is not None:
+            self._on_read(operation, uid, attributes)
         asked = request.attribute_identifier_list
         unknown = [
             tag for tag in asked if tag not in attributes.elements and tag != SPECIFIC_CHARACTER_SET
@@ -185,12 +192,17 @@ async def n_create(
     association: ClientAssociation,
     sop_class_uid: str,
     sop_instance_uid: str,
-    attributes: AttributeList | pydicom.Dataset,
+    attributes: AttributeList | pydicom.Dataset | None,
+    *,
+    context: str = "",
 ) -> NServiceResponse:
     """N-CREATE (PS3.7 10.1.5); without *sop_instance_uid* the peer makes one.
 
     What the peer answers is a success or a warning; `NServiceResponse.attributes` has a
     ``to_dataset``.
+
+    Args:
+        context: the SOP class that was negotiated for it, where it is another one.
 
     Raises:
         AnswerError: the peer answered with a failure.
@@ -202,7 +214,7 @@ async def n_create(
         affected_sop_class_uid=sop_class_uid,
         affected_sop_instance_uid=sop_instance_uid,
     )
-    return await _invoke(association, sop_class_uid, request, attributes)
+    return await _invoke(association, context or sop_class_uid, request, attributes)
 
 
 async def n_set(
@@ -210,14 +222,20 @@ async def n_set(
     sop_class_uid: str,
     sop_instance_uid: str,
     attributes: AttributeList | pydicom.Dataset,
+    *,
+    context: str = "",
 ) -> NServiceResponse:
-    """N-SET (PS3.7 10.1.3); raises as `n_create`."""
+    """N-SET (PS3.7 10.1.3); raises as `n_create`.
+
+    Args:
+        context: the SOP class that was negotiated for it, where it is another one.
+    """
     request = NSetRequest(
         message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
         requested_sop_instance_uid=sop_instance_uid,
     )
-    return await _invoke(association, sop_class_uid, request, attributes)
+    return await _invoke(association, context or sop_class_uid, request, attributes)
 
 
 async def n_get(
@@ -225,15 +243,18 @@ async def n_get(
     sop_class_uid: str,
     sop_instance_uid: str,
     tags: Sequence[int] = (),
+    *,
+    context: str = "",
 ) -> NServiceResponse:
-    """N-GET (PS3.7 10.1.2) of some attributes, or of all; raises as `n_create`."""
+    """N-GET (PS3.7 10.1.2) of some attributes, or of all; *context* as of `n_set`, raises as
+    `n_create`."""
     request = NGetRequest(
         message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
         requested_sop_instance_uid=sop_instance_uid,
         attribute_identifier_list=tuple(tags),
     )
-    return await _invoke(association, sop_class_uid, request, None)
+    return await _invoke(association, context or sop_class_uid, request, None)
 
 
 async def n_action(
@@ -242,15 +263,33 @@ async def n_action(
     sop_instance_uid: str,
     action_type_id: int,
     information: AttributeList | pydicom.Dataset | None = None,
+    *,
+    context: str = "",
 ) -> NServiceResponse:
-    """N-ACTION (PS3.7 10.1.4); raises as `n_create`."""
+    """N-ACTION (PS3.7 10.1.4); *context* as of `n_set`, raises as `n_create`."""
     request = NActionRequest(
         message_id=association.next_message_id(),
         requested_sop_class_uid=sop_class_uid,
         requested_sop_instance_uid=sop_instance_uid,
         action_type_id=action_type_id,
     )
-    return await _invoke(association, sop_class_uid, request, information)
+    return await _invoke(association, context or sop_class_uid, request, information)
+
+
+async def n_delete(
+    association: ClientAssociation,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    *,
+    context: str = "",
+) -> NServiceResponse:
+    """N-DELETE (PS3.7 10.1.6); *context* as of `n_set`, raises as `n_create`."""
+    request = NDeleteRequest(
+        message_id=association.next_message_id(),
+        requested_sop_class_uid=sop_class_uid,
+        requested_sop_instance_uid=sop_instance_uid,
+    )
+    return await _invoke(association, context or sop_class_uid, request, None)
 
 
 async def _invoke(

@@ -9,7 +9,6 @@ delivered or given up.  Of several worker processes the one that has claimed a r
 from __future__ import annotations
 
 import logging
-import secrets
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -25,6 +24,7 @@ from isocenter.engine.negotiation import PresentationContext
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context, InvokingAssociation
+from isocenter.services.cluster.worker_names import new_worker_name
 from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -46,6 +46,9 @@ LOOK_SECONDS: Final = 5.0
 #: Reports that are claimed at once.
 _BATCH: Final = 64
 
+#: Where instances have another SOP class than the one that their events are negotiated by: a UPS is
+#: always one of UPS Push (PS3.4 CC.3.1).
+_INSTANCE_CLASSES: Final = {"1.2.840.10008.5.1.4.34.6.4": "1.2.840.10008.5.1.4.34.6.1"}
 #: Opens an association with a peer, proposing to be SCP of some SOP classes, under an AE title.
 ReportConnector = Callable[
     [Peer, Sequence[Context], str], AbstractAsyncContextManager[ClientAssociation]
@@ -76,7 +79,7 @@ class EventReportSender:
         backoff: Backoff = DEFAULT_BACKOFF,
         now: Callable[[], float] = time,
     ) -> None:
-        self.worker = secrets.token_hex(8)
+        self.worker = new_worker_name()
         self._queue = queue
         self._peer_of = peer_of
         self._connect = connect
@@ -145,8 +148,10 @@ class EventReportSender:
         try:
             async with self._connect(peer, contexts, calling_ae_title) as association:
                 while todo and trio.current_time() < until:
-                    await self._deliver_one(association, todo[0])
-                    todo.popleft()
+                    is_delivered = await self._deliver_one(association, todo[0])
+                    done = todo.popleft()
+                    if not is_delivered and done.report.sop_class_uid in _INSTANCE_CLASSES:
+                        await self._hold_back(todo, done)
         except (AssociationError, LocalProtocolError) as error:
             for claimed in todo:
                 await self._failed(claimed, str(error))
@@ -154,21 +159,28 @@ class EventReportSender:
             for claimed in todo:
                 await self._queue.release(claimed.number)
 
-    async def _deliver_one(self, association: ClientAssociation, claimed: ClaimedReport) -> None:
+    async def _hold_back(self, todo: deque[ClaimedReport], failed: ClaimedReport) -> None:
+        """What follows one that has to come again waits for it, as far as it is of its instance."""
+        uid = failed.report.sop_instance_uid
+        for claimed in [each for each in todo if each.report.sop_instance_uid == uid]:
+            todo.remove(claimed)
+            await self._queue.release(claimed.number)
+
+    async def _deliver_one(self, association: ClientAssociation, claimed: ClaimedReport) -> bool:
         sop_class_uid = claimed.report.sop_class_uid
         for context in association.contexts:
             if context.abstract_syntax == sop_class_uid:
-                await self.deliver_over(association, context, claimed)
-                return
+                return await self.deliver_over(association, context, claimed)
         await self._failed(
             claimed,
             f"the peer does not take {sop_classes.name_of(sop_class_uid)} from us as its SCP",
         )
+        return False
 
     async def deliver_over(
         self, association: InvokingAssociation, context: PresentationContext, claimed: ClaimedReport
-    ) -> None:
-        """Deliver a report that is ours over an association that stands.
+    ) -> bool:
+        """Deliver a report that is ours over an association that stands; whether it was taken.
 
         What the peer answers is kept in the database.
 
@@ -185,7 +197,9 @@ class EventReportSender:
             )
         request = NEventReportRequest(
             message_id=association.next_message_id(),
-            affected_sop_class_uid=report.sop_class_uid,
+            affected_sop_class_uid=_INSTANCE_CLASSES.get(
+                report.sop_class_uid, report.sop_class_uid
+            ),
             affected_sop_instance_uid=report.sop_instance_uid,
             event_type_id=report.event_type,
         )
@@ -199,9 +213,10 @@ class EventReportSender:
                 report.event_type,
                 report.destination,
             )
-        else:
-            text = describe_status(status, service_class_of(report.sop_class_uid))
-            await self._failed(claimed, f"the peer answered {status:04X}H {text}")
+            return True
+        text = describe_status(status, service_class_of(report.sop_class_uid))
+        await self._failed(claimed, f"the peer answered {status:04X}H {text}")
+        return False
 
     async def _failed(self, claimed: ClaimedReport, fault: str) -> None:
         interval = self._backoff.next_interval(

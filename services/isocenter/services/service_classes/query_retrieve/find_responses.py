@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, Sequence
+from math import inf
+from typing import Final, TypeVar
 
 import trio
 
@@ -18,6 +19,8 @@ from isocenter.services.notices import QueryAnswered
 
 log = logging.getLogger("isocenter.operation")
 
+T = TypeVar("T")
+
 #: Matches in one write at most: about what fits into one segment buffer of the kernel, and
 #: what may still leave when a C-CANCEL-RQ has come.
 _MOST_TOGETHER: Final = 32
@@ -26,7 +29,7 @@ _MOST_TOGETHER: Final = 32
 #: Of every C-FIND (PS3.4 Tables C.4-1 and K.4-1).
 FIND_STATUSES: Final[Statuses] = {
     Status.SUCCESS: "the end of the matches",
-    Status.OUT_OF_RESOURCES: "more matches, or a longer identifier, than is allowed",
+    Status.OUT_OF_RESOURCES: "more matches, a longer identifier, or more time, than is allowed",
     Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the identifier does not fit the model or the level, "
     "or a key its VR",
     Status.CANNOT_UNDERSTAND: "the identifier cannot be read",
@@ -42,12 +45,17 @@ class FindResponses:
     Attributes:
         identifier: what was asked, encoded.
         limit: matches of one C-FIND; 0: no limit.
+        level: of what is found, as soon as it is known.
         pending: the status of each match: FF00H, or FF01H where keys are not supported.
     """
 
     def __init__(self, operation: Operation, request: CFindRequest, identifier: bytes) -> None:
         self.identifier = identifier
         self.limit = 0
+        self._seconds: float = 0
+        self._deadline = inf
+        self._timed_out = False
+        self.level = ""
         self.pending = Status.PENDING
         self._operation = operation
         self._request = request
@@ -70,6 +78,36 @@ class FindResponses:
         operation.completion_notice = answers._completion_notice
         return answers
 
+    @property
+    def seconds(self) -> float:
+        """For all of it; 0: no limit."""
+        return self._seconds
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = trio.current_time() + seconds if seconds else inf
+
+    async def next_of(self, blocks: AsyncIterator[Sequence[T]]) -> Sequence[T] | None:
+        """The next block of matches; None: there are no more.
+
+        Raises:
+            OperationError: A700H, they took longer than they may.
+        """
+        with trio.move_on_at(self._deadline) as scope:
+            return await anext(blocks, None)
+        if scope.cancelled_caught:
+            raise await self._late()
+        return None
+
+    async def _late(self) -> OperationError:
+        """The time is up: what was found leaves, and then this."""
+        self._timed_out = True
+        await self._send()
+        return OperationError(
+            Status.OUT_OF_RESOURCES, f"it takes longer than {self._seconds:g} s; narrow the query"
+        )
+
     def report_unsupported(self, keys: Sequence[int]) -> None:
         """These are not matched as they ask: each match says so."""
         if keys:
@@ -83,10 +121,13 @@ class FindResponses:
         """Send matches as they are encoded; False: a C-CANCEL-RQ has come, no more are wanted.
 
         Raises:
-            OperationError: A700H, there are more than `limit`; those have left.
+            OperationError: A700H, there are more than `limit`, or the time is up; what was found
+                until then has left.
         """
         operation = self._operation
         for match in matches:
+            if trio.current_time() >= self._deadline:
+                raise await self._late()
             if self.limit and self._found >= self.limit:
                 await self._send()
                 raise OperationError(
@@ -132,4 +173,8 @@ class FindResponses:
             identifier=self.identifier,
             matches=self._found,
             status=operation.status,
+            level=self.level,
+            seconds=operation.association.now() - operation.began,
+            comment=operation.comment,
+            is_late=self._timed_out,
         )

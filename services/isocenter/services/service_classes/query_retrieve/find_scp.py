@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
 from isocenter.services.archive.corrections.links import followed
 from isocenter.services.archive.ports import Index
+from isocenter.services.archive.reading import ReadableArchive, SearchedIndex
+from isocenter.services.archive.tiers.ports import MatchAvailabilities
 from isocenter.services.association.operation import Operation
+from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.find_responses import (
     FIND_STATUSES,
     FindResponses,
@@ -18,6 +23,7 @@ from isocenter.services.service_classes.query_retrieve.information_models import
     QueryOptions,
     find_offer,
     find_query,
+    links_for,
 )
 
 
@@ -26,15 +32,29 @@ class FindScp:
 
     Args:
         ae_title: what answers name as Retrieve AE Title (0008,0054).
+        availabilities: say of matches how soon they can be read; None: all are ONLINE.
+        seen_by: the archive as callers of a project of de-identification see it; None: there are
+            no such callers.
     """
 
     name = "query"
     statuses = FIND_STATUSES
+    gives_deidentified = True
 
-    def __init__(self, index: Index, *, ae_title: str, options: QueryOptions | None = None) -> None:
+    def __init__(
+        self,
+        index: Index,
+        *,
+        ae_title: str,
+        options: QueryOptions | None = None,
+        availabilities: MatchAvailabilities | None = None,
+        seen_by: Callable[[str], ReadableArchive] | None = None,
+    ) -> None:
+        self._seen_by = seen_by
         self._index = index
         self._ae_title = ae_title
         self._options = options or QueryOptions()
+        self._availabilities = availabilities
         self._offer = find_offer(self._options)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
@@ -46,15 +66,33 @@ class FindScp:
         answers = await FindResponses.begin(operation)
         parsed = find_query(operation, answers.identifier, root, self._options)
         answers.limit = self._options.max_results
+        answers.seconds = self._options.max_seconds
+        answers.level = parsed.query.level.value
         answers.report_unsupported(parsed.unsupported)
         query = replace(parsed.query, shows_first=self._options.shows_first)
+        index, availabilities = self._seen(operation.project)
         encode = MatchEncoder(parsed, syntax, retrieve_ae_title=self._ae_title).encode
-        for each in await followed(query, self._options.links):
-            async with self._index.find(each) as blocks:
-                async for block in blocks:
+        for each in await followed(query, links_for(operation, self._options)):
+            async with index.find(each) as blocks:
+                while (block := await answers.next_of(blocks)) is not None:
+                    if availabilities is not None:
+                        block = await availabilities.shown(query.level, block)
                     if not await answers.add(map(encode, block)):
                         break
                 else:
                     continue
             break
         await answers.finish()
+
+    def _seen(self, project: str) -> tuple[SearchedIndex, MatchAvailabilities | None]:
+        """What a caller searches.
+
+        Raises:
+            OperationError: 0124H, nothing is de-identified for it.
+        """
+        if not project:
+            return self._index, self._availabilities
+        if self._seen_by is None:
+            raise OperationError(Status.NOT_AUTHORIZED, log_detail="nothing is de-identified here")
+        archive = self._seen_by(project)
+        return archive.index, archive.availabilities

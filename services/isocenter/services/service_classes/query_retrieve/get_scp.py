@@ -18,6 +18,8 @@ from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     GET_ROOTS,
     QueryOptions,
+    Retrieval,
+    links_for,
     retrieve_offer,
     retrieve_query,
 )
@@ -42,6 +44,7 @@ class GetScp:
 
     name = "get"
     statuses = RETRIEVE_STATUSES
+    gives_deidentified = True
 
     def __init__(
         self,
@@ -54,11 +57,16 @@ class GetScp:
         self._archive = archive
         self._transcoder = transcoder
         self._backlog = backlog or RetrieveBacklog()
-        self._options = options or QueryOptions()
-        self._offer = retrieve_offer(self._options)
+        self.options = options or QueryOptions()
+        self._offer = retrieve_offer(self.options)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         return self._offer if abstract_syntax in GET_ROOTS else None
+
+    def retrieval(self, operation: Operation, identifier: bytes) -> Retrieval:
+        """What is asked for; raises as `retrieve_query`."""
+        root = GET_ROOTS[operation.context.abstract_syntax]
+        return Retrieval(retrieve_query(operation, identifier, root, self.options).query)
 
     async def perform(self, operation: Operation) -> None:
         if not isinstance(operation.request, CGetRequest):
@@ -68,18 +76,19 @@ class GetScp:
             await self._perform(operation, asked)
 
     async def _perform(self, operation: Operation, asked: RequestedStudies) -> None:
-        root = GET_ROOTS[operation.context.abstract_syntax]
-        identifier = await operation.identifier()
-        parsed = retrieve_query(operation, identifier, root, self._options)
-        asked.read_query(parsed.query)
+        retrieval = self.retrieval(operation, await operation.identifier())
+        asked.read_query(retrieval.query)
+        archive = self._archive.seen_by(operation.project)
         async with (
             self._backlog.instances_of(
-                self._archive,
-                await followed(parsed.query, self._options.links),
-                self._options.max_suboperations,
+                archive,
+                await followed(retrieval.query, links_for(operation, self.options)),
+                self.options.max_suboperations,
+                reader=f"C-GET of {operation.association.caller.calling_ae_title}",
             ) as instances,
-            reading_ahead(self._archive, instances) as ahead,
+            reading_ahead(archive, instances) as ahead,
         ):
+            await retrieval.check_first(instances, ahead)
             progress = SubOperationProgress(operation, SubOperations(len(instances)))
             caller = operation.association.caller
             progress.publish_start(
@@ -92,9 +101,11 @@ class GetScp:
                     ahead,
                     association,
                     instance,
+                    destination=association.negotiated.calling_ae_title,
                     examine=True,
                     blame=progress.record_failure,
                     transcoder=self._transcoder,
+                    change=retrieval.change,
                 )
                 progress.count(instance, status)
 

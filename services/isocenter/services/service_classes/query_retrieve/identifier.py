@@ -9,6 +9,7 @@ Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 from operator import itemgetter
 from typing import Final
@@ -42,12 +43,17 @@ from isocenter.services.archive.index.matching import decode_sequence
 from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
+    EmptyValue,
     Match,
+    NameComparison,
     Query,
     SequenceMatch,
     SingleValue,
     ValueList,
+    ZonedKeys,
+    compared_by,
 )
+from isocenter.services.archive.index.time_zones import ZoneChange, offset_text, parse_offset
 from isocenter.services.dicom.element_values import (
     NUMBER_VRS,
     character_set_of,
@@ -82,6 +88,8 @@ DATE_TIMES: Final = (
     (0x00100030, 0x00100032),
     (0x00400244, 0x00400245),
 )
+#: Those that are not by the clock of the place where somebody was born.
+ZONED_DATE_TIMES: Final = tuple(pair for pair in DATE_TIMES if pair != (0x00100030, 0x00100032))
 #: No attributes of what is found: what a key asks of them is not looked at.
 _NOT_MATCHED: Final = frozenset({RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, TIMEZONE_OFFSET})
 #: A series has it.  Asked of a study, as many do, it means Modalities in Study.
@@ -96,6 +104,7 @@ class InformationModel(Enum):
     PATIENT = "Patient Root"
     STUDY = "Study Root"
     PATIENT_STUDY_ONLY = "Patient/Study Only"
+    COMPOSITE_INSTANCE = "Composite Instance Root"
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -107,6 +116,7 @@ _LEVELS: Final = {
     InformationModel.PATIENT: tuple(Level),
     InformationModel.STUDY: (Level.STUDY, Level.SERIES, Level.IMAGE),
     InformationModel.PATIENT_STUDY_ONLY: (Level.PATIENT, Level.STUDY),
+    InformationModel.COMPOSITE_INSTANCE: (Level.IMAGE,),
 }
 
 
@@ -121,6 +131,7 @@ class ParsedQuery:
         unsupported: keys that are not matched as they ask (status FF01H), and not answered
             (PS3.4 C.2.2.1.3): the index does not know them, or they are below the level.
         character_set: of the identifier; answers use it where it suffices.
+        change: to the time zone of the identifier; None: there is none.
     """
 
     query: Query
@@ -129,6 +140,7 @@ class ParsedQuery:
     requested_item: tuple[tuple[int, str], ...] | None = None
     unsupported: tuple[int, ...] = ()
     character_set: tuple[str, ...] = ()
+    change: ZoneChange | None = None
 
     @property
     def shows_study_modality(self) -> bool:
@@ -143,6 +155,8 @@ def parse_query(
     root: InformationModel,
     relational: bool = False,
     combined_date_time: bool = False,
+    names: NameComparison = NameComparison.LITERAL,
+    time_zone: str | None = None,
     for_retrieve: bool = False,
     undeclared: tuple[str, ...] = (),
     limits: Limits = DEFAULT_LIMITS,
@@ -156,6 +170,9 @@ def parse_query(
         relational: relational queries (or retrievals) were negotiated: no unique keys of the
             levels above are needed (PS3.4 C.4.1.2.2).
         combined_date_time: combined date-time matching was negotiated (C.5.1.1.1).
+        names: how person names are compared.
+        time_zone: of the archive, where adjustment to that of the identifier was negotiated
+            (C.5.1.1.1); None: it was not.
         for_retrieve: the identifier is that of a C-MOVE or C-GET (C.4.2.1.4).
         undeclared: its character set if it declares none.
 
@@ -175,7 +192,7 @@ def parse_query(
         raise identifier_mismatch(f"more than {MAX_KEYS} keys")
     character_set = character_set_of(_bytes_of(elements.get(SPECIFIC_CHARACTER_SET)), undeclared)
     level = _level_of(elements.get(QUERY_RETRIEVE_LEVEL), root)
-    parser = _KeyParser(encoding, character_set)
+    parser = _KeyParser(encoding, character_set, names)
     if for_retrieve:
         criteria = _retrieve_criteria(parser, elements, root, level, relational)
         return ParsedQuery(
@@ -186,12 +203,15 @@ def parse_query(
         )
     if not relational:
         _check_hierarchy(parser, elements, root, level)
+    change = _zone_change(elements.get(TIMEZONE_OFFSET), time_zone)
     requested: list[tuple[int, str]] = []
     unsupported: list[int] = []
     matches: dict[int, Match] = {}
     of_study: Match | None = None
     for tag, element in elements.items():
         if tag in _NOT_MATCHED:
+            if tag == TIMEZONE_OFFSET and change is not None:
+                continue
             if _bytes_of(element).strip(b" \0"):
                 unsupported.append(tag)
             continue
@@ -219,10 +239,17 @@ def parse_query(
     if parser.unsupported_in_item:
         unsupported.append(REQUEST_ATTRIBUTES_SEQUENCE)
     combined = _take_combined(matches) if combined_date_time else ()
+    if change is not None:
+        combined = _zoned(change, matches, combined)
     wanted = [Criterion(tag, match) for tag, match in matches.items()]
     if of_study is not None:
         wanted.append(Criterion(_MODALITIES_IN_STUDY, of_study))
     return_tags = dict.fromkeys(tag for tag, _ in requested)
+    if change is not None:
+        for pair in ZONED_DATE_TIMES:
+            # To move one, both have to be known.
+            if not return_tags.keys().isdisjoint(pair):
+                return_tags |= dict.fromkeys(pair)
     if _MODALITY in return_tags and level is Level.STUDY:
         return_tags[_MODALITIES_IN_STUDY] = None
     return ParsedQuery(
@@ -237,6 +264,7 @@ def parse_query(
         requested_item=parser.requested_item,
         unsupported=tuple(unsupported),
         character_set=character_set,
+        change=change,
     )
 
 
@@ -313,7 +341,10 @@ class _KeyParser:
         unsupported_in_item: something in it is not known to the index.
     """
 
-    def __init__(self, encoding: Encoding, character_set: tuple[str, ...]) -> None:
+    def __init__(
+        self, encoding: Encoding, character_set: tuple[str, ...], names: NameComparison
+    ) -> None:
+        self._names = names
         self._encoding = encoding
         self._character_set = character_set
         self.requested_item: tuple[tuple[int, str], ...] | None = None
@@ -327,7 +358,8 @@ class _KeyParser:
         """
         if vr == "SQ":
             return self._sequence(element)
-        return match_of(vr, element, self._encoding, self._character_set)
+        match = match_of(vr, element, self._encoding, self._character_set)
+        return compared_by(vr, match, self._names)
 
     def _sequence(self, element: Element) -> Match | None:
         tag, items = element.tag, element.value
@@ -355,6 +387,39 @@ class _KeyParser:
         if items[0]:
             self.requested_item = tuple(requested)
         return SequenceMatch(tuple(criteria)) if criteria else None
+
+
+def _zone_change(element: Element | None, time_zone: str | None) -> ZoneChange | None:
+    text = decode_text(_bytes_of(element), "SH")
+    if time_zone is None or not text:
+        return None
+    offset = parse_offset(text)
+    if offset is None:
+        raise identifier_mismatch(
+            f"{tag_text(TIMEZONE_OFFSET)} is no offset from UTC (+HHMM)", TIMEZONE_OFFSET
+        )
+    return ZoneChange(time_zone, offset)
+
+
+def _zoned(
+    change: ZoneChange, matches: dict[int, Match], combined: tuple[CombinedRange, ...]
+) -> tuple[CombinedRange, ...]:
+    """Take date and time keys out, to be compared by the clock of the identifier."""
+    found = []
+    for both in combined:
+        is_moved = (both.date_tag, both.time_tag) in ZONED_DATE_TIMES
+        found.append(replace(both, zoned=ZonedKeys(change)) if is_moved else both)
+    for date_tag, time_tag in ZONED_DATE_TIMES:
+        keys = matches.get(date_tag), matches.get(time_tag)
+        # Without a value there is nothing to move.
+        if all(key is None or isinstance(key, EmptyValue) for key in keys):
+            continue
+        date, time = (None if isinstance(key, EmptyValue) else key for key in keys)
+        for tag, key in ((date_tag, date), (time_tag, time)):
+            if key is not None:
+                del matches[tag]
+        found.append(CombinedRange(date_tag, time_tag, None, None, ZonedKeys(change, date, time)))
+    return tuple(found)
 
 
 def _take_combined(matches: dict[int, Match]) -> tuple[CombinedRange, ...]:
@@ -386,7 +451,6 @@ class MatchEncoder:
         self._same_in_all = {
             QUERY_RETRIEVE_LEVEL: parsed.level.value,
             RETRIEVE_AE_TITLE: retrieve_ae_title,
-            INSTANCE_AVAILABILITY: "ONLINE",
         }
         plan = dict(parsed.requested)
         plan |= {
@@ -394,6 +458,9 @@ class MatchEncoder:
             for at in Level
             if at.depth <= parsed.level.depth
         }
+        if parsed.change is not None:
+            self._same_in_all[TIMEZONE_OFFSET] = offset_text(parsed.change.offset)
+            plan[TIMEZONE_OFFSET] = "SH"
         plan |= {QUERY_RETRIEVE_LEVEL: "CS", RETRIEVE_AE_TITLE: "AE", INSTANCE_AVAILABILITY: "CS"}
         #: Tag, VR, and whether it is text, of all elements in order but (0008,0005).
         self._plan = [
@@ -403,7 +470,9 @@ class MatchEncoder:
     def encode(self, match: Mapping[int, str]) -> bytes:
         """The identifier of *match*, which is as `Index.find` gives it."""
         parsed, encoding = self._parsed, self._encoding
-        texts = {**match, **self._same_in_all}
+        texts = {INSTANCE_AVAILABILITY: "ONLINE", **match, **self._same_in_all}
+        if parsed.change is not None:
+            _move(parsed.change, texts)
         if self._shows_study_modality:
             modalities = match.get(_MODALITIES_IN_STUDY, "")
             texts[_MODALITY] = "" if "\\" in modalities else modalities
@@ -432,6 +501,14 @@ class MatchEncoder:
             elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
             elements.sort(key=itemgetter(0))  # a key may have a lower tag
         return write_data_set(elements, encoding)
+
+
+def _move(change: ZoneChange, texts: dict[int, str]) -> None:
+    """Dates and times by the clock of the identifier."""
+    for date_tag, time_tag in ZONED_DATE_TIMES:
+        date, time = texts.get(date_tag, ""), texts.get(time_tag, "")
+        if date and time:
+            texts[date_tag], texts[time_tag] = change.of(date, time)
 
 
 def _encode_items(

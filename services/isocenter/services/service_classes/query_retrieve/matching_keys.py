@@ -15,6 +15,7 @@ from isocenter.engine.dataset import Element, Encoding
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dataset.vr import LONG_VRS, SHORT_VRS
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.services.archive.index.date_times import is_date_time, split_range
 from isocenter.services.archive.index.matching import (
     RANGE_VRS,
@@ -76,6 +77,8 @@ class IdentifierError(OperationError):
     Its status is A900H (identifier does not match SOP class) or C000H (unable to process: it
     cannot be read).
     """
+
+    error_code = ErrorCode.FIND_LEVEL_INVALID
 
 
 def identifier_mismatch(message: str, *offending: int) -> IdentifierError:

@@ -17,6 +17,7 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.corrections.links import followed
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.read_ahead import ReadAhead, reading_ahead
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.association.destination_slots import LOOK_SECONDS, Place, Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -26,7 +27,10 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.query_retrieve.information_models import (
     MOVE_ROOTS,
+    ObjectChange,
     QueryOptions,
+    Retrieval,
+    links_for,
     retrieve_offer,
     retrieve_query,
 )
@@ -54,6 +58,7 @@ class MoveScp:
 
     Args:
         destination: a peer by its AE title; None when it is unknown (A801H).
+        why_closed: why nothing is sent to a destination now (A702H); empty: it is.
         connect: how associations to destinations are opened.
         backlog: of all retrieve services of the process.
         places: how many associations with one destination may be requested at once.
@@ -62,8 +67,13 @@ class MoveScp:
     """
 
     name = "move"
-    statuses: Final[Statuses] = {
+    gives_deidentified = True
+    statuses: Statuses = {  # noqa: RUF012  (nobody changes it)
         **RETRIEVE_STATUSES,
+        Status.UNABLE_TO_PERFORM_SUBOPERATIONS: (
+            f"{RETRIEVE_STATUSES[Status.UNABLE_TO_PERFORM_SUBOPERATIONS]}; or the destination is "
+            "held, or sent to in other hours"
+        ),
         Status.MOVE_DESTINATION_UNKNOWN: "the destination is no peer of ours",
     }
 
@@ -73,6 +83,7 @@ class MoveScp:
         *,
         destination: Callable[[str], Peer | None],
         connect: Connector,
+        why_closed: Callable[[str], str] = lambda ae_title: "",
         options: QueryOptions | None = None,
         backlog: RetrieveBacklog | None = None,
         places: Places | None = None,
@@ -84,13 +95,19 @@ class MoveScp:
         self._backlog = backlog or RetrieveBacklog()
         self._destination = destination
         self._connect = connect
-        self._options = options or QueryOptions()
+        self._why_closed = why_closed
+        self.options = options or QueryOptions()
         self._places = places or Places(1)
         self._place_seconds = place_seconds
-        self._offer = retrieve_offer(self._options)
+        self._offer = retrieve_offer(self.options)
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         return self._offer if abstract_syntax in MOVE_ROOTS else None
+
+    def retrieval(self, operation: Operation, identifier: bytes) -> Retrieval:
+        """What is asked for; raises as `retrieve_query`."""
+        root = MOVE_ROOTS[operation.context.abstract_syntax]
+        return Retrieval(retrieve_query(operation, identifier, root, self.options).query)
 
     async def perform(self, operation: Operation) -> None:
         request = operation.request
@@ -103,10 +120,8 @@ class MoveScp:
         self, operation: Operation, request: CMoveRequest, asked: RequestedStudies
     ) -> None:
         peer_log = operation.association.peer_log
-        root = MOVE_ROOTS[operation.context.abstract_syntax]
-        identifier = await operation.identifier()
-        parsed = retrieve_query(operation, identifier, root, self._options)
-        asked.read_query(parsed.query)
+        retrieval = self.retrieval(operation, await operation.identifier())
+        asked.read_query(retrieval.query)
         peer = self._destination(request.move_destination)
         if peer is None:
             peer_log.write(
@@ -118,12 +133,22 @@ class MoveScp:
             )
             asked.why = f"the destination {request.move_destination!r} is no peer of ours"
             raise OperationError(Status.MOVE_DESTINATION_UNKNOWN, "move destination unknown")
+        asked.why = self._why_closed(request.move_destination)
+        if asked.why:
+            log.info("C-MOVE to %s is refused: %s", request.move_destination, asked.why)
+            raise OperationError(
+                Status.UNABLE_TO_PERFORM_SUBOPERATIONS, "nothing is sent there now"
+            )
+        archive = self._archive.seen_by(operation.project)
         async with self._backlog.instances_of(
-            self._archive,
-            await followed(parsed.query, self._options.links),
-            self._options.max_suboperations,
+            archive,
+            await followed(retrieval.query, links_for(operation, self.options)),
+            self.options.max_suboperations,
+            reader=f"C-MOVE of {operation.association.caller.calling_ae_title}",
         ) as instances:
-            await self._send(operation, request, peer, instances)
+            async with reading_ahead(archive, instances[:1]) as ahead:
+                await retrieval.check_first(instances, ahead)
+            await self._send(operation, request, peer, instances, archive, retrieval.change)
 
     async def _send(
         self,
@@ -131,6 +156,8 @@ class MoveScp:
         request: CMoveRequest,
         peer: Peer,
         instances: Sequence[StoredInstance],
+        archive: ReadableArchive,
+        change: ObjectChange | None,
     ) -> None:
         peer_log = operation.association.peer_log
         progress = SubOperationProgress(operation, SubOperations(len(instances)))
@@ -142,14 +169,19 @@ class MoveScp:
         originator = (operation.association.negotiated.calling_ae_title, request.message_id)
         groups = plan_associations(
             instances,
-            lambda item: (item.sop_class_uid, item.transfer_syntax_uid),
+            lambda item: (
+                item.sop_class_uid,
+                archive.leaving_syntax(item, request.move_destination),
+            ),
             no_targets if self._transcoder is None else self._transcoder.targets,
         )
         for contexts, group in groups:
             if operation.is_cancelled:
                 break
-            async with reading_ahead(self._archive, group) as ahead:
-                transfer = self._transfer(operation, peer, group, progress, originator, ahead)
+            async with reading_ahead(archive, group) as ahead:
+                transfer = self._transfer(
+                    operation, peer, group, progress, originator, ahead, change
+                )
                 fault: object = None
                 place = await self._place(operation, peer, progress)
                 if place is not None:
@@ -181,15 +213,18 @@ class MoveScp:
         progress: SubOperationProgress,
         originator: tuple[str, int],
         ahead: ReadAhead,
+        change: ObjectChange | None,
     ) -> Transfer[StoredInstance]:
         async def send(association: InvokingAssociation, instance: StoredInstance) -> None:
             status = await send_instance(
                 ahead,
                 association,
                 instance,
+                destination=association.negotiated.called_ae_title,
                 move_originator=originator,
                 blame=progress.record_failure,
                 transcoder=self._transcoder,
+                change=change,
             )
             progress.count(instance, status)
 

@@ -10,22 +10,24 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of, write_data_set
 from isocenter.engine.dimse.message_codec import (
     CGetRequest,
     CMoveRequest,
+    CStoreResponse,
 )
 from isocenter.engine.dimse.status import Status, StatusClass, classify
 from isocenter.engine.dimse.suboperations import SubOperations
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deidentification.index_view import original_of
 from isocenter.services.archive.index.query import Query, SingleValue, ValueList
+from isocenter.services.archive.locks.lock import StudyLockedError
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.read_ahead import ReadAhead
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.requestor import InvokingAssociation
@@ -35,6 +37,7 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder, cure_for
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.errors import OperationError, StorageError
 from isocenter.services.notices import InstancesSent, RetrieveFailed, TransferStarted
+from isocenter.services.service_classes.query_retrieve.information_models import ObjectChange
 from isocenter.services.service_classes.storage.scu import send_object
 
 log = logging.getLogger("isocenter.retrieve")
@@ -43,7 +46,8 @@ log = logging.getLogger("isocenter.retrieve")
 RETRIEVE_STATUSES: Final[Statuses] = {
     Status.SUCCESS: "all was sent",
     Status.UNABLE_TO_CALCULATE_MATCHES: "more than one request, or all together, may ask for",
-    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "nothing was sent, or the identifier is over its limit",
+    Status.UNABLE_TO_PERFORM_SUBOPERATIONS: "nothing was sent: a study is being changed, or the "
+    "identifier is over its limit",
     Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the identifier does not fit the model or the level",
     Status.SUBOPERATIONS_WITH_FAILURES: "some were not sent, or were answered with a warning",
     Status.CANNOT_UNDERSTAND: "the identifier cannot be read",
@@ -82,7 +86,7 @@ class SubOperationProgress:
             command="C-MOVE" if isinstance(operation.request, CMoveRequest) else "C-GET",
             destination=destination,
             destination_address=destination_address,
-            studies=Counter(instance.study_instance_uid for instance in instances),
+            studies=Counter(original_of(instance).study_instance_uid for instance in instances),
             sop_classes=frozenset(instance.sop_class_uid for instance in instances),
         )
         operation.association.notices.publish(begun)
@@ -116,13 +120,13 @@ class SubOperationProgress:
         failed = self.counters.failed
         self.counters.count(instance.sop_instance_uid, status)
         if self.counters.failed > failed:
-            self._unsent[instance.study_instance_uid] += 1
+            self._unsent[original_of(instance).study_instance_uid] += 1
             if status is not None:
                 self.record_failure(
                     f"instance {instance.sop_instance_uid} was answered {status:04X}H"
                 )
         else:
-            self._sent[instance.study_instance_uid] += 1
+            self._sent[original_of(instance).study_instance_uid] += 1
 
     def fail_rest(self, instances: Iterable[StoredInstance], why: str) -> None:
         """None of these can be sent."""
@@ -217,27 +221,48 @@ class RetrieveBacklog:
 
     @asynccontextmanager
     async def instances_of(
-        self, archive: Archive, queries: Sequence[Query], most: int = 0
+        self, archive: ReadableArchive, queries: Sequence[Query], most: int = 0, *, reader: str = ""
     ) -> AsyncIterator[list[StoredInstance]]:
         """Everything that a retrieve request stands for, once: the counters need the total.
 
+        While it lasts nobody changes the studies.
+
         Args:
             most: more than that are refused; 0: no bound.
+            reader: who asks, for those who want to change the studies.
 
         Raises:
-            OperationError: A701H, there are too many.
+            OperationError: A701H, there are too many; A702H, a study is being changed.
         """
         found: list[StoredInstance] = []
+        locks = archive.locks
         try:
             await archive.until_corrected()
+            generation = locks.generation
             for query in queries:
                 await self._gather(archive, query, most, found)
-            yield found
+            studies = {each.study_instance_uid for each in found}
+            async with AsyncExitStack() as stack:
+                try:
+                    await stack.enter_async_context(locks.reading(studies, reader))
+                except StudyLockedError as error:
+                    raise OperationError(
+                        Status.UNABLE_TO_PERFORM_SUBOPERATIONS,
+                        "a study is being changed; ask again later",
+                        log_detail=str(error),
+                    ) from error
+                if locks.generation != generation:
+                    # One may have been changed between the two.
+                    self.count -= len(found)
+                    found.clear()
+                    for query in queries:
+                        await self._gather(archive, query, most, found)
+                yield found
         finally:
             self.count -= len(found)
 
     async def _gather(
-        self, archive: Archive, query: Query, most: int, found: list[StoredInstance]
+        self, archive: ReadableArchive, query: Query, most: int, found: list[StoredInstance]
     ) -> None:
         known = {each.sop_instance_uid for each in found}
         async with archive.index.instances(query) as blocks:
@@ -262,38 +287,53 @@ async def send_instance(
     association: InvokingAssociation,
     instance: StoredInstance,
     *,
+    destination: str,
     move_originator: tuple[str, int] | None = None,
     examine: bool = False,
     blame: Callable[[str], None] = lambda why: None,
     transcoder: Transcoder | None = None,
+    change: ObjectChange | None = None,
 ) -> int | None:
     """Send one; the status of its response, None when it cannot be sent: the log says why.
 
     Args:
         ahead: opens it.
+        destination: AE title of who gets it.
         blame: is told why it cannot be sent.
         examine, transcoder: see `isocenter.services.service_classes.storage.scu.send_object`.
+        change: what of it is sent; None: all of it.
 
     Raises:
         AssociationError: *association* has ended.
     """
     peer_log = association.peer_log
-    send = partial(
-        send_object,
-        association,
-        move_originator=move_originator,
-        examine=examine,
-        transcoder=transcoder,
-    )
+
+    async def send(found: StoredInstance) -> CStoreResponse | None:
+        archive = ahead.archive
+        item = stored_object(found, ahead.open)
+        item = await archive.leaving(item, destination, signs=change is None)
+        async with AsyncExitStack() as stack:
+            if change is not None:
+                # A signature of the whole would be none of a part.
+                item = await stack.enter_async_context(change(item))
+                item = archive.signed(item, destination)
+            return await send_object(
+                association,
+                item,
+                move_originator=move_originator,
+                examine=examine,
+                transcoder=transcoder,
+            )
+
     try:
         try:
-            response = await send(stored_object(instance, ahead.open))
+            response = await send(instance)
         except KeyError:
             now = await ahead.archive.compressed_since(instance)
             if now is None:
                 raise
-            response = await send(stored_object(now, ahead.open))
-    except (StorageError, KeyError, DataSetError, PixelError, OSError) as error:
+            response = await send(now)
+    except (StorageError, KeyError, DataSetError, PixelError, OperationError, OSError) as error:
         peer_log.write(
             log, logging.ERROR, "instance %s cannot be sent: %s", instance.sop_instance_uid, error
         )

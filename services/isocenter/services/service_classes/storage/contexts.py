@@ -32,10 +32,11 @@ def usable_contexts(
     sop_class_uid: str,
     transfer_syntax_uid: str,
     targets: Sequence[str] = (),
+    first: str = "",
 ) -> list[PresentationContext]:
-    """Where an object can go out, best first: as it is; converted between the uncompressed
-    syntaxes; transcoded to one of *targets*."""
-    wanted = [transfer_syntax_uid]
+    """Where an object can go out, best first: in *first*, if that is said; as it is; converted
+    between the uncompressed syntaxes; transcoded to one of *targets*."""
+    wanted = [first, transfer_syntax_uid]
     if transfer_syntax_uid in UNCOMPRESSED:
         wanted += UNCOMPRESSED
     wanted += targets
@@ -47,9 +48,10 @@ def usable_contexts(
 
 
 def contexts_for(
-    kinds: Iterable[tuple[str, str]], targets: Targets = no_targets
+    kinds: Iterable[tuple[str, str]], targets: Targets = no_targets, first: str = ""
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Presentation contexts to propose for objects of these (SOP class, transfer syntax).
+    """Presentation contexts to propose for objects of these (SOP class, transfer syntax), and
+    before these for the transfer syntax *first*, if that is said.
 
     One context for each compressed syntax, alone, so that each is judged by itself; one
     for all uncompressed ones, the object's own first, as they can be converted.  For what can be
@@ -58,6 +60,8 @@ def contexts_for(
     """
     wanted = dict.fromkeys(kinds)
     proposals: dict[tuple[str, tuple[str, ...]], None] = {}
+    if first:
+        proposals |= dict.fromkeys((sop_class, (first,)) for sop_class, _ in wanted)
     for sop_class, syntax in wanted:
         if syntax in UNCOMPRESSED:
             proposals[sop_class, (syntax,)] = None
@@ -96,12 +100,14 @@ def plan_associations(
     items: Sequence[T],
     kind_of: Callable[[T], tuple[str, str]],
     targets: Targets = no_targets,
+    *,
+    first: str = "",
 ) -> list[tuple[list[Context], list[T]]]:
     """Split what is to be sent over as few associations as its presentation contexts need.
 
     *kind_of* gives (SOP class UID, transfer syntax UID).  Each result is the contexts to
     propose, at most 128, and the items that they serve, in order; *targets* tells what can be
-    transcoded.
+    transcoded, and *first* is a transfer syntax that is wanted for all of them.
     """
     by_kind: dict[tuple[str, str], list[T]] = {}
     for item in items:
@@ -109,17 +115,20 @@ def plan_associations(
     plans: list[tuple[list[Context], list[T]]] = []
     kinds: list[tuple[str, str]] = []
     for kind in by_kind:
-        if kinds and len(contexts_for([*kinds, kind], targets)) > MOST_CONTEXTS:
-            plans.append(_plan(kinds, by_kind, targets))
+        if kinds and len(contexts_for([*kinds, kind], targets, first)) > MOST_CONTEXTS:
+            plans.append(_plan(kinds, by_kind, targets, first))
             kinds = []
         kinds.append(kind)
     if kinds:
-        plans.append(_plan(kinds, by_kind, targets))
+        plans.append(_plan(kinds, by_kind, targets, first))
     return plans
 
 
 def _plan(
-    kinds: Sequence[tuple[str, str]], by_kind: dict[tuple[str, str], list[T]], targets: Targets
+    kinds: Sequence[tuple[str, str]],
+    by_kind: dict[tuple[str, str], list[T]],
+    targets: Targets,
+    first: str,
 ) -> tuple[list[Context], list[T]]:
-    contexts: list[Context] = list(contexts_for(kinds, targets))
+    contexts: list[Context] = list(contexts_for(kinds, targets, first))
     return contexts, [item for kind in kinds for item in by_kind[kind]]

@@ -72,6 +72,7 @@ async def send_object(
     move_originator: tuple[str, int] | None = None,
     examine: bool = False,
     transcoder: Transcoder | None = None,
+    first: str = "",
 ) -> CStoreResponse | None:
     """One C-STORE, the data set streamed; None when no accepted context fits.
 
@@ -80,6 +81,7 @@ async def send_object(
             leaves: an object that cannot be then costs no association.
         transcoder: makes what the peer takes of an object whose syntax it does not; the context
             that is preferred and for which that succeeds is taken.
+        first: the transfer syntax that is preferred to all others, if that is said.
 
     Raises:
         AssociationError: the association ended first.
@@ -92,6 +94,7 @@ async def send_object(
         item.sop_class_uid,
         source,
         () if transcoder is None else transcoder.targets(source),
+        first,
     )
     send = partial(
         _send,
@@ -105,7 +108,8 @@ async def send_object(
         target = context.transfer_syntax
         if target == source or (target in UNCOMPRESSED and source in UNCOMPRESSED):
             return await send(item, context)
-        assert transcoder is not None
+        if transcoder is None:
+            continue
         async with AsyncExitStack() as stack:
             try:
                 made = await stack.enter_async_context(transcoder.made(item, target))

@@ -18,6 +18,7 @@ from typing import Final
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.dataset import Element, Item
 from isocenter.engine.dataset.errors import tag_text
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
@@ -66,6 +67,8 @@ class InvalidEntryError(IsocenterError, ValueError):
     Attributes:
         tag: the key that is wrong; 0: no single one.
     """
+
+    error_code = ErrorCode.WORKLIST_ENTRY
 
     def __init__(self, message: str, tag: int = 0) -> None:
         super().__init__(message)

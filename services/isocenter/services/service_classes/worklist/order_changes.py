@@ -8,10 +8,17 @@ from isocenter.engine.dataset import Element
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.attribute_path import parse_attribute_path
 from isocenter.services.dicom.element_values import UTF_8
+from isocenter.services.notices import Caller, OrderAction, OrderChanged
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
     SPECIFIC_CHARACTER_SET,
 )
-from isocenter.services.service_classes.worklist.entry import Entry, parse_entry
+from isocenter.services.service_classes.worklist.entry import (
+    PATIENT_ID,
+    PATIENT_NAME,
+    STUDY_INSTANCE_UID,
+    Entry,
+    parse_entry,
+)
 from isocenter.services.service_classes.worklist.order_fields import (
     ATTRIBUTES,
     CODES,
@@ -25,6 +32,18 @@ from isocenter.services.service_classes.worklist.query_keys import (
     START_DATE,
     START_TIME,
 )
+
+
+def change_of(entry: Entry, action: OrderAction, caller: Caller) -> OrderChanged:
+    """What is told of an entry that somebody added, changed or removed."""
+    return OrderChanged(
+        caller=caller,
+        action=action,
+        study_instance_uid=entry.text(STUDY_INSTANCE_UID),
+        accession_number=entry.key.accession_number,
+        patient_id=entry.text(PATIENT_ID),
+        patient_name=entry.text(PATIENT_NAME),
+    )
 
 
 def changed_entry(order: Mapping[str, object], entry: Entry) -> Entry:

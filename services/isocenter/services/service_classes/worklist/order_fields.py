@@ -1,6 +1,7 @@
 """Flat fields of a worklist entry, in JSON, for people and programs.
 
-A field is a name of `FIELDS`; whatever has none can be given under ``attributes``, by path::
+A field is a name of `FIELDS`, or one that other worklist servers use for it (`OTHER_NAMES`);
+whatever has none can be given under ``attributes``, by path::
 
     {"step_id": "SPS1", "accession_no": "A1", "patient_id": "12345", "patient_name": "DOE^JOHN",
      "modality": "CT", "station_ae": "CT_01", "scheduled_datetime": "20261124093000",
@@ -73,6 +74,27 @@ CODES: Final = {
 }
 #: Code Value, Coding Scheme Designator, Code Meaning.
 CODE_TAGS: Final = (0x00080100, 0x00080102, 0x00080104)
+#: What other worklist servers call a field in their JSON files → our name of it.
+OTHER_NAMES: Final = {
+    "patientId": "patient_id",
+    "patientName": "patient_name",
+    "patientBirthDate": "birth_date",
+    "patientSex": "sex",
+    "studyInstanceUid": "study_uid",
+    "accessionNumber": "accession_no",
+    "referringPhysician": "referring_phys",
+    "studyDescription": "requested_procedure_desc",
+    "requestedProcedureId": "requested_proc_id",
+    "requestedProcedureDescription": "requested_procedure_desc",
+    "scheduledStationAeTitle": "station_ae",
+    "scheduledProcedureStepId": "step_id",
+    "scheduledProcedureStepDescription": "procedure_desc",
+    "scheduledProcedureStepLocation": "location",
+    "scheduledPerformingPhysician": "performing_phys",
+}
+#: Date and time, which they keep apart.
+_OTHER_DATE: Final = "scheduledProcedureStepStartDate"
+_OTHER_TIME: Final = "scheduledProcedureStepStartTime"
 ATTRIBUTES: Final = "attributes"
 STEP_STATUS: Final = "step_status"
 #: Of the worklist itself, as it lists entries; ignored when they come back.
@@ -182,7 +204,7 @@ def _study_of(accession: str, step_id: str) -> str:
 def _texts(order: Mapping[str, object], place: str) -> dict[str, str]:
     known = {*FIELDS, *CODES, DATE_TIME, STEP_STATUS}
     texts = {}
-    for name, value in order.items():
+    for name, value in _our_names(order, place).items():
         if name == ATTRIBUTES or name in _KEPT_BY_THE_WORKLIST or name in _WITHOUT_ATTRIBUTE:
             continue
         if name not in known:
@@ -193,6 +215,26 @@ def _texts(order: Mapping[str, object], place: str) -> dict[str, str]:
             raise InvalidEntryError(f"{place}: {name} has to be text")
         texts[name] = value.strip()
     return texts
+
+
+def _our_names(order: Mapping[str, object], place: str) -> Mapping[str, object]:
+    """The same with our names of fields; of two values for one, the empty one goes."""
+    theirs = order.keys() & {*OTHER_NAMES, _OTHER_DATE, _OTHER_TIME}
+    if not theirs:
+        return order
+    found = {name: value for name, value in order.items() if name not in theirs}
+    if theirs & {_OTHER_DATE, _OTHER_TIME}:
+        parts = [order.get(name, "") for name in (_OTHER_DATE, _OTHER_TIME)]
+        if not all(isinstance(part, str) for part in parts):
+            raise InvalidEntryError(f"{place}: {_OTHER_DATE} and {_OTHER_TIME} have to be text")
+        found[DATE_TIME] = "".join(map(str, parts))
+    for name in sorted(theirs & OTHER_NAMES.keys()):
+        ours = OTHER_NAMES[name]
+        if not found.get(ours):
+            found[ours] = order[name]
+        elif order[name] and order[name] != found[ours] and name != "studyDescription":
+            raise InvalidEntryError(f"{place}: {name} and {ours} say different things")
+    return found
 
 
 def state_of(text: str, place: str) -> EntryState:

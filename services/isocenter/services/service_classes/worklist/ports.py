@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 from isocenter.engine.dataset import Element
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -23,6 +24,8 @@ FOLDER_SOURCE: Final = "folder:"
 
 class EntryConflictError(IsocenterError):
     """An entry has another state than it was found in: look again."""
+
+    error_code = ErrorCode.WORKLIST_CONFLICT
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from isocenter.engine.dimse.status import Status
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS, Limits
 from isocenter.services.archive.index.matching import matches_combined, matches_text
-from isocenter.services.archive.index.query import CombinedRange, Match
+from isocenter.services.archive.index.query import CombinedRange, Match, NameComparison, compared_by
 from isocenter.services.dicom.attribute_list import AttributeList, items_of
 from isocenter.services.dicom.data_dictionary import DICTIONARY_SEQUENCES, dictionary_vr
 from isocenter.services.dicom.element_values import (
@@ -143,11 +143,16 @@ def parse_keys(
     transfer_syntax_uid: str,
     limits: Limits = DEFAULT_LIMITS,
     undeclared: tuple[str, ...] = (),
+    *,
+    names: NameComparison = NameComparison.LITERAL,
+    has_ranges_of_dt: bool = True,
 ) -> Keys:
     """What an identifier of the worklist information model asks for.
 
     Args:
         undeclared: its character set if it declares none.
+        names: how person names are compared.
+        has_ranges_of_dt: ranges of DT are matched; if not, they are unsupported.
 
     Raises:
         IdentifierError: A900H: a value that its VR does not allow, a sequence with several
@@ -164,56 +169,58 @@ def parse_keys(
     raw = b"" if declared is None or isinstance(declared.value, tuple) else declared.value
     character_set = character_set_of(raw, undeclared)
     unsupported: list[int] = []
-    keys = tuple(_keys(elements, encoding, character_set, unsupported))
+    reader = _KeyReader(encoding, character_set, names, has_ranges_of_dt, unsupported)
+    keys = tuple(reader.keys(elements))
     if _count(keys) > MAX_KEYS:
         raise identifier_mismatch(f"more than {MAX_KEYS} keys")
     keys, combined = _combined(keys)
     return Keys(keys, combined, character_set, tuple(dict.fromkeys(unsupported)))
 
 
-def _keys(
-    item: Mapping[int, Element],
-    encoding: Encoding,
-    character_set: tuple[str, ...],
-    unsupported: list[int],
-) -> Iterator[Key]:
-    """Nesting was bounded when it was read (`Limits.nesting`)."""
-    for tag, element in item.items():
-        if tag in CONTROL_TAGS or not tag & 0xFFFF:
-            if tag in _NOT_MATCHED and element.value:
-                unsupported.append(tag)
-            continue
-        known = dictionary_vr(tag)
-        vr = response_vr(element) if known == "UN" else known
-        if vr != "SQ":
-            match = None
-            if _is_comparable(vr, element):
-                match = match_of(vr, element, encoding, character_set)
-            elif element.value:
-                unsupported.append(tag)
-            yield Key(tag, vr, match)
-            continue
-        value = element.value
-        if isinstance(value, Fragments) or (isinstance(value, bytes) and value):
-            raise identifier_mismatch(f"{tag_text(tag)} is no sequence", tag)
-        items = items_of(item, tag)
-        if len(items) > 1:
-            raise identifier_mismatch(
-                f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag
-            )
-        inner = tuple(_keys(items[0], encoding, character_set, unsupported)) if items else ()
-        yield Key(tag, vr, item=inner)
+@dataclass(frozen=True, slots=True)
+class _KeyReader:
+    """Reads the keys of one identifier."""
 
+    encoding: Encoding
+    character_set: tuple[str, ...]
+    names: NameComparison
+    has_ranges_of_dt: bool
+    unsupported: list[int]
 
-def _is_comparable(vr: str, element: Element) -> bool:
-    """Whether there is a kind of matching for what the key asks.
+    def keys(self, item: Mapping[int, Element]) -> Iterator[Key]:
+        """Nesting was bounded when it was read (`Limits.nesting`)."""
+        for tag, element in item.items():
+            if tag in CONTROL_TAGS or not tag & 0xFFFF:
+                if tag in _NOT_MATCHED and element.value:
+                    self.unsupported.append(tag)
+                continue
+            known = dictionary_vr(tag)
+            vr = response_vr(element) if known == "UN" else known
+            if vr != "SQ":
+                match = None
+                if self._is_comparable(vr, element):
+                    match = match_of(vr, element, self.encoding, self.character_set)
+                    match = compared_by(vr, match, self.names)
+                elif element.value:
+                    self.unsupported.append(tag)
+                yield Key(tag, vr, match)
+                continue
+            value = element.value
+            if isinstance(value, Fragments) or (isinstance(value, bytes) and value):
+                raise identifier_mismatch(f"{tag_text(tag)} is no sequence", tag)
+            items = items_of(item, tag)
+            if len(items) > 1:
+                raise identifier_mismatch(
+                    f"{tag_text(tag)} has more than one item (PS3.4 C.2.2.2.6)", tag
+                )
+            yield Key(tag, vr, item=tuple(self.keys(items[0])) if items else ())
 
-    There is none for ranges of DT, which may have an offset from UTC at each end: a minus sign
-    makes it one (PS3.4 C.2.2.2.1.3).
-    """
-    if vr not in _COMPARABLE_VRS:
-        return False
-    return vr != "DT" or not isinstance(element.value, bytes) or b"-" not in element.value
+    def _is_comparable(self, vr: str, element: Element) -> bool:
+        """Whether there is a kind of matching for what the key asks."""
+        if vr not in _COMPARABLE_VRS:
+            return False
+        is_range = vr == "DT" and isinstance(element.value, bytes) and b"-" in element.value
+        return self.has_ranges_of_dt or not is_range
 
 
 def _count(keys: tuple[Key, ...]) -> int:

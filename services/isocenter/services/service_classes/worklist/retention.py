@@ -1,4 +1,4 @@
-"""Retention of the worklist: ended entries are removed after some days."""
+"""Retention of the worklist and of workitems: what has ended goes after some days."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ _DAY_SECONDS: Final = 86_400.0
 LOOK_SECONDS: Final = 3_600.0
 
 
-async def remove_expired(remove_ended: Callable[[float], Awaitable[int]], days: int) -> None:
+async def remove_expired(
+    remove_ended: Callable[[float], Awaitable[int]], days: int, what: str = "worklist entries"
+) -> None:
     """Remove what ended more than *days* ago, again and again, until cancelled.
 
     Args:
         remove_ended: removes some of the entries that ended before a time (seconds since
             1970) and says how many; 0: there are no more.
+        what: they are, for the log.
     """
     while True:
         before, removed = time() - days * _DAY_SECONDS, 0
@@ -31,8 +34,8 @@ async def remove_expired(remove_ended: Callable[[float], Awaitable[int]], days: 
             while some := await remove_ended(before):
                 removed += some
         except StorageError as error:
-            log.warning("the worklist cannot be tidied: %s", error)
+            log.warning("%s cannot be tidied: %s", what, error)
         else:
             if removed:
-                log.info("removed %d worklist entries that ended %d days ago", removed, days)
+                log.info("removed %d %s that ended %d days ago", removed, what, days)
         await trio.sleep(LOOK_SECONDS)

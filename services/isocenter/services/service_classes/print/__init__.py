@@ -1,0 +1,1 @@
+"""Print management (PS3.4 Annex H): films of images, as SCP and SCU."""
