@@ -31,10 +31,12 @@ from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pixels.encoding import encode_frame
 from isocenter.services.dicom.pixels.frames import open_image
 from isocenter.services.dicom.pixels.pool import CodecPool, DecodedFrame, PoolLimits
+from isocenter.services.dicom.pixels.transcoding import TranscodedObject
 from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD, LOSSLESS_TARGETS
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import InstancesCompressed, Notices
 from isocenter.services.settings.rules import parse_rule
+from isocenter.services.workflow.compression import compressor
 from isocenter.services.workflow.compression.compressor import (
     CompressionOptions,
     Compressor,
@@ -573,3 +575,40 @@ class TestCrash:
                 assert b"".join(frames) == dataset.PixelData
 
         trio.run(look)
+
+
+class TestWhatIsNotAsItWas:
+    async def test_bytes_that_changed_on_the_disk_are_not_made_what_is_kept(
+        self, house: House, pool: CodecPool
+    ) -> None:
+        before = await house.receive(an_image())
+        (path,) = (one for one in house.folder.rglob("*.dcm") if one.is_file())
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(raw)
+        await house.compressor(pool).compress_due()
+        assert await house.stored(before.sop_instance_uid) == before
+        row = await house.row()
+        assert (row.state, row.attempts) == (CompressionState.DUE, 1)
+        assert "not the one that was stored" in row.last_fault
+        assert await house.keys() == [before.object_key]
+
+    async def test_a_fault_that_nobody_thought_of_holds_up_no_other(
+        self, house: House, pool: CodecPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = an_image(1), an_image(2)
+        await house.receive(first)
+        await house.receive(second)
+
+        async def transcode(item: DicomObject, *rest: Any) -> TranscodedObject:
+            if item.sop_instance_uid == first.SOPInstanceUID:
+                raise IndexError("Mustermann")
+            return await real(item, *rest)
+
+        real = compressor.transcode
+        monkeypatch.setattr(compressor, "transcode", transcode)
+        await house.compressor(pool).compress_due()
+        rows = {one.sop_instance_uid: one for one in await house.stores.compressions.rows(limit=9)}
+        assert rows[first.SOPInstanceUID].last_fault == "internal error (IndexError)"
+        assert rows[second.SOPInstanceUID].state is CompressionState.DONE

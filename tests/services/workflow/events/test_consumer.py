@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.toml_text import show
+from isocenter.services.settings.warnings import warnings
 from isocenter.services.workflow.events.consumer import (
     Consumer,
     ProgramTarget,

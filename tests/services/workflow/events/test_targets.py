@@ -148,6 +148,9 @@ async def test_nobody_listens() -> None:
         assert "ConnectError" in await fault_of(Webhook(url=url))
 
 
+#: Where the time is over before the request has left, httpx leaves the generator of its body to
+#: the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_webhook_that_does_not_answer() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -267,9 +270,8 @@ async def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
         "import sys\nsys.stderr.write('x' * 5_000_000 + '\\nthe disk\\nis full\\n')\nsys.exit(3)",
     )
     fault = await fault_of(target)
-    assert fault.startswith(f"{sys.executable}: exit code 3: xxx")
-    assert fault.endswith("the disk is full")
-    assert len(fault) < 500
+    # What it says may name patients, and the fault stands in the log.
+    assert fault == f"{sys.executable}: exit code 3; it said 5000018 bytes"
     killed = script(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
     assert await fault_of(killed) == f"{sys.executable}: signal 15"
     missing = ProgramTarget((str(tmp_path / "none"),))

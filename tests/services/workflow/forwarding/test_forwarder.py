@@ -8,27 +8,43 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Self
 
 import orjson
 import pytest
 import trio
 import trio.testing
+from pydicom import dcmread
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.message_codec import CStoreRequest, response_to
 from isocenter.engine.pdv import parts_of
 from isocenter.services import composition
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import InstanceRecord, Route, StoredInstance
-from isocenter.services.archive.rules.evaluation import Rules
-from isocenter.services.association.destination_slots import Places
+from isocenter.services.archive.coercion.edits import RemoveAttribute, SetValue
+from isocenter.services.archive.deidentification.ports import DeidentificationMapping
+from isocenter.services.archive.deidentification.project import Project
+from isocenter.services.archive.deidentification.service import Deidentification
+from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.deletion.values import Requester
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.orders import Route
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.retention.service import always, apply_once, keep_to, look
+from isocenter.services.archive.rules.evaluation import Rule, Rules
+from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.peer import Peer
-from isocenter.services.concurrency import Backoff, Latch
+from isocenter.services.association.pool import AssociationTaken
+from isocenter.services.composition.retention import retention_rules
+from isocenter.services.concurrency import Latch
 from isocenter.services.dicom import objects
 from isocenter.services.dicom.object_reader import ObjectReader
-from isocenter.services.errors import ConnectError, StorageError
+from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.errors import StorageError
 from isocenter.services.notices import (
     ForwardAttempted,
     ForwardQueueMeasured,
@@ -39,22 +55,23 @@ from isocenter.services.notices import (
 )
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
 from isocenter.services.settings.loading import load_settings
-from isocenter.services.workflow.forwarding import batch as sending
-from isocenter.services.workflow.forwarding import commitment
-from isocenter.services.workflow.forwarding.batch import (
-    DestinationRun,
-    ForwardingContext,
-    SendOptions,
-)
+from isocenter.services.settings.settings import Settings
+from isocenter.services.web.client.client import DicomWebClient
+from isocenter.services.workflow.forwarding import commitment, forwarder
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.services.workflow.forwarding.ports import ForwardSummary
+from isocenter.services.workflow.forwarding.visit import BatchSender, Visit
+from isocenter.services.workflow.jobs.job import JobKind, JobState
+from isocenter.services.workflow.jobs.ports import JobQueue, Wish
+from isocenter.services.workflow.nodes.limits import DestinationLimit
+from isocenter.services.workflow.nodes.node import new_node
+from isocenter.services.workflow.nodes.ports import LimitBook, NodeBook
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
-from isocenter.storage.database.index.index import DatabaseIndex
-from isocenter.storage.database.sqlite.database import open_sqlite_database
-from isocenter.storage.objects.memory import MemoryStore
 from services.archive_support import CT, STUDY, data_set, keys_of, store, uid
+from support.deidentification import KEY
 from support.ports import free_port
 from support.serving import Scripted, port_of, serving
+from support.web_archive import dicomweb_serving
 
 PATIENCE = 60.0
 OK, WARNING, OUT_OF_RESOURCES, REFUSED = 0x0000, 0xB007, 0xA700, 0xC000
@@ -97,6 +114,14 @@ class World:
 
     archive: Archive
     queue: DatabaseForwards
+    jobs: JobQueue
+    deidentification: DeidentificationMapping
+    limits: LimitBook
+    nodes: NodeBook
+    settings: Settings
+    parts: composition.ArchiveParts
+    #: Take up what has changed of limits.
+    look: Callable[[], Awaitable[None]]
     heard: list[Notice] = field(default_factory=list)
     came: trio.Event = field(default_factory=trio.Event)
     #: Called when nobody forwards any more.
@@ -161,8 +186,21 @@ async def world(
             overrides=overrides | {k.replace("__", "."): v for k, v in options.items()},
         )
         parts = await stack.enter_async_context(composition.open_archive_parts(settings))
-        registry = composition.build_services(settings, parts.archive, parts.stores, None, notices)
-        found = World(parts.archive, parts.stores.forwards)
+        registry, workflow = composition.build_services_and_workflow(
+            settings, parts.archive, parts.stores, None, notices
+        )
+        assert workflow.destinations is not None
+        found = World(
+            parts.archive,
+            parts.stores.forwards,
+            parts.stores.jobs,
+            parts.stores.deidentification,
+            parts.stores.limits,
+            parts.stores.nodes,
+            settings,
+            parts,
+            workflow.destinations.look,
+        )
         notices.subscribe(found.on_notice)
         async with trio.open_nursery() as nursery:
             for work in registry.background_tasks:
@@ -396,10 +434,10 @@ async def test_an_answer_is_not_forgotten_when_it_cannot_be_written_at_once(
     failures = [StorageError("the database is locked")]
     plain = DatabaseForwards.settle
 
-    async def settle(self: DatabaseForwards, outcomes: Any) -> None:
+    async def settle(self: DatabaseForwards, outcomes: Any, job: int = 0) -> None:
         if failures:
             raise failures.pop()
-        await plain(self, outcomes)
+        await plain(self, outcomes, job)
 
     monkeypatch.setattr(DatabaseForwards, "settle", settle)
     async with world(a, rules=[{"forward": "A"}]) as here:
@@ -443,53 +481,45 @@ async def test_what_becomes_due_is_sent_between_two_requests_for_commitment(
     assert seen == [*["store"] * 3, "commit", "store", *["commit"] * 3]
 
 
-async def test_claims_of_a_visit_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a visit could not say is free again, though its process goes on."""
-    claims: dict[tuple[str, str], None] = {}
-    renewed = trio.Event()
-    plain_claim, plain_renew = DatabaseForwards.claim, DatabaseForwards.renew
-
-    async def claim(self: DatabaseForwards, worker: str, *rest: Any) -> Any:
-        claims["claim", worker] = None
-        return await plain_claim(self, worker, *rest)
-
-    async def renew(self: DatabaseForwards, worker: str, seconds: float) -> None:
-        claims["renew", worker] = None
-        await plain_renew(self, worker, seconds)
-        renewed.set()
-
-    monkeypatch.setattr(DatabaseForwards, "claim", claim)
-    monkeypatch.setattr(DatabaseForwards, "renew", renew)
-    monkeypatch.setattr(sending, "_RENEW_SECONDS", 0.0)
-    async with open_sqlite_database(":memory:") as database:
-        queue = DatabaseForwards(database)
-        index = DatabaseIndex(database, on_add=[queue.queue_added])
-        archive = Archive(MemoryStore(), index)
-        record = InstanceRecord(
-            sop_instance_uid="1.2.3", sop_class_uid=CT, study_instance_uid="1.2.1",
-            series_instance_uid="1.2.2", transfer_syntax_uid="1.2.840.10008.1.2.1",
-            object_key="1.2.3.dcm", size=1, data_set_offset=0, digest="0" * 64, attributes={},
-            routes=(Route(destination="A", rule="r"),),
-        )  # fmt: skip
-        await index.add([record], replace=False)
-
-        @asynccontextmanager
-        async def slow(*_: object, **__: object) -> AsyncIterator[Any]:
+async def test_a_destination_has_one_job_that_rests_and_begins_anew() -> None:
+    async with world(Destination("A"), rules=[{"forward": "A"}]) as here:
+        seen = []
+        for number in (1, 2):
+            await store(here.archive, number)
+            await here.done(number)
             with trio.fail_after(PATIENCE):
-                await renewed.wait()
-            raise ConnectError("nobody listens")
-            yield
+                while not (jobs := await here.jobs.jobs(limit=9))[0].state.is_final:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+            seen += jobs
+        # What comes one by one goes over one association.
+    assert [n.is_reused for n in here.heard if isinstance(n, AssociationTaken)] == [False, True]
+    first, second = seen
+    assert first.job_id == second.job_id
+    assert (first.request.kind, first.request.node) == (JobKind.FORWARD, "A")
+    assert [job.state for job in seen] == [JobState.COMPLETED] * 2
+    assert [job.progress.done for job in seen] == [1, 1]
+    assert first.progress.size == first.progress.done * second.progress.size
 
-        parts = ForwardingContext(
-            queue=queue, archive=archive, connect=slow, backoff=Backoff(give_up_after_seconds=9e9),
-            options=SendOptions(), notices=Notices(), now=lambda: 2e9, places=Places(1),
-        )  # fmt: skip
-        for _ in range(2):
-            renewed = trio.Event()
-            await DestinationRun(parts, "A", Peer("A", "h", 1)).send_all()
-    first, second = dict.fromkeys(name for _, name in claims)
-    wanted = [("claim", first), ("renew", first), ("claim", second), ("renew", second)]
-    assert list(claims) == wanted
+
+async def test_one_worker_at_a_time_has_the_job_of_a_destination() -> None:
+    a = Destination("A")
+    reached, never = trio.Event(), trio.Event()
+
+    async def block() -> None:
+        reached.set()
+        await never.wait()
+
+    a.before = lambda operation: block()
+    async with world(a, rules=[{"forward": "A"}]) as here:
+        await store(here.archive, 1)
+        await reached.wait()
+        assert await here.jobs.take(JobKind.FORWARD, "A", "another", 60.0) is None
+        never.set()
+        await here.done(1)
+        # Nobody asks for it, and nobody ends it: its destination is held instead.
+        (job,) = await here.jobs.jobs(limit=9)
+        for wish in (Wish.PAUSE, Wish.CANCEL, Wish.RETRY):
+            assert not await here.jobs.wish(job.job_id, wish)
 
 
 async def test_an_object_that_has_left_the_archive_is_a_dead_letter() -> None:
@@ -524,7 +554,9 @@ async def test_a_server_that_stops_leaves_no_claims_and_forgets_no_answer() -> N
         async def look_again() -> None:
             rows = await here.queue.rows(limit=100)
             assert [row.state.value for row in rows].count("done") == 3
-            assert len(await here.queue.claim("other", "A", 60.0, 100)) == 5
+            assert len(await here.queue.take("A", 100)) == 5
+            job = await here.jobs.take(JobKind.FORWARD, "A", "another", 60.0)
+            assert job is not None
 
         here.afterwards = look_again
 
@@ -548,6 +580,38 @@ async def test_what_a_crash_left_of_a_deletion_is_finished() -> None:
         assert len(await keys_of(here.archive)) == 1
         assert await here.queue.leaving() == []
         await finish_deletions(here.queue, here.archive)
+
+
+async def test_what_somebody_reads_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarder, "_DELETE_SECONDS", 0.02)
+    rule = {"forward": "A", "commit": True, "delete_after": True}
+    async with world("A", rules=[rule], forwarding__first_retry=60.0) as here:
+        await store(here.archive, 1)
+        looked = trio.Event()
+        plain = here.queue.deletable
+
+        async def deletable() -> Sequence[str]:
+            found = await plain()
+            if found:
+                looked.set()
+            return found
+
+        monkeypatch.setattr(here.queue, "deletable", deletable)
+        async with here.archive.locks.reading([STUDY], "somebody"):
+            database = here.archive.index._database  # type: ignore[attr-defined]
+
+            def commit(connection: sqlite3.Connection) -> None:
+                connection.execute("UPDATE forward SET state = 'deleting'")
+
+            await database.write(commit)
+            with trio.fail_after(PATIENCE):
+                await looked.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert uid(1) in await here.archive.index.get([uid(1)])
+        await here.until(lambda rows: rows[0].state.value == "done")
+        with trio.fail_after(PATIENCE):
+            while await keys_of(here.archive):
+                await trio.lowlevel.checkpoint()
 
 
 async def test_what_is_not_taken_in_time_is_given_up_and_sent_when_somebody_says_so() -> None:
@@ -640,3 +704,332 @@ async def test_attempts_are_not_spent_while_objects_cannot_be_read(
         assert (row.attempts, a.received) == (0, [])
         is_away = False
         await here.done(1)
+
+
+async def test_what_is_for_a_held_destination_waits_until_it_is_released() -> None:
+    held, other = Destination("A"), Destination("B")
+    async with world(held, other, rules=[{"forward": ["A", "B"]}]) as here:
+        await here.limits.hold("A", is_held=True)
+        await here.look()
+        for number in (1, 2, 3):
+            await store(here.archive, number)
+        await here.until(lambda rows: sum(r.state.value == "done" for r in rows) == 3)
+        assert not held.asked
+        assert {row.last_fault for row in await here.queue.rows(limit=9)} == {""}
+        await here.limits.hold("A", is_held=False)
+        await here.look()
+        here.archive.routed.set()
+        await here.done(6)
+    assert len(held.received) == 3
+
+
+async def test_hours_that_end_in_the_middle_end_the_visit_after_a_batch() -> None:
+    a = Destination("A")
+    options = {"forwarding__batch": 2, "forwarding__associations": 1}
+    async with world(a, rules=[{"forward": "A"}], **options) as here:
+
+        async def hold(operation: Operation) -> None:
+            if a.asked.total() == 1:
+                await here.limits.hold("A", is_held=True)
+                await here.look()
+
+        a.before = hold
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
+        for number in range(1, 8):
+            await store(here.archive, number)
+        wanted.set()
+        await here.until(lambda rows: sum(r.state.value == "done" for r in rows) >= 2)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        rows = await here.queue.rows(limit=9)
+    assert Counter(row.state.value for row in rows) == {"done": 2, "due": 5}
+
+
+async def test_a_destination_has_its_own_number_of_associations() -> None:
+    a = Destination("A")
+    at_once: list[int] = []
+    open_now: set[int] = set()
+
+    async def count(operation: Operation) -> None:
+        open_now.add(id(operation.association))
+        at_once.append(len(open_now))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        open_now.discard(id(operation.association))
+
+    a.before = count
+    options = {"forwarding__batch": 2, "query__move_associations": 4, "forwarding__associations": 4}
+    async with world(a, rules=[{"forward": "A"}], **options) as here:
+        await here.limits.set_limit(DestinationLimit(destination="A", associations=1))
+        await here.look()
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
+        for number in range(1, 21):
+            await store(here.archive, number)
+        wanted.set()
+        await here.done(20)
+    assert max(at_once) == 1
+
+
+async def test_a_node_that_speaks_dicomweb_is_a_destination_like_any_other() -> None:
+    async with (
+        dicomweb_serving() as service,
+        world(rules=[]) as here,
+    ):
+        await here.nodes.add(new_node(service, "cloud"))
+        here.archive.exchange_rules(Rules([Rule(name="web", routes=(to_cloud,))]))
+        for number in range(1, 6):
+            await store(here.archive, number)
+        gone = uid(6)
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
+        await store(here.archive, 6)
+        await here.archive.remove([gone])
+        wanted.set()
+        rows = await here.until(lambda rows: [r.state.value for r in rows].count("done") == 5)
+        await here.until(lambda rows: any(r.state.value == "failed" for r in rows))
+        async with DicomWebClient(service) as client:
+            found = [one async for one in client.search(Level.IMAGE, limit=9)]
+    assert len(found) == 5
+    assert {row.destination for row in rows} == {"cloud"}
+    begun = [n for n in here.heard if isinstance(n, InstancesSent)]
+    assert {n.command for n in begun} == {"STOW-RS"}
+
+
+async def test_a_dicomweb_service_that_is_away_is_left_alone() -> None:
+    async with world(rules=[], forwarding__first_retry=60.0) as here:
+        await here.nodes.add(new_node(f"http://127.0.0.1:{free_port()}/dicom-web", "cloud"))
+        here.archive.exchange_rules(Rules([Rule(name="web", routes=(to_cloud,))]))
+        for number in (1, 2):
+            await store(here.archive, number)
+        assert await here.fault_of("cloud")
+        rows = await here.queue.rows(limit=9)
+        assert [(row.state.value, row.attempts) for row in rows] == [("due", 0)] * 2
+
+
+@pytest.mark.parametrize("destination", ["A", "cloud"])
+@pytest.mark.parametrize("error", [DataSetError("it is odd", 0), ValueError("of patient Bäcker")])
+async def test_an_object_that_cannot_be_made_ready_blocks_no_other(
+    destination: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        dicomweb_serving() as service,
+        world(Destination("A"), rules=[], forwarding__first_retry=60.0) as here,
+    ):
+        await here.nodes.add(new_node(service, "cloud"))
+        leaving = here.archive.leaving
+
+        async def odd(item: DicomObject, to: str, form: SentForm = AS_IT_IS) -> DicomObject:
+            if item.sop_instance_uid == uid(1):
+                raise error
+            return await leaving(item, to)
+
+        monkeypatch.setattr(here.archive, "leaving", odd)
+        route = Route(destination=destination, rule="r")
+        here.archive.exchange_rules(Rules([Rule(name="r", routes=(route,))]))
+        here.archive.intake.routed, wanted = Latch(), here.archive.intake.routed
+        for number in range(1, 5):
+            await store(here.archive, number)
+        wanted.set()
+        rows = await here.done(3)
+        assert [(r.sop_instance_uid, r.attempts) for r in rows if r.state.value == "due"] == [
+            (uid(1), 1)
+        ]
+        assert "Bäcker" not in rows[0].last_fault
+        assert not any(each.failures for each in await here.queue.destinations())
+
+
+@pytest.mark.parametrize("destination", ["A", "cloud"])
+async def test_what_a_rule_sends_de_identified_is_and_else_is_not_sent(destination: str) -> None:
+    a = Destination("A")
+    async with (
+        dicomweb_serving() as service,
+        world(a, rules=[], forwarding__first_retry=60.0) as here,
+    ):
+        await here.nodes.add(new_node(service, "cloud"))
+        route = Route(destination=destination, rule="r", form=SentForm("trial"))
+        here.archive.exchange_rules(Rules([Rule(name="r", routes=(route,))]))
+        await store(here.archive, 1)
+        # Nobody has set up that project, or it is gone by now.
+        rows = await here.until(lambda rows: rows[0].attempts == 1)
+        assert "not de-identified: there is no project 'trial'" in rows[0].last_fault
+        project = Project(name="trial")
+        here.archive.deidentification = Deidentification(
+            [project], {"trial": KEY}, here.deidentification
+        )
+        await here.queue.retry([rows[0].number])
+        here.archive.routed.set()
+        await here.done(1)
+        async with DicomWebClient(service) as client:
+            found = [one async for one in client.search(Level.IMAGE, limit=9)]
+        made = await here.archive.deidentification.uid_of(uid(1), project)
+    if destination == "A":
+        assert a.received == [made]
+        assert "Bäcker".encode("latin-1") not in a.data[made]
+        assert "Bäcker".encode() not in a.data[made]
+    else:
+        assert [one["00080018"]["Value"] for one in found] == [[made]]
+
+
+@pytest.mark.parametrize("destination", ["A", "cloud"])
+async def test_what_a_rule_changes_on_the_way_is_changed_there_alone(destination: str) -> None:
+    a = Destination("A")
+    edits = (SetValue(0x00080080, "Nord"), RemoveAttribute(0x00100010))
+    syntax = "1.2.840.10008.1.2"  # it came in explicit VR
+    async with (
+        dicomweb_serving() as service,
+        world(a, rules=[], forwarding__first_retry=60.0) as here,
+    ):
+        await here.nodes.add(new_node(service, "cloud"))
+        form = SentForm(edits=edits, transfer_syntax_uid=syntax)
+        route = Route(destination=destination, rule="r", form=form)
+        here.archive.exchange_rules(Rules([Rule(name="r", routes=(route,))]))
+        for number in (1, 2):
+            await store(here.archive, number)
+        await here.done(2)
+        found = await here.archive.index.get([uid(1)])
+        async with await here.archive.open(found[uid(1)]) as reader:
+            kept = await reader.read(found[uid(1)].data_set_offset, reader.size)
+        assert kept == data_set(1)
+        async with DicomWebClient(service) as client:
+            told = [one async for one in client.search(Level.IMAGE, limit=9)]
+    if destination == "A":
+        assert sorted(a.received) == [uid(1), uid(2)]
+        got = dcmread(BytesIO(a.data[uid(1)]), force=True)
+        assert got.InstitutionName == "Nord"
+        assert "PatientName" not in got
+        (item,) = got.OriginalAttributesSequence
+        assert item.ReasonForTheAttributeModification == "COERCE"
+        assert item.ModifiedAttributesSequence[0].PatientName
+    else:
+        assert {one["00080018"]["Value"][0] for one in told} == {uid(1), uid(2)}
+        assert not any(one.get("00100010", {}).get("Value") for one in told)
+
+
+@pytest.mark.parametrize(
+    ("tag", "why"),
+    [(0x00091001, "(0009,1001)"), (0x00080005, "this version cannot make what the rule wanted")],
+)
+async def test_what_cannot_be_changed_on_the_way_is_not_sent(tag: int, why: str) -> None:
+    a = Destination("A")
+    async with world(a, rules=[], forwarding__first_retry=60.0) as here:
+        form = SentForm(edits=(SetValue(tag, "x"),))
+        rule = Rule(name="r", routes=(Route(destination="A", rule="r", form=form),))
+        here.archive.exchange_rules(Rules([rule]))
+        await store(here.archive, 1)
+        rows = await here.until(lambda rows: rows[0].attempts == 1)
+    assert f"not changed: {why}" in rows[0].last_fault
+    assert not a.received
+
+
+async def test_what_all_destinations_have_leaves_when_its_rule_says(tmp_path: Path) -> None:
+    a, b = Destination("A"), Destination("B", REFUSED)
+    rules = [{"name": "transit", "forward": ["A", "B"], "delete_after_days": 30}]
+    options = {"storage__data_dir": str(tmp_path / "data"), "forwarding__first_retry": 3600.0}
+    async with world(a, b, rules=rules, **options) as here:
+        await store(here.archive, 1)
+        await here.until(lambda rows: {row.attempts for row in rows} == {1})
+        stores, clock = here.parts.stores, here.parts.stores.clock
+        (rule,) = retention_rules(here.settings, here.archive)
+        assert rule.in_words() == [
+            "the rule transit has matched all of it",
+            "all destinations have had it for 30 days",
+        ]
+        trash = composition.trash_of(here.settings, here.parts, "test")
+        assert trash is not None
+        ahead = 0.0
+
+        async def looked() -> Sequence[str]:
+            now = clock() + ahead
+            found = await look(rule, stores.retention, trash, always, now, limit=9)
+            return [one.study_instance_uid for one in found.going]
+
+        ahead = 31 * 86_400.0
+        assert await looked() == [], "one of them has it not yet"
+        (waiting,) = [row for row in await here.queue.rows(limit=9) if row.state.value == "due"]
+        await here.queue.retry([waiting.number])
+        here.archive.routed.set()
+        await here.done(2)
+        assert await looked() == [STUDY]
+        ahead = 29 * 86_400.0
+        assert await looked() == []
+        ahead = 31 * 86_400.0
+        async with here.archive.locks.exclusive(STUDY, "test", "is corrected", wait=0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    partial(
+                        keep_to,
+                        lambda: retention_rules(here.settings, here.archive),
+                        stores.retention,
+                        trash,
+                        studies_per_minute=9,
+                        now=lambda: clock() + ahead,
+                    )
+                )
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                nursery.cancel_scope.cancel()
+            assert await here.archive.index.get([uid(1)])
+        found = await look(rule, stores.retention, trash, always, clock() + ahead, limit=9)
+        requester = Requester(name="isocenter")
+        await apply_once(rule, found, trash, requester, "retention rule transit")
+        assert not await here.archive.index.get([uid(1)])
+        assert (await stores.rule_history.counts())["transit"].deleted == 1
+        (row,) = await trash.book.rows()
+        assert row.deletion.cause is DeletionCause.RETENTION
+
+
+@pytest.mark.parametrize("destination", ["A", "cloud"])
+async def test_what_another_object_came_of_is_never_committed(destination: str) -> None:
+    """A project or another node may have taken the place since the rule was made."""
+    actions: list[str] = []
+
+    class Committing(Destination):
+        async def perform(self, operation: Operation) -> None:
+            if not isinstance(operation.request, CStoreRequest):
+                actions.append(type(operation.request).__name__)
+            await super().perform(operation)
+
+    async with (
+        dicomweb_serving() as service,
+        world(Committing("A"), rules=[], forwarding__first_retry=60.0) as here,
+    ):
+        await here.nodes.add(new_node(service, "cloud"))
+        project = Project(name="trial", destinations=("A",))
+        here.archive.deidentification = Deidentification(
+            [project], {"trial": KEY}, here.deidentification
+        )
+        route = Route(destination=destination, rule="r", commit=True, delete_after=True)
+        here.archive.exchange_rules(Rules([Rule(name="r", routes=(route,))]))
+        await store(here.archive, 1)
+        with trio.fail_after(PATIENCE):
+            while not (rows := await here.queue.rows(limit=9)) or not rows[0].last_fault:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            while (await here.jobs.jobs(limit=1))[0].state is not JobState.COMPLETED:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert rows[0].state.value == "sent"
+        assert rows[0].due_at > rows[0].created_at + 10.0, "it is not looked at again and again"
+        why = "de-identified" if destination == "A" else "DICOMweb has no storage commitment"
+        assert why in rows[0].last_fault
+        assert not await here.queue.deletable()
+    assert not actions
+
+
+to_cloud = Route(destination="cloud", rule="web")
+
+
+async def test_a_fault_of_ours_ends_neither_forwarding_nor_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(forwarder, "LOOK_SECONDS", 0.02)
+    faults = [RuntimeError("of patient Bäcker"), KeyError("x")]
+
+    class Faulty(Visit):
+        async def send_all(self, sender: BatchSender) -> None:
+            if faults:
+                raise faults.pop()
+            await super().send_all(sender)
+
+    monkeypatch.setattr(forwarder, "Visit", Faulty)
+    a = Destination("A")
+    async with world(a, rules=[{"forward": "A"}]) as here:
+        await store(here.archive, 1)
+        await here.done(1)
+    assert a.received == [uid(1)]
+    assert "internal error (RuntimeError)" in caplog.text
+    assert "Bäcker" not in caplog.text

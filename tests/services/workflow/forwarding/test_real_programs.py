@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydicom import dcmread
+from pydicom.uid import JPEGLosslessSV1
 from pynetdicom import AE, evt
 
 from support.peers import orthanc
@@ -151,6 +152,65 @@ def test_dcmtk_and_orthanc_get_what_the_rules_say(tmp_path: Path) -> None:
     assert lying == {"first", f"{ROOT}.2"}
     got = {str(dcmread(path).SOPInstanceUID) for path in received.iterdir()}
     assert got == {f"{ROOT}.1.{series}.{number}" for series in (1, 2) for number in (1, 2)}
+
+
+def test_what_is_sent_is_changed_and_transcoded_and_what_is_kept_is_not(tmp_path: Path) -> None:
+    """Orthanc takes every transfer syntax, one storescp JPEG lossless, the other none."""
+    files = write_studies(tmp_path / "in", studies=1, series=1, instances=2)
+    before = {str(dcmread(path).SOPInstanceUID): dcmread(path) for path in files}
+    ports = {name: free_port() for name in ("LOSSLESS", "PLAIN", "ORTHANC")}
+    config = configuration(
+        tmp_path,
+        *(PEER.format(name, port) for name, port in ports.items()),
+        QUICK,
+        '[[rules]]\nname = "changed"\nforward = ["LOSSLESS", "PLAIN", "ORTHANC"]\n'
+        'forward_syntax = "jpeg-lossless"\nforward_coerce = [\n'
+        '  { set = "InstitutionName", value = "Klinikum Nord" },\n'
+        '  { remove = "PatientName" },\n]\n',
+    )
+    received = {name: tmp_path / name for name in ("LOSSLESS", "PLAIN")}
+    with ExitStack() as stack:
+        for name, folder in received.items():
+            folder.mkdir()
+            log = tmp_path / f"{name}.log"
+            takes = ("+xs",) if name == "LOSSLESS" else ("+x=",)
+            words = ("storescp", "-aet", name, *takes, "-od", folder, ports[name])
+            wait_for_port(stack.enter_context(program(*words, log=log)), ports[name], log)
+        other = stack.enter_context(
+            orthanc(tmp_path / "orthanc", modalities={}, dicom_port=ports["ORTHANC"])
+        )
+        archive = stack.enter_context(served_archive(tmp_path / "ours", "--config", config))
+        send(archive, *files)
+        wait_until(lambda: states(archive) == {"done": 6}, archive.process)
+        kept = [dcmread(path) for path in archive.objects()]
+        instances = other.get("/instances")
+        tags = [other.get(f"/instances/{one}/simplified-tags") for one in instances]
+        syntaxes = {
+            other.get_bytes(f"/instances/{one}/metadata/TransferSyntax").decode()
+            for one in instances
+        }
+    for one in kept:
+        assert one.PatientName == before[one.SOPInstanceUID].PatientName
+        assert one.PixelData == before[one.SOPInstanceUID].PixelData
+    for name, folder in received.items():
+        paths = list(folder.iterdir())
+        assert len(paths) == 2
+        for path in paths:
+            if name == "LOSSLESS":
+                assert dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
+                done = run("dcmdjpeg", path, path)
+                assert done.returncode == 0, done.stdout
+            got = dcmread(path)
+            was = before[got.SOPInstanceUID]
+            assert not got.file_meta.TransferSyntaxUID.is_compressed
+            assert got.PixelData == was.PixelData
+            assert got.InstitutionName == "Klinikum Nord"
+            assert "PatientName" not in got
+            modified = got.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+            assert modified.PatientName == was.PatientName
+    assert syntaxes == {JPEGLosslessSV1}
+    assert {tag["InstitutionName"] for tag in tags} == {"Klinikum Nord"}
+    assert not any(tag.get("PatientName") for tag in tags)
 
 
 def test_out_of_resources_and_then_success(tmp_path: Path) -> None:
@@ -374,21 +434,32 @@ def test_a_dry_run_says_what_would_be_done(tmp_path: Path) -> None:
         tmp_path,
         PEER.format("PACS", 104),
         '[[rules]]\nname = "ct"\nwhen = { modality = "CT", calling_ae = "CT*" }\n'
-        'forward = ["PACS"]\ndelay_minutes = 3\ncommit = true\narea = "ct"\n',
+        'forward = ["PACS"]\ndelay_minutes = 3\ncommit = true\narea = "ct"\n'
+        'forward_syntax = "rle"\nforward_coerce = [{ remove = "StationName" }]\n',
         '[[rules]]\nname = "name"\ncoerce = [{ remove = "PatientName" }]\n',
     )
-    words = ("rules", "test", "--config", config)
+    words = ("rules", "test", "--config", config, "--data-dir", tmp_path / "none")
     done = isocenter_command(*words, "--calling-ae", "CT1", file)
     assert done.returncode == 0, done.stdout
-    for text in ("ct, name", "area      ct", "to PACS", "after 3 minutes", "remove", "0010,0010"):
+    for text in (
+        "ct, name",
+        "area      ct",
+        "to PACS",
+        "after 3 minutes",
+        "remove",
+        "0010,0010",
+        "remove (0008,1010) there",
+        "in rle where that is taken",
+    ):
         assert text in done.stdout
     assert "Müller" not in done.stdout
     other = orjson.loads(isocenter_command(*words, "--json", file.parent).stdout)
     assert [(each["rules"], each["forward"]) for each in other] == [(["name"], [])]
     (tmp_path / "no.dcm").write_text("no")
     assert isocenter_command(*words, tmp_path / "no.dcm").returncode == 1
-    assert "ct" in isocenter_command("rules", "list", "--config", config).stdout
-    assert isocenter_command("rules", "list").returncode == 2
+    nowhere = ("--data-dir", tmp_path / "none")
+    assert "ct" in isocenter_command("rules", "list", "--config", config, *nowhere).stdout
+    assert isocenter_command("rules", "list", *nowhere).returncode == 2
 
 
 def test_a_dry_run_says_what_would_be_refused(tmp_path: Path) -> None:
@@ -398,7 +469,8 @@ def test_a_dry_run_says_what_would_be_refused(tmp_path: Path) -> None:
     plain.save_as(tmp_path / "plain.dcm")
     edit = '[[rules]]\nname = "x"\ncoerce = [{ set = "InstitutionName", value = "Süd" }]\n'
     config = configuration(tmp_path, edit)
-    done = isocenter_command("rules", "test", "--config", config, tmp_path / "plain.dcm")
+    words = ("rules", "test", "--config", config, "--data-dir", tmp_path / "none")
+    done = isocenter_command(*words, tmp_path / "plain.dcm")
     assert done.returncode == 1
     assert "would be refused with C000H" in done.stdout
     assert "(0008,0080)" in done.stdout

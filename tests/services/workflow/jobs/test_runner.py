@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services import composition
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.pool import AssociationTaken
 from isocenter.services.association.server import ListenAddress, serve
 from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.composition.archive import ArchiveParts
@@ -40,6 +41,7 @@ from isocenter.services.service_classes.client import RetrieveError, open_associ
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.workflow.jobs import runner, turns
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.job import (
     ItemState,
@@ -49,7 +51,9 @@ from isocenter.services.workflow.jobs.job import (
     JobState,
 )
 from isocenter.services.workflow.jobs.ports import Wish
+from isocenter.services.workflow.nodes.destinations import NodeDestinations
 from isocenter.services.workflow.nodes.node import new_node
+from isocenter.storage.database.jobs.queue import DatabaseJobs
 from services.archive_support import CT, SERIES, STUDY, data_set, store, uid
 from support.ports import free_port
 from support.serving import Scripted, port_of, serving
@@ -66,6 +70,7 @@ class World:
     desk: JobDesk
     heard: list[Notice]
     registry: ServiceRegistry
+    destinations: NodeDestinations
 
     @property
     def storage(self) -> StorageScp:
@@ -128,9 +133,10 @@ async def world(**options: object) -> AsyncIterator[World]:
             settings, parts.archive, parts.stores, None, notices
         )
         assert workflow.jobs is not None
+        assert workflow.destinations is not None
         for work in registry.background_tasks:
             nursery.start_soon(work)
-        yield World(parts, workflow.jobs, heard, registry)
+        yield World(parts, workflow.jobs, heard, registry, workflow.destinations)
         nursery.cancel_scope.cancel()
 
 
@@ -154,6 +160,48 @@ async def other_archive(*peers: str, without: str = "") -> AsyncIterator[tuple[A
         server = await nursery.start(partial(serve, registry, binds))
         yield parts, port_of(server)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_fault_of_ours_in_the_queue_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Once:
+        def __init__(self, method: Callable[..., Awaitable[Any]]) -> None:
+            self.method = method
+            self.has_failed = False
+
+        def __get__(self, queue: object, _: object = None) -> Callable[..., Awaitable[Any]]:
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                if not self.has_failed:
+                    self.has_failed = True
+                    raise RuntimeError("a fault of ours")
+                return await self.method(queue, *args, **kwargs)
+
+            return call
+
+    monkeypatch.setattr(runner, "_RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.2)
+    for name in ("claim", "end", "release"):
+        monkeypatch.setattr(DatabaseJobs, name, Once(getattr(DatabaseJobs, name)))
+    async with world() as here, other_archive() as (there, port):
+        await store(there.archive, 1)
+        await here.add_node(f"ISOCENTER@127.0.0.1:{port}")
+        job = await here.done(ALL)
+        assert (job.state, job.progress.done, job.attempts) == (JobState.COMPLETED, 1, 2)
+
+
+async def test_the_next_job_of_a_node_goes_over_the_association_of_the_last() -> None:
+    async with world() as here, other_archive() as (there, port):
+        for number in (1, 2, 3):
+            study = f"1.2.{number}"
+            data = data_set(number, study=study, series=f"{study}.1")
+            await store(there.archive, number, data)
+        await here.add_node(f"ISOCENTER@127.0.0.1:{port}")
+        for number in (1, 2, 3):
+            keys = (("StudyInstanceUID", f"1.2.{number}"),)
+            job = await here.done(replace(ALL, keys=keys))
+            assert (job.state, job.progress.done) == (JobState.COMPLETED, 1)
+        taken = [one.is_reused for one in here.heard if isinstance(one, AssociationTaken)]
+    # The first asks, then it gets; what gets can ask as well.
+    assert taken == [False, False, True, True, True, True]
 
 
 async def test_all_of_a_node_comes_and_what_is_here_does_not_come_again() -> None:
@@ -428,3 +476,59 @@ async def test_nodes_are_destinations_of_c_move() -> None:
             assert (result.completed, result.failed) == (1, 0)
             nursery.cancel_scope.cancel()
         assert await there.stores.index.get([uid(1)])
+
+
+async def test_jobs_of_a_held_node_wait_and_it_is_no_destination_meanwhile() -> None:
+    async with world() as here, other_archive() as (there, port):
+        await store(there.archive, 1)
+        await here.add_node(f"OTHER@127.0.0.1:{port}")
+        limits = here.parts.stores.limits
+        assert await limits.hold("OTHER", is_held=True)
+        await here.destinations.look()
+        job_id = await here.submit(ALL)
+        async with serving(here.registry) as server:
+            asked = Peer("HERE", "127.0.0.1", port_of(server))
+            contexts = [(STUDY_ROOT_MOVE, BASIC_SYNTAXES)]
+            async with open_association(asked, contexts) as association:
+                keys = [("StudyInstanceUID", STUDY)]
+                encode = partial(build_identifier, keys, "STUDY")
+                with pytest.raises(RetrieveError, match="A702H"):
+                    await association.move(encode, "OTHER")
+        waiting = await here.desk.get(job_id)
+        assert waiting is not None
+        assert (waiting.state, waiting.attempts) == (JobState.WAITING, 0)
+        await limits.hold("OTHER", is_held=False)
+        await here.destinations.look()
+        job = await here.until(job_id, lambda job: job.state.is_final)
+        assert job.state is JobState.COMPLETED
+
+
+async def test_a_node_that_jobs_could_not_reach_is_left_alone_by_rules_too() -> None:
+    options = {"jobs__first_retry": 60.0, "jobs__longest_retry": 60.0, "jobs__give_up_after": 90.0}
+    async with world(**options) as here:
+        await here.add_node(f"AWAY@127.0.0.1:{free_port()}")
+        job_id = await here.submit(ALL)
+        await here.until(job_id, lambda job: bool(job.last_fault))
+        forwards = here.parts.stores.forwards
+        assert list(await forwards.left_alone()) == ["OTHER"]
+        assert not await forwards.take("OTHER", 9)
+
+
+async def test_a_job_that_takes_long_gives_way_to_a_short_one_of_its_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "SLICE_SECONDS", 0.0)
+    async with world() as here, other_archive() as (there, port):
+        for number in range(1, 5):
+            data = data_set(number, study=f"1.2.{number}", series=f"1.2.{number}.1")
+            await store(there.archive, number, data)
+        await here.add_node(f"ISOCENTER@127.0.0.1:{port}")
+        long = await here.submit(ALL)
+        short = await here.submit(replace(ALL, keys=(("StudyInstanceUID", "1.2.4"),)))
+        jobs = [await here.until(one, lambda job: job.state.is_final) for one in (long, short)]
+        assert [job.state for job in jobs] == [JobState.COMPLETED] * 2
+        assert await here.instances() == set(map(uid, range(1, 5)))
+        first, second = (job.ended_at for job in jobs)
+        assert first is not None
+        assert second is not None
+        assert second < first, "the short one did not wait for the end of the long one"

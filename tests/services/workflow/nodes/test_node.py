@@ -7,6 +7,7 @@ import pytest
 from isocenter.engine.dataset import EXPLICIT_LITTLE, DataSetError, write_data_set
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.peer import Peer
+from isocenter.services.composition.jobs import node_of_peer
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.workflow.nodes.node import new_node
 from isocenter.services.workflow.nodes.remote_study import remote_study
@@ -19,6 +20,15 @@ def test_a_peer_is_named_by_its_ae_title_and_a_service_by_its_host() -> None:
     web = new_node("https://pacs.example:8443/dicom-web")
     assert (web.name, web.is_web) == ("pacs.example", True)
     assert new_node("A@[::1]:104", "second archive").peer.host == "::1"
+
+
+def test_a_peer_of_the_settings_is_the_same_as_a_node() -> None:
+    for peer in (
+        Peer("PACS", "192.0.2.1", 104),
+        Peer("PACS", "::1", 104, tls=True, server_name="pacs.example"),
+        Peer("PACS", "192.0.2.1", 104, tls=True, verify_host=False),
+    ):
+        assert node_of_peer(peer).peer == peer
 
 
 @pytest.mark.parametrize(
@@ -57,3 +67,10 @@ def test_a_value_that_is_none_of_its_vr_is_a_fault_of_the_data_set() -> None:
     match = read_identifier(answer, EXPLICIT_VR_LITTLE_ENDIAN)
     with pytest.raises(DataSetError, match="NumberOfStudyRelatedInstances cannot be read"):
         remote_study(match)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "/etc/\n", "/etc/\ud800", "/" + "a" * 1_000])
+@pytest.mark.parametrize("what", ["token_file", "ca_file"])
+def test_files_have_names_that_a_database_keeps(what: str, path: str) -> None:
+    with pytest.raises(ValueError, match="printable characters"):
+        new_node("https://pacs.example/rs", **{what: path})  # type: ignore[arg-type]

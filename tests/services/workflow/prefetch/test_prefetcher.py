@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -23,6 +24,7 @@ from isocenter.services.settings.loading import load_settings
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.job import Job, JobState
 from isocenter.services.workflow.nodes.node import new_node
+from isocenter.services.workflow.prefetch import prefetcher as prefetcher_module
 from isocenter.services.workflow.prefetch.prefetcher import Prefetcher, PrefetchOptions
 from isocenter.services.workflow.prefetch.priors import PriorRules
 from services.archive_support import data_set, store, uid
@@ -58,7 +60,9 @@ def entry(step: str = "S1", patient: str = "P1", day: str = "20261201") -> Entry
 
 
 @asynccontextmanager
-async def world(**rules: int) -> AsyncIterator[World]:
+async def world(
+    *, interval: float = 0.0, most_per_minute: int = 0, **rules: int
+) -> AsyncIterator[World]:
     settings = load_settings(environ={}, overrides={"storage.data_dir": ":memory:"})
     async with (
         composition.open_archive_parts(settings) as here,
@@ -81,7 +85,13 @@ async def world(**rules: int) -> AsyncIterator[World]:
                 Notices(),
                 is_serving=False,
             ),
-            PrefetchOptions(nodes=("OLD",), rules=PriorRules(**rules), pause=0.001),
+            PrefetchOptions(
+                nodes=("OLD",),
+                rules=PriorRules(**rules),
+                pause=0.001,
+                interval=interval,
+                most_per_minute=most_per_minute,
+            ),
             today=lambda: TODAY,
         )
         yield World(here, there, prefetcher)
@@ -164,3 +174,38 @@ async def test_a_patient_id_that_would_match_others_asks_nobody(patient: str) ->
         await found.schedule(entry(patient=patient))
         assert await found.prefetcher.look() == 0
         assert await found.jobs() == []
+
+
+async def test_a_node_is_asked_so_much_in_a_minute_and_the_rest_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with world(most=5, most_per_minute=2) as found:
+        for number in range(1, 5):
+            await put_study(found.there, number, f"2026010{number}")
+        await found.schedule(entry())
+        assert await found.prefetcher.look() == 2
+        assert await found.prefetcher.look() == 0
+        monkeypatch.setattr(prefetcher_module, "_MINUTE_SECONDS", 0.0)
+        assert await found.prefetcher.look() == 2
+        assert await found.wanted() == ["1.2.4", "1.2.3", "1.2.2", "1.2.1"]
+
+
+async def test_a_node_that_does_not_answer_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with world(interval=300.0) as found:
+        nodes = found.here.stores.nodes
+        (node,) = await nodes.all()
+        await nodes.remove("OLD")
+        assert await nodes.add(new_node(f"OLD@127.0.0.1:{free_port()}"))
+        await found.schedule(entry(), entry("S2", "P2"), entry("S3", "P3"))
+        await found.prefetcher.look()
+        await nodes.remove("OLD")
+        assert await nodes.add(new_node(node.address, "OLD"))
+        await put_study(found.there, 1, "20260101")
+        assert await found.prefetcher.look() == 0, "it rests"
+        later = trio.current_time() + 301.0
+        # Of the module alone: all of trio would sleep until then.
+        moved = SimpleNamespace(current_time=lambda: later, sleep=trio.sleep)
+        monkeypatch.setattr(prefetcher_module, "trio", moved)
+        assert await found.prefetcher.look() == 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date
 
 from isocenter.services.workflow.nodes.remote_study import RemoteStudy
+from isocenter.services.workflow.prefetch.body_regions import regions_in
 from isocenter.services.workflow.prefetch.priors import (
     PriorRules,
     ScheduledPatient,
@@ -53,3 +54,37 @@ def test_what_is_none_of_the_patients_priors_is_left_out() -> None:
         "1.1"
     ]
     assert chosen(study("1.1", "2026.01.05")) == ["1.1"], "as old archives write it"
+
+
+def test_the_same_region_of_the_body_counts_less_than_the_modality() -> None:
+    patient = replace(PATIENT, description="CT Thorax nativ")
+    studies = [
+        replace(study("1.1", "20260101"), study_description="CT Abdomen"),
+        replace(study("1.2", "20200101", "MR"), study_description="MR Lunge"),
+        replace(study("1.3", "20230101"), study_description="Chest w/o contrast"),
+        replace(study("1.4", "20260201", "MR"), study_description="MR Schädel"),
+        replace(study("1.5", "20220101", "CR"), study_description="CXR pa"),
+    ]
+    rules = PriorRules(look_back=10 * 365)
+    found = choose_priors(studies, patient, rules, TODAY)
+    assert [each.study_instance_uid for each in found] == ["1.3", "1.1", "1.5", "1.2", "1.4"]
+
+
+def test_modalities_narrow_it() -> None:
+    studies = (
+        study("1.1", "20260101", "SR"),
+        study("1.2", "20260102", "CT\\SR"),
+        study("1.3", "20260103", "US"),
+        study("1.4", "20260104", ""),
+    )
+    assert chosen(*studies, rules=PriorRules(not_modalities=frozenset({"SR", "PR"}))) == [
+        "1.2", "1.4", "1.3",
+    ]  # fmt: skip
+    assert chosen(*studies, rules=PriorRules(modalities=frozenset({"US"}))) == ["1.3"]
+
+
+def test_regions_are_known_by_whole_words_with_and_without_accents() -> None:
+    assert regions_in("Röntgen HÜFTE links") == {"hip"}
+    assert regions_in("CT CHEST/ABDOMEN") == {"chest", "abdomen"}
+    assert regions_in("Neckarsulm, Handel, Kniepe") == frozenset()
+    assert regions_in("") == frozenset()

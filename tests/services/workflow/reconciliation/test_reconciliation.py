@@ -153,6 +153,17 @@ async def test_links_are_kept_and_taken_away(place: Place) -> None:
     assert not await place.does.book.links(limit=9)
 
 
+async def test_who_was_unlinked_is_linked_by_way_of_nobody(place: Place) -> None:
+    assert (await place.demand(LINK, P1, others=(P2,))).outcome is AttemptOutcome.DONE
+    assert (await place.demand(UNLINK, P1, others=(P2,))).outcome is AttemptOutcome.DONE
+    assert (await place.demand(UNLINK, P1, others=(P2,))).outcome is AttemptOutcome.NOTHING
+    assert (await place.demand(LINK, P1, others=(P3,))).outcome is AttemptOutcome.DONE
+    with pytest.raises(ReconciliationError, match="told apart"):
+        await place.demand(LINK, P2, others=(P3,))
+    assert (await place.attempts())[0] == (LINK, "failed")
+    assert len(await place.does.book.links(limit=9)) == 1
+
+
 @pytest.mark.parametrize(("kind", "others"), [(MERGE, (P1,)), (LINK, (P1,)), (UNLINK, (P1,))])
 async def test_nobody_is_merged_or_linked_with_oneself(
     place: Place, kind: ReconciliationKind, others: tuple[Identifier, ...]

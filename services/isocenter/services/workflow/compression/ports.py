@@ -1,7 +1,7 @@
 """Port of the compression queue, and its values.
 
-One record for each object that a rule wants compressed, written in the transaction that stores
-the object::
+One record for each object that a rule wants compressed, signed, or both, written in the transaction
+that stores the object::
 
     waiting ──► due ──► done     its bytes are others now
                  │ └──► kept     it stays as it is, for a reason
@@ -42,7 +42,8 @@ class CompressionJob:
     Attributes:
         version: changes when another object takes the place of this one; what is said of an
             earlier version counts for nothing.
-        transfer_syntax_uid: what it is to become.
+        transfer_syntax_uid: what it is to become; empty: what it is.
+        signs: it is given a digital signature.
         attempts: those before this one.
     """
 
@@ -52,6 +53,7 @@ class CompressionJob:
     study_instance_uid: str
     transfer_syntax_uid: str
     rule: str
+    signs: bool = False
     attempts: int = 0
 
 
@@ -64,6 +66,7 @@ class CompressionSummary:
     study_instance_uid: str
     rule: str
     transfer_syntax_uid: str
+    signs: bool
     state: CompressionState
     attempts: int
     created_at: float
@@ -142,6 +145,10 @@ class CompressionQueue(Protocol):
         self, *, state: CompressionState | None = None, limit: int
     ) -> Sequence[CompressionSummary]:
         """Records, the latest first."""
+        ...
+
+    async def of(self, uids: Sequence[str]) -> Mapping[str, CompressionSummary]:
+        """The records of objects, by SOP Instance UID."""
         ...
 
     async def totals(self) -> CompressionTotals:

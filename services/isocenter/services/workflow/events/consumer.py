@@ -28,6 +28,11 @@ class Webhook:
     ca: Path | None = None
 
     @property
+    def host(self) -> str:
+        """Where events go."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
     def host_in_the_clear(self) -> str:
         """Where events go in the clear; empty: over TLS."""
         parts = urlsplit(self.url)
@@ -56,7 +61,14 @@ class Availability:
     ae_title: str
 
 
-Target = Webhook | ProgramTarget | PythonFunction | Availability
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A repository of documents that is to have manifests of studies as they are here."""
+
+    repository: str
+
+
+Target = Webhook | ProgramTarget | PythonFunction | Availability | Publication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

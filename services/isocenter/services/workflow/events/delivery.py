@@ -25,6 +25,7 @@ from isocenter.services.workflow.events.targets import (
     Deliver,
     DeliveryError,
     NotifyAvailability,
+    Publish,
     open_target,
 )
 
@@ -73,7 +74,7 @@ class ConsumerDelivery:
 
     Args:
         told: hears what became of each attempt.
-        notify_availability: see `targets.open_target`.
+        notify_availability, publish: see `targets.open_target`.
         now: seconds since 1970.
     """
 
@@ -84,12 +85,14 @@ class ConsumerDelivery:
         *,
         told: Told = lambda name, outcome: None,
         notify_availability: NotifyAvailability | None = None,
+        publish: Publish | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         self.consumer = consumer
         self._outbox = outbox
         self._told = told
         self._notify_availability = notify_availability
+        self._publish = publish
         self._now = now
         self._wanted = trio.Event()
         #: Studies that are worked on; those whose last attempt failed take half of the places.
@@ -132,7 +135,7 @@ class ConsumerDelivery:
         while True:
             try:
                 return await stack.enter_async_context(
-                    open_target(self.consumer, self._notify_availability)
+                    open_target(self.consumer, self._notify_availability, self._publish)
                 )
             except ConsumerError as error:
                 log.error("events for %s have to wait: %s", self.consumer.name, error)

@@ -39,6 +39,9 @@ class Kind(Enum):
     ASSOCIATION_REFUSED = "association.refused"
     RETRIEVE_FAILED = "retrieve.failed"
     FORWARD_FAILED = "forward.failed"
+    WORKITEM_CHANGED = "workitem.changed"
+    JOB_CHANGED = "job.changed"
+    NODE_CHANGED = "node.changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +379,60 @@ class ForwardFailed:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkitemChanged:
+    """A unified procedure step was created, or has another state.
+
+    Attributes:
+        study_instance_uid: that it names; empty: none.
+        state: of Procedure Step State (0074,1000).
+    """
+
+    kind: ClassVar = Kind.WORKITEM_CHANGED
+    study_instance_uid: str
+    sop_instance_uid: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChanged:
+    """A job was asked for, or has another state; those by which rules forward are left out.
+
+    Attributes:
+        job: its ID.
+        what: its kind.
+        node: that it is about; empty: none.
+        state: ``waiting``, ``paused``, ``completed``, ``failed`` or ``cancelled``.
+        done, failed: objects so far.
+    """
+
+    kind: ClassVar = Kind.JOB_CHANGED
+    study_instance_uid: ClassVar = ""
+    job: str
+    what: str
+    node: str
+    state: str
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeChanged:
+    """A node answers, or answers no more, since it was verified last.
+
+    Attributes:
+        node: its name.
+        state: ``online``, ``offline``, or ``error``: it was reached, and refused.
+        why: in words, as in the list of nodes; empty: it answers.
+    """
+
+    kind: ClassVar = Kind.NODE_CHANGED
+    study_instance_uid: ClassVar = ""
+    node: str
+    state: str
+    why: str
+
+
 #: Events that belong to no transaction of something else; their `count` says how often.
 Incident = AssociationRefused | RetrieveFailed | ForwardFailed
 
@@ -397,6 +454,9 @@ Event = (
     | AssociationRefused
     | RetrieveFailed
     | ForwardFailed
+    | WorkitemChanged
+    | JobChanged
+    | NodeChanged
 )
 
 

@@ -38,7 +38,7 @@ from isocenter.services.workflow.events.event import (
 )
 from isocenter.services.workflow.events.ports import OpenStudies, Outbox
 from isocenter.services.workflow.events.study_completion import CompletionRules
-from isocenter.services.workflow.events.targets import NotifyAvailability, check_target
+from isocenter.services.workflow.events.targets import NotifyAvailability, Publish, check_target
 
 log = logging.getLogger("isocenter.events")
 
@@ -81,7 +81,7 @@ class EventService:
 
     Args:
         on_duty: see `isocenter.services.system.exclusive_task`.
-        notify_availability: see `targets.open_target`.
+        notify_availability, publish: see `targets.open_target`.
         now: seconds since 1970.
 
     Raises:
@@ -112,6 +112,7 @@ class EventService:
         on_duty: OnDuty,
         notices: Notices,
         notify_availability: NotifyAvailability | None = None,
+        publish: Publish | None = None,
         now: Callable[[], float] = time,
     ) -> None:
         for consumer in consumers:
@@ -130,6 +131,7 @@ class EventService:
                 outbox,
                 told=self._publish_delivery,
                 notify_availability=notify_availability,
+                publish=publish,
                 now=now,
             )
             for consumer in consumers

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import signal
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -21,15 +18,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never
 
 import trio
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
-from isocenter.services.errors import text_of
 from isocenter.services.net.tls.errors import describe_tls_error
 from isocenter.services.system.environment import environment_of_programs
 from isocenter.services.system.private_files import SecretFileError, read_secret
+from isocenter.services.system.programs import ProgramError, run_program
 from isocenter.services.workflow.events.consumer import (
     Availability,
     Consumer,
     ProgramTarget,
+    Publication,
     PythonFunction,
     Webhook,
 )
@@ -42,20 +41,19 @@ if TYPE_CHECKING:
 _MOST_ANSWER_BYTES: Final = 65_536
 _REST_SECONDS: Final = 1.0
 _MOST_DIGITS: Final = 18
-#: What a program says on its standard error; the last of it goes into the fault.
-_SAID_BYTES: Final = 300
-_READ_BYTES: Final = 4_096
-#: For the rest of what a program said, when it has ended and a child of it has not.
-_LAST_WORDS_SECONDS: Final = 0.2
 KIND_VARIABLE: Final = "ISOCENTER_EVENT_KIND"
 
 
 class DeliveryError(IsocenterError):
     """An event did not arrive; the message says why."""
 
+    error_code = ErrorCode.EVENT_DELIVERY
+
 
 class ConsumerError(IsocenterError):
     """A consumer that cannot be used: a file is missing, a function is not there."""
+
+    error_code = ErrorCode.EVENT_DELIVERY
 
 
 class Deliver(Protocol):
@@ -67,16 +65,21 @@ class Deliver(Protocol):
 #: Tells the peer of an AE title what it can retrieve of the study that an event is about.
 #: Raises `DeliveryError`.
 NotifyAvailability = Callable[[str, StoredEvent], Awaitable[None]]
+#: Has a repository, by its name, brought up to date after an event.  Raises `DeliveryError`.
+Publish = Callable[[str, StoredEvent], Awaitable[None]]
 
 
 @asynccontextmanager
 async def open_target(
-    consumer: Consumer, notify_availability: NotifyAvailability | None = None
+    consumer: Consumer,
+    notify_availability: NotifyAvailability | None = None,
+    publish: Publish | None = None,
 ) -> AsyncIterator[Deliver]:
     """What delivers to *consumer*, each time within its timeout.
 
     Args:
         notify_availability: for consumers that are peers.
+        publish: for repositories of documents.
 
     Raises:
         ConsumerError: it cannot be used at all.
@@ -96,6 +99,10 @@ async def open_target(
             if notify_availability is None:
                 raise ConsumerError(f"nothing here sends notifications to {ae_title}")
             yield _in_time(partial(_notify, notify_availability, ae_title), consumer.timeout)
+        case Publication(repository):
+            if publish is None:
+                raise ConsumerError(f"nothing here publishes to {repository}")
+            yield _in_time(partial(_notify, publish, repository), consumer.timeout)
         case _:
             assert_never(consumer.target)
 
@@ -113,7 +120,7 @@ def check_target(consumer: Consumer) -> None:
                 _tls_context(webhook)
             case PythonFunction(entry_point):
                 _function(entry_point)
-            case ProgramTarget() | Availability():
+            case ProgramTarget() | Availability() | Publication():
                 pass  # it may come later; a delivery that fails says so
             case _:
                 assert_never(consumer.target)
@@ -236,73 +243,18 @@ def _environment(kind: str) -> dict[str, str]:
 
 async def _run(argv: tuple[str, ...], event: StoredEvent, _attempt: int) -> None:
     try:
-        process = await trio.lowlevel.open_process(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=_environment(event.kind),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise DeliveryError(f"cannot run {argv[0]}: {text_of(error)}") from error
-    said = bytearray()
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_feed, process, event.json())
-            nursery.start_soon(_listen, process, said)
-            await process.wait()
-            # A child of it may hold its standard error open for ever.
-            nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS_SECONDS
-    finally:
-        await _end(process)
-    if process.returncode:
-        words = " ".join(said.decode("utf-8", "replace").split())
-        how = (
-            f"exit code {process.returncode}"
-            if process.returncode > 0
-            else f"signal {-process.returncode}"
-        )
-        raise DeliveryError(f"{argv[0]}: {how}{': ' + words if words else ''}")
+        await run_program(argv, event.json(), _environment(event.kind))
+    except ProgramError as error:
+        raise DeliveryError(str(error)) from error
 
 
-async def _feed(process: trio.Process, data: bytes) -> None:
-    assert process.stdin is not None
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it need not read
-        async with process.stdin:
-            await process.stdin.send_all(data)
-
-
-async def _listen(process: trio.Process, said: bytearray) -> None:
-    assert process.stderr is not None
-    while data := await process.stderr.receive_some(_READ_BYTES):
-        said += data
-        del said[:-_SAID_BYTES]
-
-
-async def _end(process: trio.Process) -> None:
-    """Cancelled or out of time: it and its children go, at once."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-    for stream in (process.stdin, process.stderr):
-        if stream is not None:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
-
-
-# -- To a peer ---------------------------------------------------------------------------
+# -- To a peer, and to a repository ------------------------------------------------------
 
 
 async def _notify(
-    tell: NotifyAvailability, ae_title: str, event: StoredEvent, _attempt: int
+    tell: NotifyAvailability | Publish, name: str, event: StoredEvent, _attempt: int
 ) -> None:
-    await tell(ae_title, event)
+    await tell(name, event)
 
 
 # -- To a function -----------------------------------------------------------------------

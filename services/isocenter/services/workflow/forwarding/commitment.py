@@ -121,6 +121,20 @@ class CommitmentRequester:
             del self._expected[transaction_uid]
         return ""
 
+    async def refuse(self, destination: str, why: str) -> None:
+        """Ask for nothing of some of what is due: it stays here, and is given up in time.
+
+        Raises:
+            StorageError: that cannot be kept.
+        """
+        transaction_uid = new_uid()
+        references = await self._queue.begin_commitment(
+            destination, transaction_uid, wait=self._wait, limit=_REFERENCES
+        )
+        if references:
+            log.error("%d objects at %s are not committed: %s", len(references), destination, why)
+            await self._queue.commitment_not_asked(transaction_uid, why, self._backoff)
+
     async def receive_report(self, operation: Operation, reporter: str) -> None:
         """Take a Storage Commitment Result (J.3.3) of *reporter*.
 

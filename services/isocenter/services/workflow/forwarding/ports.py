@@ -8,6 +8,9 @@ One record for each object and destination, written in the transaction that stor
 
 A record is at one place at a time, and each step is one transaction: what ends in between is
 done again.  So an object arrives at least once.
+
+Records are what a job of the kind ``forward`` has to do (`isocenter.services.workflow.jobs`): each
+destination has one such job, and whoever has claimed that sends what is due there.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Protocol
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import Deletion
-from isocenter.services.archive.ports import ForwardPriority
+from isocenter.services.archive.orders import ForwardPriority
+from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.commitment.transaction import Reference
 
@@ -39,48 +43,45 @@ class ForwardState(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedForward:
-    """A record that is ours to send.
+class DueForward:
+    """A record that is ours to send, while we have the job of its destination.
 
     Attributes:
         version: changes when another object takes the place of this one; what is said of an
             earlier version counts for nothing.
         attempts: those before this one.
         since: when it first was due, or had arrived, in seconds since 1970.
+        form: what is made of it before.
     """
 
     number: int
     version: int
     sop_instance_uid: str
+    rule: str
     priority: ForwardPriority
     attempts: int
     since: float
+    form: SentForm = AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """It has arrived."""
+    """It has arrived; *size*: bytes of it."""
 
-    claimed: ClaimedForward
+    record: DueForward
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """It has not arrived; due again in *retry_in* seconds, None: given up."""
 
-    claimed: ClaimedForward
+    record: DueForward
     fault: str
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """It is due for whoever claims it next; this was no attempt."""
-
-    claimed: ClaimedForward
-
-
-Outcome = Delivered | Failed | Returned
+Outcome = Delivered | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,31 +128,36 @@ class ForwardQueue(Protocol):
         """
         ...
 
-    async def claim(
-        self, worker: str, destination: str, seconds: float, limit: int
-    ) -> Sequence[ClaimedForward]:
-        """Records that are due and that nobody has claimed, for *worker* alone.
+    async def take(
+        self, destination: str, limit: int, *, without: Collection[int] = ()
+    ) -> Sequence[DueForward]:
+        """Records that are due; by priority, then by the time since which they are due.
 
-        By priority, then by the time since which they are due.  None while the destination is
-        left alone; after a failure one process tries it, and the others wait for *seconds* or
-        for what it says.
+        None while the destination is left alone.  Whoever takes them has the job of the
+        destination.
+
+        Args:
+            without: numbers of records that are being sent.
         """
         ...
 
-    async def renew(self, worker: str, seconds: float) -> None:
-        """What *worker* has claimed stays its own for *seconds* from now on."""
+    async def settle(self, outcomes: Sequence[Outcome], job: int = 0) -> None:
+        """What became of records, in one transaction, and in the numbers of the job."""
         ...
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """What became of claimed records, in one transaction."""
+    async def left_alone(self) -> Sequence[str]:
+        """The destinations that failed, and whose next attempt is not due yet."""
         ...
 
     async def destination_failed(
-        self, destination: str, fault: str, backoff: Backoff
+        self, destination: str, fault: str, backoff: Backoff, *, released_at: float = 0.0
     ) -> tuple[float, int]:
         """It cannot be reached, or takes nothing: it is left alone for a while.
 
         What has waited for too long is given up.
+
+        Args:
+            released_at: until then it was held, and nothing has waited for it.
 
         Returns:
             For how many seconds it is left alone, and how many records were given up.
@@ -197,8 +203,15 @@ class ForwardQueue(Protocol):
         """
         ...
 
-    async def delete_committed(self, limit: int) -> Deletion:
+    async def deletable(self) -> Sequence[str]:
+        """Studies with objects that rules have leave the archive; some, if there are many."""
+        ...
+
+    async def delete_committed(self, limit: int, study_instance_uid: str = "") -> Deletion:
         """Take out of the index what rules have leave the archive, in one transaction.
+
+        Args:
+            study_instance_uid: only of this study, which the caller has locked; empty: of all.
 
         Only what no other destination waits for, and what is promised to nobody.  The objects
         themselves are the caller's, who says when they are `deleted`.

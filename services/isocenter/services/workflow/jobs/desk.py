@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from isocenter.services.workflow.jobs.job import ItemState, Job, JobItem, JobRequest, JobState
 from isocenter.services.workflow.jobs.ports import JobQueue, Wish
@@ -36,6 +36,11 @@ class JobDesk:
         self._wake()
         return is_done
 
+    async def hasten(self, job_id: str) -> None:
+        """See `JobQueue.hasten`."""
+        await self._queue.hasten(job_id)
+        self._wake()
+
     async def get(self, job_id: str) -> Job | None:
         """See `JobQueue.get`."""
         return await self._queue.get(job_id)
@@ -45,6 +50,10 @@ class JobDesk:
     ) -> Sequence[Job]:
         """See `JobQueue.jobs`."""
         return await self._queue.jobs(states=states, node=node, limit=limit)
+
+    async def results(self, job: Job, limit: int) -> Sequence[Mapping[str, str]]:
+        """What it has found."""
+        return await self._queue.results(job.job_id, limit)
 
     async def failures(self, job: Job, limit: int) -> Sequence[JobItem]:
         """Its objects that did not arrive."""

@@ -7,16 +7,16 @@ from typing import Final
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.workflow.jobs.job import ItemState, Job, JobItem
-from isocenter.services.workflow.jobs.ports import ItemOutcome, JobQueue
+from isocenter.services.workflow.jobs.ports import ItemOutcome, JobItems
 from isocenter.services.workflow.jobs.settling import settling
-from isocenter.services.workflow.nodes.ports import NodeError, RemoteArchive, RemoteInstance
+from isocenter.services.workflow.nodes.ports import NodeError, RemoteInstance, RetrievableArchive
 
 #: Objects that are looked at together.
 _AT_ONCE: Final = 2_000
 _NEVER_CAME: Final = "the node did not send it"
 
 
-async def retrieve(job: Job, queue: JobQueue, archive: Archive, remote: RemoteArchive) -> None:
+async def retrieve(job: Job, queue: JobItems, archive: Archive, remote: RetrievableArchive) -> None:
     """Bring what is due of *job*; what became of each object stands in the queue.
 
     Raises:
@@ -49,19 +49,22 @@ async def retrieve(job: Job, queue: JobQueue, archive: Archive, remote: RemoteAr
             await queue.settle(job, failed)
 
 
-async def _plan(job: Job, queue: JobQueue, archive: Archive, remote: RemoteArchive) -> set[str]:
+async def _plan(
+    job: Job, queue: JobItems, archive: Archive, remote: RetrievableArchive
+) -> set[str]:
     """Write down what the node has of it; studies of which nothing is here."""
-    found = False
+    planned: list[JobItem] = []
     whole: set[str] = set()
     async with remote.instances(job.request.keys) as studies:
         async for instances in studies:
-            found = True
+            if planned:
+                await queue.plan(job, planned, is_last=False)
             known = (
                 {}
                 if job.request.again
                 else await archive.index.get([each.sop_instance_uid for each in instances])
             )
-            items = [
+            planned = [
                 JobItem(
                     study_instance_uid=each.study_instance_uid,
                     series_instance_uid=each.series_instance_uid,
@@ -73,15 +76,14 @@ async def _plan(job: Job, queue: JobQueue, archive: Archive, remote: RemoteArchi
             ]
             if not known:
                 whole.update(each.study_instance_uid for each in instances)
-            await queue.plan(job, items, is_last=False)
-    if not found:
+    if not planned:
         raise NodeError("the node has no such study")
-    await queue.plan(job, [], is_last=True)
+    await queue.plan(job, planned, is_last=True)
     return whole
 
 
 async def _settle_present(
-    job: Job, queue: JobQueue, archive: Archive, items: Sequence[JobItem]
+    job: Job, queue: JobItems, archive: Archive, items: Sequence[JobItem]
 ) -> list[JobItem]:
     """What the archive has is done; the rest."""
     known = await archive.index.get([item.sop_instance_uid for item in items])
@@ -99,8 +101,8 @@ async def _settle_present(
 
 async def _bring(
     job: Job,
-    queue: JobQueue,
-    remote: RemoteArchive,
+    queue: JobItems,
+    remote: RetrievableArchive,
     items: Sequence[JobItem],
     *,
     is_whole: bool,

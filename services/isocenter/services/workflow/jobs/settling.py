@@ -7,8 +7,9 @@ from typing import Final, TypeVar
 
 import trio
 
+from isocenter.services.concurrency import open_plain_nursery
 from isocenter.services.workflow.jobs.job import Job
-from isocenter.services.workflow.jobs.ports import ItemOutcome, JobQueue
+from isocenter.services.workflow.jobs.ports import ItemOutcome, JobItems
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ _GOODBYE_SECONDS: Final = 2.0
 
 async def settling(
     job: Job,
-    queue: JobQueue,
+    queue: JobItems,
     work: Callable[[Callable[[ItemOutcome], None]], Awaitable[T]],
 ) -> T:
     """What *work* gives; what it tells of objects meanwhile is written down each second, and at
@@ -43,7 +44,7 @@ async def settling(
     results: list[T] = []
     broken: Exception | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with open_plain_nursery() as nursery:
             nursery.start_soon(settle_now_and_then)
             try:
                 results.append(await work(outcomes.append))

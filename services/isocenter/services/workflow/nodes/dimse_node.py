@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -12,12 +12,15 @@ from isocenter.engine.dataset import DataSetError
 from isocenter.engine.dimse.message_codec import CStoreRequest
 from isocenter.engine.dimse.status import ServiceClass, Status, describe_status
 from isocenter.engine.errors import IsocenterError
+from isocenter.engine.negotiation import MOST_CONTEXTS
 from isocenter.engine.uid import VERIFICATION, is_uid
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.archive.store_answers import stored_notice
 from isocenter.services.archive.stored_objects import stored_object
+from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context, InvokingAssociation
@@ -48,6 +51,7 @@ from isocenter.services.service_classes.storage.sent_account import SentAccount
 from isocenter.services.workflow.nodes.ports import (
     Arrived,
     NodeError,
+    ObjectDigest,
     RemoteInstance,
     Told,
 )
@@ -65,6 +69,8 @@ log = logging.getLogger("isocenter.jobs")
 
 #: SOP Instance UIDs in one identifier: some archives refuse long ones.
 _UIDS_AT_ONCE: Final = 64
+#: Also where objects are asked for: the next job begins with a query, over the same association.
+_FIND_CONTEXT: Final = (STUDY_ROOT_FIND, BASIC_SYNTAXES)
 _OTHER: Final = "it is none of the objects that were asked for"
 
 
@@ -88,6 +94,7 @@ class DimseNode:
         move_destination: the AE title under which the node may send to us (C-MOVE), where it does
             not offer C-GET; empty: nobody listens here.
         transcoder: makes what the node takes, where it does not take what is stored.
+        places: how many associations objects go over at once; None: as many as are asked for.
     """
 
     def __init__(
@@ -99,6 +106,7 @@ class DimseNode:
         *,
         move_destination: str = "",
         transcoder: Transcoder | None = None,
+        places: Places | None = None,
     ) -> None:
         self._peer = peer
         self._connect = connect
@@ -106,7 +114,17 @@ class DimseNode:
         self._notices = notices
         self._move_destination = move_destination
         self._transcoder = transcoder
+        self._places = places
         self._offers_get = True
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Its turn to send objects, or to have them sent."""
+        if self._places is None:
+            yield
+            return
+        async with self._places.place(self._peer.ae_title):
+            yield
 
     async def verify(self) -> None:
         """See `RemoteArchive.verify`."""
@@ -117,7 +135,7 @@ class DimseNode:
         """See `RemoteArchive.search`."""
         found: list[RemoteStudy] = []
         async with (
-            self._connect(self._peer, [(STUDY_ROOT_FIND, BASIC_SYNTAXES)]) as association,
+            self._connect(self._peer, [_FIND_CONTEXT]) as association,
             _find(association, Level.STUDY, question(keys)) as matches,
         ):
             async for match in matches:
@@ -133,9 +151,8 @@ class DimseNode:
         self, keys: Sequence[tuple[KeyName, str]]
     ) -> AsyncIterator[AsyncIterator[Sequence[RemoteInstance]]]:
         """See `RemoteArchive.instances`."""
-        contexts = [(STUDY_ROOT_FIND, BASIC_SYNTAXES)]
         async with (
-            self._connect(self._peer, contexts) as association,
+            self._connect(self._peer, [_FIND_CONTEXT]) as association,
             aclosing(self._listed(association, keys)) as studies,
         ):
             yield studies
@@ -176,6 +193,10 @@ class DimseNode:
                 raise NodeError(f"the node has study {study} and names no object of it")
             yield found
 
+    async def digests(self, study_instance_uid: str) -> Mapping[str, ObjectDigest] | None:
+        """See `RemoteArchive.digests`."""
+        return None  # over DIMSE there is no such attribute
+
     async def retrieve(
         self, wanted: Sequence[RemoteInstance], arrived: Arrived, *, is_whole_study: bool
     ) -> str:
@@ -201,12 +222,18 @@ class DimseNode:
         classes = sorted({one.sop_class_uid for one in wanted})
         known = classes if all(map(is_uid, classes)) else ()
         contexts = retrieve_contexts(known)
+        asked = [(STUDY_ROOT_GET, BASIC_SYNTAXES), *contexts]
+        if len(asked) < MOST_CONTEXTS:
+            asked.append(_FIND_CONTEXT)
         uids = {one.sop_instance_uid for one in wanted}
-        async with self._connect(
-            self._peer,
-            [(STUDY_ROOT_GET, BASIC_SYNTAXES), *contexts],
-            scp_roles={uid for uid, _ in contexts},
-        ) as association:
+        async with (
+            self._place(),
+            self._connect(
+                self._peer,
+                asked,
+                scp_roles={uid for uid, _ in contexts},
+            ) as association,
+        ):
             caller = Caller(
                 association="", address=str(self._peer), calling_ae_title=self._peer.ae_title
             )
@@ -251,9 +278,9 @@ class DimseNode:
         return result.status
 
     async def _move(self, wanted: Sequence[RemoteInstance], *, is_whole_study: bool) -> str:
-        contexts = [(STUDY_ROOT_MOVE, BASIC_SYNTAXES)]
+        contexts = [(STUDY_ROOT_MOVE, BASIC_SYNTAXES), _FIND_CONTEXT]
         said = ""
-        async with self._connect(self._peer, contexts) as association:
+        async with self._place(), self._connect(self._peer, contexts) as association:
             for level, keys in _identifiers(wanted, is_whole_study=is_whole_study):
                 encode = partial(build_identifier, keys, level)
                 try:
@@ -262,19 +289,29 @@ class DimseNode:
                     said = said or str(error)
         return said
 
-    async def send(self, instances: Sequence[StoredInstance], told: Told) -> None:
+    async def send(
+        self, instances: Sequence[StoredInstance], told: Told, form: SentForm = AS_IT_IS
+    ) -> None:
         """See `RemoteArchive.send`."""
         transcoder = self._transcoder
         plans = plan_associations(
             instances,
-            lambda one: (one.sop_class_uid, one.transfer_syntax_uid),
+            lambda one: (
+                one.sop_class_uid,
+                self._archive.leaving_syntax(one, self._peer.ae_title, form.project),
+            ),
             no_targets if transcoder is None else transcoder.targets,
+            first=form.transfer_syntax_uid,
         )
         for contexts, group in plans:
-            await self._send_group(contexts, group, told)
+            await self._send_group(contexts, group, told, form)
 
     async def _send_group(
-        self, contexts: Sequence[Context], group: Sequence[StoredInstance], told: Told
+        self,
+        contexts: Sequence[Context],
+        group: Sequence[StoredInstance],
+        told: Told,
+        form: SentForm,
     ) -> None:
         peer = self._peer
         account = SentAccount(peer.ae_title, f"{peer.host}:{peer.port}", group)
@@ -284,16 +321,19 @@ class DimseNode:
             told(stored, fault)
 
         async def send(association: InvokingAssociation, stored: StoredInstance) -> None:
-            take_down(stored, await self._deliver(association, stored))
+            take_down(stored, await self._deliver(association, stored, form))
 
         def lose(stored: StoredInstance, error: IsocenterError) -> None:
             take_down(stored, str(error))
 
         @asynccontextmanager
         async def associate() -> AsyncIterator[InvokingAssociation]:
-            async with self._connect(
-                self._peer, contexts, operations_window=OPERATIONS_WINDOW
-            ) as association:
+            async with (
+                self._place(),
+                self._connect(
+                    self._peer, contexts, operations_window=OPERATIONS_WINDOW
+                ) as association,
+            ):
                 account.begin(self._notices)
                 yield association
 
@@ -305,7 +345,9 @@ class DimseNode:
         if transfer.fault is not None:
             raise transfer.fault
 
-    async def _deliver(self, association: InvokingAssociation, stored: StoredInstance) -> str:
+    async def _deliver(
+        self, association: InvokingAssociation, stored: StoredInstance, form: SentForm
+    ) -> str:
         """What is against it.
 
         Raises:
@@ -313,13 +355,24 @@ class DimseNode:
         """
         item = stored_object(stored, self._archive.open)
         try:
-            response = await send_object(association, item, transcoder=self._transcoder)
+            item = await self._archive.leaving(item, self._peer.ae_title, form)
+            response = await send_object(
+                association,
+                item,
+                transcoder=self._transcoder,
+                first=form.transfer_syntax_uid,
+            )
         except KeyError:
             return "it was removed or replaced meanwhile"
         except (StorageError, DataSetError, OSError) as error:
             return f"it cannot be read: {error}"
         except PixelError as error:
             return f"it cannot be transcoded: {error}"
+        except (IsocenterError, ExceptionGroup):
+            raise
+        except Exception as error:
+            # A fault of ours with one object blocks no other; its text may name a patient.
+            return f"internal error ({type(error).__name__})"
         if response is None:
             syntax = stored.transfer_syntax_uid
             return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from isocenter.services.association.peer import Peer
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 #: What an address may be at most; a host has 253 characters.
 _MOST_ADDRESS: Final = 1_000
+_MOST_PATH: Final = 1_000
 
 
 class NodeState(Enum):
@@ -34,6 +36,7 @@ class Node:
         name: by which people and jobs call it; unique.
         address: ``AET@host:port``, or the URL of a DICOMweb service.
         tls, verify_host: as of `Peer`; of a URL its scheme says whether.
+        server_name: as of `Peer`, which only those of the settings have.
         token_file: holds the bearer token for a DICOMweb service; empty: none is sent.
         ca_file: certificates of CAs that may have signed that of a DICOMweb service; empty: those
             of the system.
@@ -48,6 +51,7 @@ class Node:
     address: str
     tls: bool = False
     verify_host: bool = True
+    server_name: str = ""
     token_file: str = ""
     ca_file: str = ""
     is_enabled: bool = True
@@ -64,6 +68,13 @@ class Node:
         return "://" in self.address
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port of a DICOMweb service."""
+        parts = urlsplit(self.address)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
+
+    @property
     def peer(self) -> Peer:
         """A node that speaks DIMSE, as a peer.
 
@@ -71,7 +82,9 @@ class Node:
             ValueError: it speaks DICOMweb.
         """
         found = Peer.parse(self.address)
-        return Peer(found.ae_title, found.host, found.port, self.tls, self.verify_host)
+        return replace(
+            found, tls=self.tls, verify_host=self.verify_host, server_name=self.server_name
+        )
 
 
 def new_node(
@@ -89,7 +102,8 @@ def new_node(
         name: empty: the AE title of the address, or the host of the URL.
 
     Raises:
-        ValueError: the address, or the name, is none; the message says what it has to be.
+        ValueError: the address, the name, or that of a file, is none; the message says what it
+            has to be.
     """
     if len(address) > _MOST_ADDRESS:
         raise ValueError(f"the address has more than {_MOST_ADDRESS} characters")
@@ -106,6 +120,9 @@ def new_node(
                 "a token and a CA of its own are for DICOMweb; DIMSE nodes are spoken to with the "
                 "server's certificate and CA"
             )
+    for path in (token_file, ca_file):
+        if len(path) > _MOST_PATH or not path.isprintable():
+            raise ValueError(f"a file is named by up to {_MOST_PATH} printable characters")
     name = name or default
     if not is_node_name(name):
         raise ValueError(

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.dicom.attribute_path import KeyName
+from isocenter.services.workflow.nodes.limits import DestinationLimit
 from isocenter.services.workflow.nodes.node import Node, NodeState
 from isocenter.services.workflow.nodes.remote_study import RemoteStudy
 
 
 class NodeBook(Protocol):
-    """Keeps nodes, durably, for all processes.  Failures are `StorageError`."""
+    """Keeps nodes, durably, for all processes.  Failures are `StorageError`.
 
-    async def add(self, node: Node) -> bool:
-        """False: there is one of that name already."""
+    A token is sent to the origin of the first node that named its file, also when that is gone.
+    """
+
+    async def add(self, node: Node, *, moves_token: bool = False) -> bool:
+        """False: there is one of that name already.
+
+        Args:
+            moves_token: from now on its token is sent to its address.
+
+        Raises:
+            TokenElsewhereError: its token was given for another address.
+        """
         ...
 
     async def get(self, name: str) -> Node | None: ...
@@ -32,6 +45,9 @@ class NodeBook(Protocol):
 
         Returns:
             False: it is gone, or has another version by now.
+
+        Raises:
+            TokenElsewhereError: its token was given for another address.
         """
         ...
 
@@ -42,6 +58,22 @@ class NodeBook(Protocol):
     async def note_check(self, node: Node, check: NodeCheck) -> bool:
         """Keep what a verification came to, if the node is what was verified; whether its state
         is another one now."""
+        ...
+
+
+class LimitBook(Protocol):
+    """Keeps limits of destinations, durably, for all processes.  Failures are `StorageError`."""
+
+    async def limits(self) -> Sequence[DestinationLimit]:
+        """Those that there are, by destination."""
+        ...
+
+    async def set_limit(self, limit: DestinationLimit) -> None:
+        """Put it in the place of what was; it is held as before."""
+        ...
+
+    async def hold(self, destination: str, *, is_held: bool) -> bool:
+        """Hold or release a destination; False: it is so already."""
         ...
 
 
@@ -68,6 +100,18 @@ class RemoteInstance:
 class NodeError(IsocenterError):
     """A node was reached and does not do what is needed; the message says what and why."""
 
+    error_code = ErrorCode.NODE
+
+
+class TokenElsewhereError(NodeError):
+    """The token of a node was given for another address."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"the token in that file was given for {origin}, and is sent nowhere else; name "
+            "another file, or say on the server that it may: isocenter node add … --move-token"
+        )
+
 
 #: SOP Instance UID, bytes of the data set, and what was against keeping it (empty: nothing).
 Arrived = Callable[[str, int, str], None]
@@ -75,20 +119,16 @@ Arrived = Callable[[str, int, str], None]
 Told = Callable[[StoredInstance, str], None]
 
 
-class RemoteArchive(Protocol):
-    """A node that is being spoken to.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectDigest:
+    """Digests of an object: as it is kept and as it came, and in which transfer syntax it is."""
 
-    What its methods raise: `ConnectError`, `AssociationError`, `DeadlineExceeded` when it cannot
-    be reached or is lost; `NodeError` and `OperationError` when it refuses.
-    """
+    transfer_syntax_uid: str
+    digests: frozenset[str]
 
-    async def verify(self) -> None:
-        """C-ECHO, or a search for nothing."""
-        ...
 
-    async def search(self, keys: Sequence[tuple[str, str]], limit: int) -> Sequence[RemoteStudy]:
-        """Studies that match *keys*, at most so many."""
-        ...
+class RetrievableArchive(Protocol):
+    """Somebody who is being asked for objects; raises as `RemoteArchive` does."""
 
     def instances(
         self, keys: Sequence[tuple[KeyName, str]]
@@ -113,11 +153,34 @@ class RemoteArchive(Protocol):
         """
         ...
 
-    async def send(self, instances: Sequence[StoredInstance], told: Told) -> None:
+
+class RemoteArchive(RetrievableArchive, Protocol):
+    """A node that is being spoken to.
+
+    What its methods raise: `ConnectError`, `AssociationError`, `DeadlineExceeded` when it cannot
+    be reached or is lost; `NodeError` and `OperationError` when it refuses.
+    """
+
+    async def verify(self) -> None:
+        """C-ECHO, or a search for nothing."""
+        ...
+
+    async def search(self, keys: Sequence[tuple[str, str]], limit: int) -> Sequence[RemoteStudy]:
+        """Studies that match *keys*, at most so many."""
+        ...
+
+    async def digests(self, study_instance_uid: str) -> Mapping[str, ObjectDigest] | None:
+        """Of the objects of a study, by SOP Instance UID; None: the node does not tell."""
+        ...
+
+    async def send(
+        self, instances: Sequence[StoredInstance], told: Told, form: SentForm = AS_IT_IS
+    ) -> None:
         """Send objects.
 
         Args:
             told: hears of each, as soon as it is answered.
+            form: in which they leave.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, timedelta
 from functools import partial
@@ -46,6 +47,9 @@ REQUESTED_BY: Final = "prefetch"
 #: Studies of one patient that a node is asked for.
 _MOST_FOUND: Final = 500
 _INSTANCES: Final = 0x00201208
+_STEP_DESCRIPTION: Final = 0x00400007
+_PROCEDURE_DESCRIPTION: Final = 0x00321060
+_MINUTE_SECONDS: Final = 60.0
 #: In a Patient ID they would match others.
 _WILD: Final = frozenset("*?\\")
 
@@ -59,6 +63,8 @@ class PrefetchOptions:
         days_ahead: of the worklist, beside today.
         interval: seconds between two looks at the worklist.
         pause: seconds between two questions to nodes.
+        most_per_minute: studies that are asked of one node; 0: no bound.
+        longest_rest: seconds for which a node that does not answer is left alone, at most.
     """
 
     nodes: Sequence[str]
@@ -66,6 +72,8 @@ class PrefetchOptions:
     days_ahead: int = 1
     interval: float = 300.0
     pause: float = 1.0
+    most_per_minute: int = 0
+    longest_rest: float = 3_600.0
 
 
 class Prefetcher:
@@ -73,7 +81,7 @@ class Prefetcher:
 
     An entry of the worklist is looked at once, and again when it was changed or a node did not
     answer.  What it brings are jobs of the lowest priority; those of an entry that is taken off
-    the worklist are cancelled unless they have begun.
+    the worklist are cancelled.
 
     Args:
         find: a node by its name.
@@ -101,6 +109,10 @@ class Prefetcher:
         #: Entries by number: when they had changed last, and jobs that they have brought.
         self._seen: dict[int, tuple[float, list[str]]] = {}
         self._told: dict[str, str] = {}
+        #: By node, when studies were asked of it in the last minute.
+        self._asked: dict[str, deque[float]] = {}
+        #: Nodes that did not answer: how often in a row, and until when they are left alone.
+        self._resting: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -133,21 +145,31 @@ class Prefetcher:
             changed_at, jobs = self._seen.get(stored.number, (0.0, []))
             if changed_at == stored.changed_at:
                 continue
-            new, is_complete = await self._prefetch(stored, today)
+            new, is_complete = await self._prefetch(stored)
             jobs += new
             count += len(new)
             self._seen[stored.number] = (stored.changed_at if is_complete else 0.0, jobs)
         await self._forget(self._seen.keys() - there)
         return count
 
-    async def _prefetch(self, stored: StoredEntry, today: date) -> tuple[list[str], bool]:
-        """Jobs for one entry, and whether all nodes were asked."""
+    async def _prefetch(self, stored: StoredEntry) -> tuple[list[str], bool]:
+        """Jobs for one entry, and whether nothing is left to be asked."""
         entry = stored.entry
+        texts = (entry.step_text(_STEP_DESCRIPTION), entry.text(_PROCEDURE_DESCRIPTION))
         patient = ScheduledPatient(
             patient_id=entry.text(PATIENT_ID).strip(),
             modality=entry.step_text(MODALITY).strip(),
             study_instance_uid=entry.text(STUDY_INSTANCE_UID).strip(),
+            description=" ".join(texts),
         )
+        return await self.prefetch(patient)
+
+    async def prefetch(self, patient: ScheduledPatient) -> tuple[list[str], bool]:
+        """Jobs for one patient, and whether nothing is left to be asked.
+
+        Raises:
+            StorageError: index or queue cannot be read or written.
+        """
         if not patient.patient_id or _WILD.intersection(patient.patient_id):
             return [], True
         found: dict[str, tuple[str, RemoteStudy]] = {}
@@ -161,12 +183,15 @@ class Prefetcher:
                 found.setdefault(study.study_instance_uid, (name, study))
         rules = self._options.rules
         studies = [study for _, study in found.values()]
-        chosen = choose_priors(studies, patient, rules, today)[: rules.most]
+        chosen = choose_priors(studies, patient, rules, self._today())[: rules.most]
         here = await self._here([study.study_instance_uid for study in chosen])
         jobs = []
         for study in chosen:
             uid = study.study_instance_uid
             if uid in here and not _has_more(study, here[uid]):
+                continue
+            if not self._may_ask(found[uid][0]):
+                is_complete = False
                 continue
             request = JobRequest(
                 kind=JobKind.RETRIEVE,
@@ -182,6 +207,9 @@ class Prefetcher:
 
     async def _ask(self, name: str, patient: ScheduledPatient) -> Sequence[RemoteStudy] | None:
         """Studies of a patient at a node; None: it did not answer."""
+        failures, until = self._resting.get(name, (0, 0.0))
+        if trio.current_time() < until:
+            return None
         node = await self._find(name)
         try:
             if node is None or not node.is_enabled:
@@ -193,10 +221,27 @@ class Prefetcher:
             raise
         except (IsocenterError, OSError) as error:
             self._tell(name, text_of(error))
+            rest = min(self._options.interval * 2 ** min(failures, 16), self._options.longest_rest)
+            self._resting[name] = (failures + 1, trio.current_time() + rest)
             return None
         self._told.pop(name, None)
+        self._resting.pop(name, None)
         await trio.sleep(self._options.pause)
         return found
+
+    def _may_ask(self, name: str) -> bool:
+        """Whether one study more may be asked of a node in this minute."""
+        most = self._options.most_per_minute
+        if not most:
+            return True
+        asked = self._asked.setdefault(name, deque())
+        now = trio.current_time()
+        while asked and asked[0] <= now - _MINUTE_SECONDS:
+            asked.popleft()
+        if len(asked) >= most:
+            return False
+        asked.append(now)
+        return True
 
     def _tell(self, name: str, fault: str) -> None:
         """Once, until it is something else."""
@@ -218,16 +263,17 @@ class Prefetcher:
         return {match[study_uid]: int(match.get(_INSTANCES) or 0) for match in matches}
 
     async def _forget(self, numbers: set[int]) -> None:
-        """Entries that are not scheduled any more: of those that were called off, cancel what has
-        not begun."""
+        """Entries that are not scheduled any more: of those that were called off, cancel what is
+        not over."""
         for number in numbers:
             stored = await self._worklist.numbered(number)
             is_off = stored is None or stored.state is EntryState.DISCONTINUED
-            for job_id in self._seen[number][1] if is_off else ():
+            # A task may look at the same time.
+            _, jobs = self._seen.pop(number, (0.0, []))
+            for job_id in jobs if is_off else ():
                 job = await self._jobs.get(job_id)
-                if job is not None and job.state is JobState.WAITING:
+                if job is not None and job.state in (JobState.WAITING, JobState.RUNNING):
                     await self._jobs.steer(job, Wish.CANCEL)
-            del self._seen[number]
 
 
 def _has_more(study: RemoteStudy, here: int) -> bool:

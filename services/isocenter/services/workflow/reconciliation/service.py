@@ -192,7 +192,7 @@ class Reconciliation:
                 return await self._merges(demand)
             case ReconciliationKind.MOVE_STUDY:
                 return await self._moves(demand)
-            case ReconciliationKind.LINK | ReconciliationKind.UNLINK:
+            case _:  # of those nothing of the archive changes
                 return []
 
     async def _updates(self, demand: Demand) -> list[CorrectionPlan]:
@@ -302,9 +302,12 @@ class Reconciliation:
         if demand.kind not in (ReconciliationKind.LINK, ReconciliationKind.UNLINK):
             return False
         one, other = demand.patients[0], demand.others[0]
+        link = PatientLink(one=one, other=other, actor=actor, at=self._now())
         if demand.kind is ReconciliationKind.UNLINK:
-            return await self.book.unlink(one, other)
-        return await self.book.link(PatientLink(one=one, other=other, actor=actor, at=self._now()))
+            # Who says that of two patients knows that they are two persons.
+            was_linked = await self.book.unlink(link)
+            return await self.book.tell_apart(link) or was_linked
+        return await self.book.link(link)
 
 
 def _merged(shown: Mapping[int, str], said: Mapping[int, str | None]) -> dict[int, str]:

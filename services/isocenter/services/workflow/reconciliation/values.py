@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 
@@ -18,6 +19,8 @@ class ReconciliationKind(Enum):
     MOVE_STUDY = "move study"
     LINK = "link"
     UNLINK = "unlink"
+    #: They look like one person, and are two.
+    TELL_APART = "tell apart"
 
 
 class AttemptOutcome(Enum):
@@ -97,8 +100,56 @@ class PatientLink:
     at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contradiction:
+    """Two patients who were told apart, and are linked all the same, by way of others.
+
+    Attributes:
+        links: of their group: one of them is wrong, or they are one person.
+    """
+
+    one: Identifier = field(repr=False)
+    other: Identifier = field(repr=False)
+    links: tuple[PatientLink, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPatient:
+    """A patient as objects of the archive name it; *studies*: how many do."""
+
+    identifier: Identifier = field(repr=False)
+    name: str = field(repr=False)
+    birth_date: str = field(repr=False)
+    sex: str
+    studies: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityConflict:
+    """Two patients of one name and birth date with different IDs, of whom nobody has said anything.
+
+    Attributes:
+        place: behind which the next ones are.
+    """
+
+    one: SeenPatient
+    other: SeenPatient
+    place: tuple[str, ...] = field(repr=False)
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether they differ in sex, which speaks against one person."""
+        return bool(self.one.sex and self.other.sex and self.one.sex != self.other.sex)
+
+
 class ReconciliationError(IsocenterError):
     """A demand that cannot be done; the message shows no value."""
+
+    error_code = ErrorCode.CORRECTION
+
+
+class ToldApartError(ReconciliationError):
+    """A link would make one person of two who were told apart."""
 
 
 class UnknownPatientError(ReconciliationError):

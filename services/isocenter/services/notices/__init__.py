@@ -1,0 +1,123 @@
+"""Notices: what happens in this process, as values for audit, metrics and tracing.
+
+A service tells what it did and knows nobody who wants to hear it; a listener is one
+function and knows no service.  Listeners are called at once, in the order in which
+they came, in the task that tells: they must be quick and wait for nothing.  What
+takes longer (a file, a socket) a listener puts into a queue of its own.
+
+`Caller.association` is in every line of the log that an association caused, too.
+"""
+
+from isocenter.services.notices.administration import (
+    ConfigurationReloaded,
+    FunctionUsed,
+    NodesChanged,
+    OrderAction,
+    OrderChanged,
+    RulesChanged,
+    SettingsChanged,
+    TasksChanged,
+)
+from isocenter.services.notices.associations import (
+    AccessDenied,
+    AssociationEnded,
+    AssociationEstablished,
+    AssociationOutcome,
+    AssociationRejected,
+    AssociationRevoked,
+    ConnectionRefused,
+    OperationEnded,
+    PluginOperationEnded,
+    PluginStarted,
+    RefusalReason,
+    ServerStarted,
+    ServerStopped,
+)
+from isocenter.services.notices.bus import Listener, Notice, Notices, association_name
+from isocenter.services.notices.caller import ANONYMOUS, SYSTEM, Caller, WingNotice
+from isocenter.services.notices.objects import (
+    InstanceRefused,
+    InstancesCompressed,
+    InstancesMarked,
+    InstancesRead,
+    InstancesSent,
+    InstanceStored,
+    ObjectDamaged,
+    ObjectTranscoded,
+    QueryAnswered,
+    RetrieveFailed,
+    SearchAnswered,
+    SearchOutcome,
+    TransferStarted,
+)
+from isocenter.services.notices.workflow import (
+    AnalysisEnded,
+    CommitmentDone,
+    EventBacklogMeasured,
+    EventDelivery,
+    ForwardAttempted,
+    ForwardQueueMeasured,
+    OrderMessageAnswered,
+    PerformedStepChanged,
+    PrintJobChanged,
+    ProcedureRecordRead,
+    TrashMeasured,
+    WorkitemChanged,
+)
+
+__all__ = [
+    "ANONYMOUS",
+    "SYSTEM",
+    "AccessDenied",
+    "AssociationEnded",
+    "AssociationEstablished",
+    "AssociationOutcome",
+    "AssociationRejected",
+    "AssociationRevoked",
+    "Caller",
+    "CommitmentDone",
+    "ConfigurationReloaded",
+    "ConnectionRefused",
+    "EventBacklogMeasured",
+    "EventDelivery",
+    "ForwardAttempted",
+    "ForwardQueueMeasured",
+    "FunctionUsed",
+    "InstanceRefused",
+    "InstanceStored",
+    "InstancesCompressed",
+    "InstancesMarked",
+    "InstancesRead",
+    "InstancesSent",
+    "Listener",
+    "NodesChanged",
+    "Notice",
+    "Notices",
+    "ObjectDamaged",
+    "ObjectTranscoded",
+    "OperationEnded",
+    "OrderAction",
+    "OrderChanged",
+    "OrderMessageAnswered",
+    "PerformedStepChanged",
+    "AnalysisEnded",
+    "PrintJobChanged",
+    "ProcedureRecordRead",
+    "PluginOperationEnded",
+    "PluginStarted",
+    "QueryAnswered",
+    "RefusalReason",
+    "RetrieveFailed",
+    "RulesChanged",
+    "SearchAnswered",
+    "SearchOutcome",
+    "ServerStarted",
+    "ServerStopped",
+    "SettingsChanged",
+    "TasksChanged",
+    "TransferStarted",
+    "TrashMeasured",
+    "WingNotice",
+    "WorkitemChanged",
+    "association_name",
+]

@@ -1,0 +1,1 @@
+"""Synchronisation: what this archive and a remote node have, kept alike."""

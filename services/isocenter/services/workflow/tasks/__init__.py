@@ -1,0 +1,1 @@
+"""Tasks: work that an archive does by itself, at times that somebody has set."""
