@@ -18,7 +18,13 @@ from isocenter.services.integration.hl7.order_service import OrderService
 from isocenter.services.integration.hl7.rejected_messages import RejectedMessages, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
-from isocenter.services.notices import Notice, Notices, OrderMessageAnswered
+from isocenter.services.notices import (
+    Notice,
+    Notices,
+    OrderAction,
+    OrderChanged,
+    OrderMessageAnswered,
+)
 from isocenter.services.service_classes.worklist.entry import EntryKey, EntryState
 from isocenter.services.service_classes.worklist.ports import PutResult, StoredEntry, Worklist
 from isocenter.storage.database.sqlite.database import SqliteDatabase, open_sqlite_database
@@ -76,7 +82,11 @@ async def test_an_order_is_on_the_list_when_it_is_acknowledged(desk: Desk) -> No
     stored = await desk.worklist.get(CT)
     assert stored is not None
     assert (stored.source, stored.state) == ("hl7", EntryState.SCHEDULED)
-    assert desk.notices == [
+    order, *answered = desk.notices
+    assert isinstance(order, OrderChanged)
+    assert (order.action, order.accession_number) == (OrderAction.ADDED, "A1001")
+    assert order.caller.address == SENDER
+    assert answered == [
         OrderMessageAnswered(address=SENDER, message_type="ORM^O01", acknowledgement="AA")
     ]
     assert not desk.rejected()
@@ -97,6 +107,8 @@ async def test_a_message_that_comes_again_changes_nothing(desk: Desk) -> None:
     assert await desk.worklist.get(CT) == before
     cancel = changed(ORM, "ORC", 1, "CA")
     assert await desk.code(cancel) == await desk.code(cancel) == "AA"
+    told = [notice.action for notice in desk.notices if isinstance(notice, OrderChanged)]
+    assert told == [OrderAction.ADDED, OrderAction.REMOVED]
 
 
 async def test_two_steps_of_one_key_are_refused(desk: Desk) -> None:
@@ -311,6 +323,9 @@ async def test_enhanced_mode(
 
 class Broken:
     """A worklist on a disk that is full."""
+
+    async def get(self, key: EntryKey) -> None:
+        """There is none."""
 
     async def put(self, *_: object, **__: object) -> PutResult:
         raise StorageError("no space left")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.composition.hl7 import order_address
-from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.warnings import warnings
 
 
 def settings_of(folder: Path, text: str) -> object:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field as dataclass_field
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of_all
@@ -43,6 +44,8 @@ _ESCAPE: Final = "\x1b"
 
 class Hl7LibraryMissingError(IsocenterError):
     """The library is not installed."""
+
+    error_code = ErrorCode.HL7
 
 
 def require_library() -> None:

@@ -38,8 +38,9 @@ from isocenter.services.integration.hl7.patient_messages import PatientMessages
 from isocenter.services.integration.hl7.rejected_messages import RejectedMessages, name_of
 from isocenter.services.integration.hl7.step_fields import OrderRules
 from isocenter.services.net.peer_log import PeerLog
-from isocenter.services.notices import Notices, OrderMessageAnswered
+from isocenter.services.notices import Caller, Notices, OrderAction, OrderMessageAnswered
 from isocenter.services.service_classes.worklist.entry import Entry, EntryKey, EntryState
+from isocenter.services.service_classes.worklist.order_changes import change_of
 from isocenter.services.service_classes.worklist.ports import (
     EntryConflictError,
     PutResult,
@@ -107,7 +108,7 @@ class OrderService:
                 assert self._patients is not None
                 done = await self._patients.do(read, peer_log.peer_address)
             else:
-                done = await self._do(read)
+                done = await self._do(read, peer_log.peer_address)
             peer_log.reset()
             log.info("%s: %s is done: %s", peer_log.peer_address, _kind(header), done)
         except Hl7Error as error:
@@ -160,16 +161,19 @@ class OrderService:
 
     # -- In the worklist --------------------------------------------------------------
 
-    async def _do(self, orders: Sequence[Order]) -> str:
-        """Everything that *orders* say; in words, what that was."""
+    async def _do(self, orders: Sequence[Order], address: str) -> str:
+        """Everything that *orders* say, sent from *address*; in words, what that was."""
         for _ in range(_LOOKS):
             try:
-                put = await self._put(orders)
+                put, changed = await self._put(orders)
                 break
             except EntryConflictError:
                 pass  # a modality began, ended or gave up a step since it was looked at
         else:
             raise Hl7Error("a step changes all the time", orders[0].place, RECORD_LOCKED)
+        caller = Caller(association="", address=address)
+        for entry, action in changed:
+            self._notices.publish(change_of(entry, action, caller))
         counts = {
             "added": put.added,
             "changed": put.changed,
@@ -178,8 +182,12 @@ class OrderService:
         }
         return ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
 
-    async def _put(self, orders: Sequence[Order]) -> PutResult:
+    async def _put(
+        self, orders: Sequence[Order]
+    ) -> tuple[PutResult, Sequence[tuple[Entry, OrderAction]]]:
+        """What came of it, and the entries that were added, changed or removed."""
         entries = _entries(orders)
+        touched: dict[EntryKey, tuple[Entry, OrderAction]] = {}
         states = {order.entry.key: order.state for order in orders if order.entry and order.state}
         removals: list[EntryKey] = []
         found: dict[EntryKey, EntryState] = {}
@@ -195,15 +203,29 @@ class OrderService:
                     )
                 if order.state is not None:
                     states |= {stored.entry.key: order.state for stored in meant}
+                    touched |= {
+                        stored.entry.key: (stored.entry, OrderAction.CHANGED) for stored in meant
+                    }
             else:
                 gone, stopped = _cancelled(order, meant)
+                for stored in meant:
+                    if stored.entry.key in (*gone, *stopped):
+                        is_gone = stored.entry.key in gone
+                        action = OrderAction.REMOVED if is_gone else OrderAction.CHANGED
+                        touched[stored.entry.key] = (stored.entry, action)
                 removals += gone
                 states |= dict.fromkeys(stopped, EntryState.DISCONTINUED)
+        for entry in entries:
+            there = await self._worklist.get(entry.key)
+            if there is None or there.entry.attributes != entry.attributes:
+                action = OrderAction.ADDED if there is None else OrderAction.CHANGED
+                touched[entry.key] = (entry, action)
         if not (entries or removals or states):
-            return PutResult()
-        return await self._worklist.put(
+            return PutResult(), ()
+        put = await self._worklist.put(
             entries, source=SOURCE, states=states, cancel=removals, found=found
         )
+        return put, tuple(touched.values())
 
     async def _meant(self, order: Order) -> Sequence[StoredEntry]:
         """The entries that a cancellation or a status is about."""

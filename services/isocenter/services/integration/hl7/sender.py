@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from isocenter.engine.deadlines import DEFAULT_DEADLINES, Deadlines
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.integration.hl7.mllp import MllpDecoder, MllpMessage, frame
 from isocenter.services.net.connect import connect
@@ -21,6 +22,8 @@ _MOST_BYTES: Final = 1 << 20
 
 class SendError(IsocenterError):
     """A message got no acknowledgement."""
+
+    error_code = ErrorCode.HL7
 
 
 class Sender:
@@ -68,13 +71,17 @@ async def open_sender(
     port: int,
     tls: ssl.SSLContext | None = None,
     deadlines: Deadlines = DEFAULT_DEADLINES,
+    server_name: str = "",
 ) -> AsyncIterator[Sender]:
     """A connection to the receiver at *host* and *port*.
+
+    Args:
+        server_name: whose certificate it has to be, with TLS; empty: that of *host*.
 
     Raises:
         ConnectError: there is none to be had.
     """
-    transport = await connect(host, port, tls, deadlines)
+    transport = await connect(host, port, tls, deadlines, server_name)
     try:
         yield Sender(transport, deadlines)
     finally:

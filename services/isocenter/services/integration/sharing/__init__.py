@@ -1,0 +1,1 @@
+"""Sharing of studies beyond the archive: manifests, and where they are published (XDS-I.b, MHD)."""
