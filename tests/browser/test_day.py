@@ -333,7 +333,7 @@ def try_the_rules_and_save_the_list(page: Page, site: Site) -> None:
     go(page, "Studies", "Arrivals")
     assert page.locator("tbody tr").count() == COUNT
     with page.expect_download() as saving:
-        page.get_by_role("button", name="As CSV").click()
+        page.get_by_role("link", name="As CSV").click()
     rows = list(csv.reader(saving.value.path().read_text("utf-8-sig").splitlines()))
     assert rows[0][:3] == ["Last", "Patient", "ID"]
     assert len(rows) == COUNT + 1

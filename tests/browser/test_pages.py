@@ -162,20 +162,74 @@ def test_everybody_can_use_every_page(
     )
     page = context.new_page()
     page.set_default_timeout(SECONDS)
-    checker = Path(AXE).read_text("utf-8")
-    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
     violations = []
     for address in worked_with:
         page.goto(f"{site.url}{address}")
-        page.evaluate(checker)
-        result = page.evaluate("rules => axe.run(document, rules)", rules)
-        assert len(result["passes"]) > 5, "the checker has looked"
-        violations += [
-            (address, one["id"], [node["html"] for node in one["nodes"]][:3])
-            for one in result["violations"]
-        ]
-        too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-        assert not too_wide, f"{address} is wider than {width} pixels"
+        violations += violations_of(page, address)
+    context.close()
+    assert violations == []
+
+
+def violations_of(page: Page, name: str) -> list[tuple[str, str, list[str]]]:
+    """What the checker finds in a page, which must not be wider than the screen either."""
+    page.evaluate(Path(AXE).read_text("utf-8"))
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    result = page.evaluate("rules => axe.run(document, rules)", rules)
+    assert len(result["passes"]) > 5, "the checker has looked"
+    too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert not too_wide, f"{name} is wider than the screen"
+    return [
+        (name, one["id"], [node["html"] for node in one["nodes"]][:3])
+        for one in result["violations"]
+    ]
+
+
+def preview_correction(page: Page) -> None:
+    page.get_by_label("Patient’s name").fill("Newer^Norbert")
+    page.get_by_role("button", name="Preview").first.click()
+
+
+def preview_move(page: Page) -> None:
+    page.get_by_label("Patient ID", exact=True).last.fill("4MR1")
+    page.get_by_role("button", name="Preview").nth(1).click()
+
+
+def preview_merge(page: Page) -> None:
+    page.get_by_label("ID that is to go").fill("1CT1")
+    page.get_by_label("ID that is to stay").fill("4MR1")
+    page.get_by_role("button", name="Preview").click()
+
+
+def make_secret(page: Page) -> None:
+    page.get_by_role("button", name=re.compile("Ask for codes|Make a new secret")).click()
+    page.get_by_role("img", name="QR code").wait_for()
+
+
+#: Pages that are answers to forms: where the form is, how it is filled in, and the heading.
+ANSWERS = {
+    "correction": (f"{CT}/correct", preview_correction, "Correct this study?"),
+    "move": (f"{CT}/correct", preview_move, "Give this study to another patient?"),
+    "merge": ("/patients/merge", preview_merge, "Merge these patients?"),
+    "one-time codes": ("/users/eve", make_secret, "eve"),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_everybody_can_use_what_forms_answer(
+    site: Site, worked_with: list[str], browser: Browser, width: int, scheme: Any
+) -> None:
+    context = browser.new_context(
+        bypass_csp=True, viewport={"width": width, "height": 800}, color_scheme=scheme
+    )
+    page = context.new_page()
+    page.set_default_timeout(SECONDS)
+    violations = []
+    for name, (address, fill, heading) in ANSWERS.items():
+        page.goto(f"{site.url}{address}")
+        fill(page)
+        page.get_by_role("heading", name=heading).first.wait_for()
+        violations += violations_of(page, name)
     context.close()
     assert violations == []
 
@@ -196,5 +250,10 @@ def test_no_page_breaks_its_own_policy(
         page.goto(f"{site.url}{address}")
         page.wait_for_load_state("networkidle")
         refused[address] = page.evaluate("window.refused")
+    for name, (address, fill, _) in ANSWERS.items():
+        page.goto(f"{site.url}{address}")
+        fill(page)
+        page.wait_for_load_state("networkidle")
+        refused[name] = page.evaluate("window.refused")
     context.close()
     assert {address: found for address, found in refused.items() if found} == {}

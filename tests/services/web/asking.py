@@ -16,6 +16,8 @@ from isocenter.services import composition
 from isocenter.services.association.server import ListenAddress, Server, serve
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.conformance import statement_blocks
+from isocenter.services.composition.fhir import fhir_of
+from isocenter.services.composition.pages import error_page
 from isocenter.services.composition.web import web_routes
 from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.cross_origin import AllowedOrigins
@@ -103,13 +105,18 @@ class WebSide:
 
 @asynccontextmanager
 async def web_side(
-    changes: dict[str, Any] | None = None, *, listens: bool = False, **options: Any
+    changes: dict[str, Any] | None = None,
+    *,
+    listens: bool = False,
+    fhir: bool = False,
+    **options: Any,
 ) -> AsyncIterator[WebSide]:
     """All web services that the settings offer.
 
     Args:
         changes: settings by key, beside `SETTINGS`.
         listens: serve DIMSE, too, and do what follows of itself.
+        fhir: beside them FHIR, which is described elsewhere.
         options: of the application.
     """
     settings = load_settings(None, {}, SETTINGS | (changes or {}))
@@ -126,8 +133,10 @@ async def web_side(
             statement=lambda routes: html(
                 "Statement", statement_blocks(settings, registry, None, (), routes)
             ),
+            others=fhir_of(settings, parts, version="1.2.3") if fhir else (),
         )
         origins = AllowedOrigins(frozenset({ORIGIN}))
+        options.setdefault("error_page", partial(error_page, None))
         application = RoutedApplication(table, options=capabilities, origins=origins, **options)
         dimse: Server | None = None
         if listens:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from joserfc import jwk, jwt
 
+from isocenter.services.archive.deidentification.project import Project
 from isocenter.services.errors import StorageError
 from isocenter.services.net.http.cross_origin import AllowedOrigins
 from isocenter.services.net.http.exchange import Message
@@ -20,6 +21,7 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.notices import AccessDenied
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
+from isocenter.services.security.access.enforcement import Enforcement
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.permissions import ALL_PERMISSIONS, parse_permission
 from isocenter.services.security.access.policy import (
@@ -29,6 +31,7 @@ from isocenter.services.security.access.policy import (
     User,
 )
 from isocenter.services.security.access.ports import ApiToken
+from isocenter.services.security.access.recipients import Recipients
 from isocenter.services.security.access.tokens import TokenRules
 from isocenter.services.security.access.user_identity import IdentityRules
 from isocenter.services.web.access import WebAccess
@@ -482,3 +485,57 @@ async def test_who_is_allowed_still(tmp_path: Path) -> None:
     ):
         request.caller = Principal(permissions={}, user=user, ends_at=ends_at)
         assert await access.is_allowed_still(request) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("enforcement", "some", "active", "expected"),
+    [
+        (Enforcement.AUTO, [], True, ALL_PERMISSIONS),
+        (Enforcement.ALWAYS, [], True, None),
+        (Enforcement.NEVER, ["WS1"], True, ALL_PERMISSIONS),
+        (Enforcement.AUTO, ["WS1"], True, parse_permission("study:write")),
+        # Who is for somebody that was deactivated is nobody.
+        (Enforcement.AUTO, ["WS1"], False, None),
+    ],
+)
+async def test_a_certificate_is_worth_what_the_policy_that_is_enforced_says(
+    tmp_path: Path, enforcement: Enforcement, some: list[str], active: bool, expected: Any
+) -> None:
+    user = User(name="alice", roles=("Writer",), active=active)
+    policy = Policy(
+        entities=tuple(ApplicationEntity(ae_title=one, user="alice", roles=()) for one in some),
+        users=(user,),
+        roles={"Writer": parse_permission("study:write")},
+    )
+    rules = control(tmp_path, lambda _: policy)
+    rules.enforcement = enforcement
+    access = WebAccess(rules, heard()[0])
+    request = request_of("POST", scheme="https", identity=identity_of("WS1"))
+    if expected is None:
+        assert (await refused(access, request)).code == "NOT_ALLOWED"
+    else:
+        await access(request, ROUTE)
+        assert request.caller.permissions == expected
+        assert request.caller.roles == frozenset({"Writer"} if expected != ALL_PERMISSIONS else ())
+
+
+@pytest.mark.parametrize("enforcement", [Enforcement.AUTO, Enforcement.NEVER])
+@pytest.mark.parametrize("active", [True, False])
+async def test_a_certificate_belongs_to_its_project_whatever_is_enforced(
+    tmp_path: Path, enforcement: Enforcement, active: bool
+) -> None:
+    role = {"Research": parse_permission("study:read")}
+    other = ApplicationEntity(ae_title="OTHER", roles=("Research",), active=active)
+    own = CertificateRule(name="WS1")
+    policy = Policy(entities=(replace(other, certificates=(own,)),), roles=role)
+    rules = control(tmp_path, lambda _: policy)
+    rules.enforcement = enforcement
+    recipients = Recipients([Project(name="trial", roles=("Research",))])
+    access = WebAccess(rules, heard()[0], recipients=recipients)
+    request = request_of("GET", scheme="https", identity=identity_of("WS1"))
+    error = await refused(access, request, "read")
+    if enforcement is Enforcement.AUTO and not active:
+        assert "nobody with it" in str(error)
+        return
+    assert "de-identified objects only" in str(error)
+    assert request.caller.project == "trial"

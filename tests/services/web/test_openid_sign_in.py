@@ -15,8 +15,10 @@ import httpx
 import pytest
 import trio
 
+from isocenter.services.archive.deidentification.project import Project
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.openid_provider import OpenIdProvider, OpenIdRules
+from isocenter.services.security.access.recipients import Recipients
 from isocenter.services.security.access.sessions import SignedIn, SignedOut
 from services.archive_support import STUDY, store
 from services.security.access.test_issuer import Provider, certificates, running
@@ -124,6 +126,21 @@ async def test_a_member_of_a_group_has_its_role(site: Site, idp: Provider) -> No
     site.file.change(lambda policy: replace(policy, roles={"Viewer": {}}))
     site.access.refresh()
     assert await site.status(f"/studies/{STUDY}", cookie) == 403
+
+
+async def test_a_role_of_a_project_counts_also_where_the_policy_has_it_not(
+    tmp_path: Path, idp: Provider
+) -> None:
+    """Else its members would be given originals, by their other groups."""
+    recipients = Recipients([Project(name="trial", roles=("NoSuchRole",))])
+    async with opened(
+        tmp_path, provider=OpenIdProvider(rules_of(idp)), recipients=recipients
+    ) as site:
+        await store(site.parts.archive, 1)
+        both = await signed_in(site, idp, "ivan-sub", {"groups": ["radiology", "gone"]})
+        assert await site.status(f"/studies/{STUDY}", both) == 403
+        one = await signed_in(site, idp, "judy-sub", {"groups": ["radiology"]})
+        assert await site.status(f"/studies/{STUDY}", one) == 200
 
 
 async def test_a_user_of_the_policy_has_what_the_policy_gives(site: Site, idp: Provider) -> None:
@@ -234,7 +251,7 @@ async def test_whoever_signs_out_is_led_to_the_provider(site: Site, idp: Provide
     assert said["post_logout_redirect_uri"][0].endswith("/sign-in")
     assert said["id_token_hint"][0].count(".") == 2
     trust = ssl.create_default_context(cafile=idp.ca)
-    async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
+    async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=60) as client:
         assert (await client.get(address)).status_code == 200
     assert await site.status("/upload", cookie) in (303, 401)
     assert SignedOut in map(type, site.told)

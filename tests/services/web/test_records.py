@@ -16,9 +16,12 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import InstancesRead, Notice, Notices, QueryAnswered
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.permissions import ALL_PERMISSIONS
+from isocenter.services.service_classes.ups.workitem import UPS_QUERY
 from isocenter.services.web.principal import Principal, caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
 from services.archive_support import SERIES, STUDY, store, uid
+from services.service_classes.ups.samples import UID as UPS
+from services.service_classes.ups.samples import scheduled
 from services.web.asking import WebSide, web_side
 
 INSTANCE = f"/dicomweb/studies/{STUDY}/series/{SERIES}/instances/{uid(1)}"
@@ -50,6 +53,7 @@ async def test_a_search_is_told_as_a_query() -> None:
     assert isinstance(query, QueryAnswered)
     assert query.identifier == b"/dicomweb/studies?PatientName=B*%5EAnna&limit=5"
     assert (query.matches, query.status, query.caller.user) == (1, 0, "carol")
+    assert (query.level, query.seconds) == ("STUDY", answered.seconds)
     assert "Anna" not in repr(query)
 
 
@@ -89,6 +93,20 @@ async def test_what_is_read_is_told(path: str, instances: set[str]) -> None:
         assert (await side("GET", path.replace(STUDY, "1.9.9"))).status == 404
         assert (await side("GET", path, accept="image/x-nothing")).status == 406
         assert {type(one) for one in told} == {RequestAnswered}
+
+
+async def test_a_workitem_that_is_read_is_told_as_a_query() -> None:
+    """It names its patient, and need be of no study."""
+    async with recorded() as (side, told):
+        created = await side("POST", f"/dicomweb/workitems?{UPS}", scheduled().to_json_dict())
+        assert created.status == 201
+        for path, matches in (UPS, 1), ("1.9.9", 0):
+            told.clear()
+            await side("GET", f"/dicomweb/workitems/{path}")
+            (query,) = [one for one in told if isinstance(one, QueryAnswered)]
+            assert (query.sop_class_uid, query.matches) == (UPS_QUERY, matches)
+            assert query.identifier.endswith(path.encode())
+            assert query.caller.user == "carol"
 
 
 async def test_nobody_who_is_not_known_is_told_of() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deidentification.project import Project
+from isocenter.services.archive.deidentification.service import Deidentification
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.notices import (
     InstancesSent,
     InstanceStored,
@@ -15,7 +20,9 @@ from isocenter.services.web.client.client import DicomWebClient
 from isocenter.services.web.remote_node import WebNode
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
+from isocenter.storage.stores import open_sqlite_stores
 from services.archive_support import STUDY, store, uid
+from support.deidentification import KEY
 from support.web_archive import dicomweb_serving
 
 
@@ -55,3 +62,29 @@ async def test_what_is_sent_and_comes_back_is_told() -> None:
         assert {fault for _, fault in came} == {""}
         assert len(await other.index.get([uid(1), uid(2), uid(3)])) == 3
         assert sum(isinstance(notice, InstanceStored) for notice in heard) == 4
+
+
+async def test_what_is_made_on_the_way_out_is_made_once() -> None:
+    """How long it is is asked before it is sent, and each opening makes it."""
+    async with (
+        open_sqlite_stores(":memory:") as stores,
+        Archive(MemoryStore(), MemoryIndex()) as here,
+        dicomweb_serving() as url,
+        DicomWebClient(url) as client,
+    ):
+        project = Project(name="trial", destinations=("127.0.0.1",))
+        service = Deidentification([project], {"trial": KEY}, stores.deidentification)
+        here.deidentification = service
+        sent = [(await store(here, number)).instance for number in range(1, 4)]
+        opened: Counter[str] = Counter()
+        original = here.store.open
+
+        async def counted(key: str) -> ObjectReader:
+            opened[key] += 1
+            return await original(key)
+
+        here.store.open = counted  # type: ignore[method-assign]
+        told: list[str] = []
+        await WebNode(client, here, Notices()).send(sent, lambda one, fault: told.append(fault))
+        assert told == ["", "", ""]
+        assert opened == {one.object_key: 1 for one in sent}

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.viewing import geometry
@@ -22,6 +23,8 @@ _MOST_FONT: Final = 64
 
 class AnnotationError(IsocenterError, ValueError):
     """There is no such annotation; the message says why."""
+
+    error_code = ErrorCode.DOCUMENT
 
 
 class AnnotationType(Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 from isocenter.services.dicom.data_dictionary import tag_for_keyword
@@ -61,7 +62,8 @@ class AttributeView:
 
     def count(self, keyword: str) -> int:
         """A whole number; 0: there is none."""
-        return int(self.number(keyword) or 0)
+        found = self.number(keyword) or 0
+        return int(found) if isfinite(found) else 0
 
     def items(self, keyword: str) -> list[AttributeView]:
         """The items of a sequence."""

@@ -10,6 +10,12 @@ _TO_XYZ: Final = (
     (0.2225045, 0.7168786, 0.0606169),
     (0.0139322, 0.0971045, 0.7141733),
 )
+#: The way back.
+_TO_SRGB: Final = (
+    (3.1338564, -1.6168668, -0.4906148),
+    (-0.9787686, 1.9161416, 0.0334541),
+    (0.0719452, -0.2289913, 1.4052427),
+)
 _D50: Final = (0.96422, 1.0, 0.82521)
 _EPSILON: Final = 216 / 24389
 _KAPPA: Final = 24389 / 27
@@ -32,3 +38,24 @@ def cielab(colour: str) -> tuple[int, int, int]:
 
 def _bent(value: float) -> float:
     return float(value ** (1 / 3)) if value > _EPSILON else (_KAPPA * value + 16) / 116
+
+
+def srgb(lightness: float, a: float, b: float) -> str:
+    """The colour of such values, each from 0 to 65535, as ``#ffff00``; cut to what screens have."""
+    light = lightness * 100 / _TOP
+    y = (light + 16) / 116
+    x, z = y + (a * 255 / _TOP - 128) / 500, y - (b * 255 / _TOP - 128) / 200
+    found = [_straight(one) * white for one, white in zip((x, y, z), _D50, strict=True)]
+    parts = (
+        sum(factor * value for factor, value in zip(row, found, strict=True)) for row in _TO_SRGB
+    )
+    return "#" + "".join(f"{_gamma(min(max(part, 0.0), 1.0)):02x}" for part in parts)
+
+
+def _straight(value: float) -> float:
+    return value**3 if value**3 > _EPSILON else (116 * value - 16) / _KAPPA
+
+
+def _gamma(value: float) -> int:
+    bent = 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+    return round(bent * 255)

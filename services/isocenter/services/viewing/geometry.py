@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 
@@ -25,6 +26,8 @@ _RIGHT_ANGLE_TOLERANCE: Final = 0.02
 
 class GeometryError(IsocenterError, ValueError):
     """Points make no such shape; the message says why."""
+
+    error_code = ErrorCode.PIXELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

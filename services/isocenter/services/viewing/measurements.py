@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.viewing import geometry
@@ -27,6 +28,8 @@ _LEAST_TOLERANCE: Final = 1.0
 
 class MeasurementError(IsocenterError, ValueError):
     """There is no such measurement; the message says why."""
+
+    error_code = ErrorCode.DOCUMENT
 
 
 class OtherValueError(MeasurementError):

@@ -73,9 +73,18 @@ class Marks(Protocol):
     async def find(self, kind: MarkKind, mark_id: str) -> Mark | None: ...
 
     async def chosen(
-        self, choice: MarkChoice, *, limit: int, offset: int = 0
+        self,
+        choice: MarkChoice,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: tuple[float, str] | None = None,
     ) -> tuple[Sequence[Mark], int]:
-        """Some of the marks that are meant, the oldest first; and how many there are in all."""
+        """Some of the marks that are meant, the oldest first; and how many there are in all.
+
+        Args:
+            after: when a mark was made, and its ID: only those behind it.
+        """
         ...
 
     async def change(self, mark: Mark) -> Mark | None:

@@ -18,6 +18,7 @@ from isocenter.services.archive.index.query import Criterion, Query, SingleValue
 from isocenter.services.archive.metadata.fragment import unpack_fragment, with_url
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.concurrency import open_plain_nursery
 from isocenter.services.viewing.attribute_view import AttributeView
 from isocenter.services.viewing.slice_order import Slice, slice_of
 from isocenter.services.viewing.stored_images import read_attributes
@@ -105,7 +106,7 @@ class SeriesOrders:
                     view = AttributeView({})  # it is there, and says nothing
                 found[one.sop_instance_uid] = slice_of(one.sop_instance_uid, view)
 
-        async with trio.open_nursery() as nursery:
+        async with open_plain_nursery() as nursery:
             for one in stored:
                 if one.sop_instance_uid not in found:
                     nursery.start_soon(read, one)

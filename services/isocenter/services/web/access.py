@@ -10,6 +10,7 @@ request forgery), and browsers say both.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from math import ceil
 from time import time
 from typing import Final
@@ -37,9 +38,11 @@ from isocenter.services.security.access.permissions import (
 )
 from isocenter.services.security.access.policy import ApplicationEntity, Policy
 from isocenter.services.security.access.ports import ApiToken, Session
+from isocenter.services.security.access.recipients import SEVERAL, Recipients
 from isocenter.services.security.access.share_links import PREFIX as LINK_PREFIX
 from isocenter.services.security.access.user_identity import JWT, UserIdentified, UserRejected
 from isocenter.services.web.browser_sessions import BrowserSessions
+from isocenter.services.web.deidentified_answers import is_for_projects
 from isocenter.services.web.principal import (
     PUBLIC,
     Principal,
@@ -68,6 +71,7 @@ class WebAccess:
         sessions: of browsers that are signed in; None: none is believed.
         shared: studies to which there are links; None: none is believed.
         failures: of all who could not prove who they are; None: those of *access*.
+        recipients: who is given de-identified objects only; None: nobody.
     """
 
     def __init__(
@@ -81,7 +85,9 @@ class WebAccess:
         sessions: BrowserSessions | None = None,
         shared: SharedStudies | None = None,
         failures: FailedSignIns | None = None,
+        recipients: Recipients | None = None,
     ) -> None:
+        self._recipients = recipients or Recipients()
         self._shared = shared
         self._sessions = sessions
         self._origins = origins
@@ -102,7 +108,17 @@ class WebAccess:
         principal = await self._principal(request)
         if request.wants_websocket:
             self._check_origin(request, "WEBSOCKET")
+        if self._recipients:
+            principal = replace(principal, project=self._project_of(request, principal))
         request.caller = principal
+        if principal.project and not is_for_projects(route.handler):
+            self._refuse(request, route, "it is given de-identified objects only")
+            raise HttpError(
+                403, "NOT_ALLOWED", "you are given de-identified objects only, by DICOMweb"
+            )
+        if principal.project == SEVERAL:
+            self._refuse(request, route, "it belongs to several projects of [[deidentification]]")
+            raise HttpError(403, "NOT_ALLOWED", "you belong to several projects at once")
         if principal.study and not is_within(route, request.arguments, principal.study):
             self._refuse(request, route, "its link is to one study")
             raise HttpError(403, "NOT_ALLOWED", "the link is to one study, and to nothing else")
@@ -116,6 +132,21 @@ class WebAccess:
             words = " or ".join(sorted(good))
             self._refuse(request, route, f"its token has no scope {words}")
             raise HttpError(403, "NOT_IN_SCOPE", f"the token has no scope {words}")
+
+    def _project_of(self, request: Request, principal: Principal) -> str:
+        if principal.link_id:
+            return ""  # whoever has it was sent it by somebody who may see the study as it is
+        titles, roles = set(principal.ae_titles), set(principal.roles)
+        identity = None if request.is_passed_on else request.identity
+        if identity is not None and not principal.user:
+            # Also where nobody is asked what the policy allows: this only narrows.
+            policy = self._access.policy
+            for entity in self._entities_of(policy, identity, request.host, also_inactive=True):
+                titles.add(entity.ae_title)
+                roles.update(policy.roles_of(entity, None))
+        return self._recipients.project_of(
+            titles=titles, identity=identity, host=request.host, roles=roles
+        )
 
     async def _principal(self, request: Request) -> Principal:
         scheme, _, token = (request.header("authorization") or "").partition(" ")
@@ -166,6 +197,7 @@ class WebAccess:
             is_policy_user=True,
             session=session,
             ends_at=session.expires_at,
+            roles=frozenset(user.roles),
         )
 
     def _by_roles(self, request: Request, session: Session) -> Principal:
@@ -178,6 +210,7 @@ class WebAccess:
             user=session.user,
             session=session,
             ends_at=session.expires_at,
+            roles=frozenset(session.roles),
         )
 
     async def _by_token(self, request: Request, token: str) -> Principal:
@@ -208,6 +241,7 @@ class WebAccess:
             is_policy_user=True,
             scopes=found.token.scopes,
             ends_at=found.token.expires_at,
+            roles=frozenset(found.user.roles),
         )
 
     async def _by_link(self, request: Request, token: str) -> Principal:
@@ -237,6 +271,7 @@ class WebAccess:
             scopes=frozenset(token.scopes),
             token_id=token.token_id,
             ends_at=token.expires_at,
+            roles=self._roles_of(token),
         )
 
     def _permissions_of(self, token: ApiToken) -> Permissions:
@@ -249,6 +284,10 @@ class WebAccess:
             return policy.permissions(None, user)
         roles = policy.all_roles
         return union(roles[name] for name in token.roles if name in roles)
+
+    def _roles_of(self, token: ApiToken) -> frozenset[str]:
+        user = self._access.policy.user(token.user) if token.user else None
+        return frozenset(token.roles if user is None else user.roles)
 
     def _failed(
         self, request: Request, kind: str, why: str, *, is_counted: bool = False
@@ -275,7 +314,7 @@ class WebAccess:
             raise HttpError(
                 401, "CERTIFICATE_EXPIRED", "the client certificate has expired", _CHALLENGE
             )
-        if not policy.entities:
+        if not self._access.enforces(policy):
             return Principal(
                 permissions=ALL_PERMISSIONS, certificate=name, ends_at=identity.ends_at
             )
@@ -285,17 +324,23 @@ class WebAccess:
                 403, "NOT_ALLOWED", "the certificate is good, and the policy knows nobody with it"
             )
         permissions = union(policy.permissions(entity, None) for entity in entities)
-        return Principal(permissions=permissions, certificate=name, ends_at=identity.ends_at)
+        return Principal(
+            permissions=permissions,
+            certificate=name,
+            ends_at=identity.ends_at,
+            roles=frozenset(role for entity in entities for role in policy.roles_of(entity, None)),
+            ae_titles=frozenset(entity.ae_title for entity in entities),
+        )
 
     def _entities_of(
-        self, policy: Policy, identity: PeerIdentity, host: str
+        self, policy: Policy, identity: PeerIdentity, host: str, *, also_inactive: bool = False
     ) -> list[ApplicationEntity]:
         """The application entities that a certificate may call as."""
         owns_by_name = self._access.settings.certificate_owns_ae_title
         return [
             entity
             for entity in policy.entities
-            if entity.active
+            if (also_inactive or policy.is_admitted(entity))
             and entity.comes_from(host)
             and (
                 any(rule.matches(identity) for rule in entity.certificates)

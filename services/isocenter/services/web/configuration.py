@@ -23,8 +23,10 @@ class ShownSetting:
         is_changed: it was changed while the server ran, and can be put back.
         fixed_by: the variable or option that wins over any change; empty: it can be changed.
         is_secret: it is set by files and variables only.
+        is_of_machine: it is set on the machine only; it may be put back.
         needs_restart: a change is in use after a restart only.
         is_pending: what is in use is another value, until a restart.
+        former: keys that it had before, and may still be asked for by.
     """
 
     key: str
@@ -36,13 +38,15 @@ class ShownSetting:
     is_changed: bool = False
     fixed_by: str = ""
     is_secret: bool = False
+    is_of_machine: bool = False
     needs_restart: bool = False
     is_pending: bool = False
+    former: tuple[str, ...] = ()
 
     @property
     def can_be_changed(self) -> bool:
         """Whether somebody may change it while the server runs."""
-        return not self.fixed_by and not self.is_secret
+        return not (self.fixed_by or self.is_secret or self.is_of_machine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from isocenter.services.net.http.notices import HttpLimitReached
 from isocenter.services.net.http.routing import Answer, Parameter, ok
 from isocenter.services.notices import AccessDenied, Notices
 from isocenter.services.web.principal import caller_key, caller_name, caller_of, what_may
+from isocenter.services.web.study_reading import begin_reading
 
 log = logging.getLogger("isocenter.http")
 
@@ -167,6 +168,9 @@ class Downloads:
             return Response(headers=headers)
         give_back = self._take(request)
         try:
+            archive = self._exporter.archive
+            studies = {study[0].study_instance_uid for study in selection.studies}
+            give_back = _both(give_back, await begin_reading(archive, studies, request))
             caller = caller_of(request)
             export = ZipExport(
                 self._exporter,
@@ -217,6 +221,14 @@ class Downloads:
         except HttpError:
             self._notices.publish(HttpLimitReached("downloads"))
             raise
+
+
+def _both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        one()
+        other()
+
+    return both
 
 
 def _check_there(selection: Selection, named: Sequence[str]) -> None:

@@ -126,9 +126,10 @@ class OpenIdSignIn:
         user = policy.user_of_subject(person.subject)
         if user is not None and not user.active:
             raise self._refused(request, f"the user {user.name} is not active", is_counted=False)
-        roles = () if user is not None else tuple(
-            one for one in person.roles if one in policy.all_roles
-        )  # fmt: skip
+        # Also those that the policy does not have (any more): one may say that somebody is given
+        # de-identified objects only.
+        is_known = any(one in policy.all_roles for one in person.roles)
+        roles = tuple(person.roles) if user is None and is_known else ()
         if user is None and not roles:
             raise self._refused(
                 request,

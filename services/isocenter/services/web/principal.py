@@ -18,6 +18,7 @@ from isocenter.services.security.access.permissions import (
     without,
 )
 from isocenter.services.security.access.ports import Session
+from isocenter.services.workflow.jobs.asker import Asker
 
 #: What a route needs that everybody may use, also who is not known.
 PUBLIC: Final = "public"
@@ -71,6 +72,10 @@ class Principal:
         session: of the browser that is signed in; None: it showed something else.
         study: the one that it is limited to; empty: to none.
         link_id: of the share link that it showed; empty: none.
+        roles: of the policy, by which it has its permissions.
+        ae_titles: as which it may call by its certificate.
+        project: of de-identification, under which it is given objects and nothing else; empty: it
+            is given them as they are.
         ends_at: when what it showed is worth nothing any more, in seconds since 1970; None: it
             does not end by itself.
     """
@@ -85,6 +90,9 @@ class Principal:
     study: str = ""
     link_id: str = ""
     ends_at: float | None = None
+    roles: frozenset[str] = frozenset()
+    ae_titles: frozenset[str] = frozenset()
+    project: str = ""
 
 
 def what_may(caller: Any) -> frozenset[str]:
@@ -133,6 +141,20 @@ def caller_of(request: Request) -> Caller:
         certificate=principal.certificate if isinstance(principal, Principal) else "",
         user=principal.user if isinstance(principal, Principal) else "",
     )
+
+
+def asker_of(request: Request) -> Asker | None:
+    """By what the policy knows the caller of a request, for jobs; None: it knows it by nothing."""
+    principal = request.caller
+    if not isinstance(principal, Principal):
+        return None
+    asker = Asker(
+        user=principal.user if principal.is_policy_user else "",
+        token_id=principal.token_id,
+        roles=() if principal.is_policy_user else tuple(sorted(principal.roles)),
+        ae_titles=tuple(sorted(principal.ae_titles)),
+    )
+    return None if asker == Asker() else asker
 
 
 def caller_name(caller: Caller) -> str:

@@ -23,10 +23,10 @@ _GONE: Final = 499
 class RequestRecords:
     """Tells of each request that is over (`RoutedApplication`, *on_answered*).
 
-    What a handler knows of it stands in `Request.told`: ``matches``, of a search, and
-    ``information_model`` where that is not of studies; ``instances``, of a retrieval, each with its
-    `study_instance_uid`, `sop_instance_uid` and `sop_class_uid`; ``exported``: it was recorded as
-    an export, which is more.
+    What a handler knows of it stands in `Request.told`: ``matches`` and ``level``, of a search, and
+    ``information_model`` where that is not of studies (also of one that is read by its UID);
+    ``instances``, of a retrieval, each with its `study_instance_uid`, `sop_instance_uid` and
+    `sop_class_uid`; ``exported``: it was recorded as an export, which is more.
     """
 
     def __init__(self, notices: Notices) -> None:
@@ -45,10 +45,10 @@ class RequestRecords:
         )
         if route is None or not isinstance(request.caller, Principal):
             return
-        if route.needs == "search":
+        if route.needs == "search" or "information_model" in request.told:
             self._searched(request, answered)
-        elif route.needs == "read" and not request.told.get("exported"):
-            self._read(request, answered)
+        elif route.needs in ("read", "export") and not request.told.get("exported"):
+            self._read(request, answered, is_read=route.needs == "read")
 
     def _searched(self, request: Request, answered: Answered) -> None:
         if answered.status in (401, 403, 429):
@@ -61,10 +61,12 @@ class RequestRecords:
                 identifier=request.target,
                 matches=request.told.get("matches", 0),
                 status=_as_dimse(answered.status),
+                level=request.told.get("level", ""),
+                seconds=answered.seconds,
             )
         )
 
-    def _read(self, request: Request, answered: Answered) -> None:
+    def _read(self, request: Request, answered: Answered, *, is_read: bool) -> None:
         if request.method == "HEAD" or answered.status == 304 or 400 <= answered.status < _GONE:
             return  # nothing was sent
         instances: Any = request.told.get("instances", ())
@@ -74,7 +76,7 @@ class RequestRecords:
         for study, some in by_study.items():
             uids = frozenset(one.sop_instance_uid for one in some)
             self._sent(request, answered, study, uids, Counter(one.sop_class_uid for one in some))
-        if not by_study and "study" in request.arguments:
+        if is_read and not by_study and "study" in request.arguments:
             # What was made beforehand is sent without a look at each instance.
             uid = request.arguments.get("instance")
             uids = frozenset({uid} if uid else ())

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from isocenter.engine.dimse.status import ServiceClass, describe_status
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.made_objects import in_syntax
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.attribute_path import KeyName
+from isocenter.services.dicom.kept_objects import KeptObjects
+from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.client_errors import HttpStatusError
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.service_classes.storage.sent_account import SentAccount
@@ -20,13 +26,23 @@ from isocenter.services.web.client.client import DicomWebClient
 from isocenter.services.web.client.models import dataset_of, value_of
 from isocenter.services.web.client.resources import WebResource
 from isocenter.services.web.dicomweb.store.incoming import Incoming
-from isocenter.services.workflow.nodes.ports import Arrived, NodeError, RemoteInstance, Told
+from isocenter.services.web.rest.digests import DigestList
+from isocenter.services.workflow.nodes.ports import (
+    Arrived,
+    NodeError,
+    ObjectDigest,
+    RemoteInstance,
+    Told,
+)
 from isocenter.services.workflow.nodes.remote_study import RemoteStudy, question, remote_study
 
 _STUDY: Final = "0020000D"
 _SERIES: Final = "0020000E"
 _INSTANCE: Final = "00080018"
 _CLASS: Final = "00080016"
+#: De-identified objects of one request, each an open file until it was sent; and their bytes.
+_MADE_TOGETHER: Final = 50
+_MOST_MADE_BYTES: Final = 1 << 30
 #: Where a node has not what it was asked for.
 _ABSENT: Final = frozenset({404, 410})
 
@@ -36,12 +52,21 @@ class WebNode:
 
     Args:
         client: of its service, and open.
+        transcoder: makes objects in the transfer syntax that a rule names; None: they are sent as
+            they are.
     """
 
-    def __init__(self, client: DicomWebClient, archive: Archive, notices: Notices) -> None:
+    def __init__(
+        self,
+        client: DicomWebClient,
+        archive: Archive,
+        notices: Notices,
+        transcoder: Transcoder | None = None,
+    ) -> None:
         self._client = client
         self._archive = archive
         self._notices = notices
+        self._transcoder = transcoder
 
     async def verify(self) -> None:
         """See `RemoteArchive.verify`."""
@@ -93,6 +118,23 @@ class WebNode:
                 raise NodeError(f"the node has study {study} and names no object of it")
             yield found
 
+    async def digests(self, study_instance_uid: str) -> Mapping[str, ObjectDigest] | None:
+        """See `RemoteArchive.digests`."""
+        try:
+            told = await self._client.told_beside(f"/api/v1/studies/{study_instance_uid}/digests")
+            if told is None:
+                return None
+            listed = msgspec.json.decode(told, type=DigestList)
+        except (HttpStatusError, msgspec.MsgspecError):
+            return None  # another program, or one that does not let us know
+        return {
+            one.sop_instance_uid: ObjectDigest(
+                transfer_syntax_uid=one.transfer_syntax_uid,
+                digests=frozenset({one.digest, one.received_digest} - {""}),
+            )
+            for one in listed.objects
+        }
+
     async def retrieve(
         self, wanted: Sequence[RemoteInstance], arrived: Arrived, *, is_whole_study: bool
     ) -> str:
@@ -132,21 +174,37 @@ class WebNode:
             said = said or fault
         return said
 
-    async def send(self, instances: Sequence[StoredInstance], told: Told) -> None:
+    async def send(
+        self, instances: Sequence[StoredInstance], told: Told, form: SentForm = AS_IT_IS
+    ) -> None:
         """See `RemoteArchive.send`."""
-        by_uid = {one.sop_instance_uid: one for one in instances}
-        items = [stored_object(one, self._archive.open) for one in instances]
         place = urlsplit(self._client.base)
+        made = KeptObjects(_MADE_TOGETHER, _MOST_MADE_BYTES)
+        items, is_made = [], False
+        for one in instances:
+            item = stored_object(one, self._archive.open)
+            host = (place.hostname or "").rstrip(".")
+            leaving = await self._archive.leaving(item, host, form)
+            if form.transfer_syntax_uid:
+                leaving = await in_syntax(leaving, form.transfer_syntax_uid, self._transcoder)
+            # How long it is has to be known before it is sent, and what is made is made once.
+            items.append(item if leaving is item else made.keeping(leaving))
+            is_made = is_made or leaving is not item
+        together = _MADE_TOGETHER if is_made else max(1, len(items))
+        by_uid = {item.sop_instance_uid: one for item, one in zip(items, instances, strict=True)}
         account = SentAccount(place.hostname or "", place.netloc, instances, command="STOW-RS")
         account.begin(self._notices)
         try:
-            async with aclosing(self._client.store(items)) as outcomes:
-                async for outcome in outcomes:
-                    stored = by_uid[outcome.item.sop_instance_uid]
-                    fault = outcome.reason or "the node did not keep it"
-                    if outcome.is_stored:
-                        fault = ""
-                    account.count(stored, fault)
-                    told(stored, fault)
+            for start in range(0, len(items), together):
+                some = items[start : start + together]
+                async with aclosing(self._client.store(some)) as outcomes:
+                    async for outcome in outcomes:
+                        stored = by_uid[outcome.item.sop_instance_uid]
+                        fault = outcome.reason or "the node did not keep it"
+                        if outcome.is_stored:
+                            fault = ""
+                        account.count(stored, fault)
+                        told(stored, fault)
         finally:
+            made.close()
             account.end(self._notices)

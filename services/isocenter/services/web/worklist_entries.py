@@ -8,17 +8,15 @@ from typing import Final
 
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
-from isocenter.services.notices import Caller, Notices, OrderAction, OrderChanged
+from isocenter.services.notices import Caller, Notices, OrderAction
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.matching_keys import IdentifierError
 from isocenter.services.service_classes.worklist.entry import (
-    PATIENT_ID,
-    PATIENT_NAME,
-    STUDY_INSTANCE_UID,
     Entry,
     EntryKey,
     EntryState,
 )
+from isocenter.services.service_classes.worklist.order_changes import change_of
 from isocenter.services.service_classes.worklist.ports import StoredEntry, Worklist
 from isocenter.services.service_classes.worklist.query_keys import Keys, parse_keys
 
@@ -143,13 +141,4 @@ class WorklistEntries:
         return True
 
     def _tell(self, entry: Entry, action: OrderAction, caller: Caller) -> None:
-        self._notices.publish(
-            OrderChanged(
-                caller=caller,
-                action=action,
-                study_instance_uid=entry.text(STUDY_INSTANCE_UID),
-                accession_number=entry.key.accession_number,
-                patient_id=entry.text(PATIENT_ID),
-                patient_name=entry.text(PATIENT_NAME),
-            )
-        )
+        self._notices.publish(change_of(entry, action, caller))

@@ -144,8 +144,16 @@ async def test_what_is_told_with_an_answer() -> None:
             whole = await ask("GET", f"{PATH}?limit={limit}")
             assert len(steps(whole)) == 3
             assert "warning" not in whole.headers
-        fuzzy = await ask("GET", f"{PATH}?fuzzymatching=true&limit=3")
-        assert "fuzzy" in fuzzy.headers["warning"]
+
+
+async def test_names_that_sound_alike() -> None:
+    async with web_side() as ask:
+        await schedule(ask)
+        literal = await ask("GET", f"{PATH}?PatientName=Mueller")
+        assert literal.status == 204
+        fuzzy = await ask("GET", f"{PATH}?PatientName=Joerg+Mueller&fuzzymatching=true")
+        assert steps(fuzzy) == ["SPS3"]
+        assert "warning" not in fuzzy.headers
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from support.serving import port_of
 
 async def test_an_association_is_seen_and_aborted(site: Site) -> None:
     empty = (await ask(site, "GET", "/associations/active")).json()
-    assert (empty["data"], empty["workers"], empty["max_associations"]) == ([], 1, 9)
+    assert (empty["data"], empty["workers"], empty["max_associations"]) == ([], 1, 100)
     async with raw_peer(port_of(site.dicom)) as peer:
         await peer.associate(calling="CT1", called="ARCHIVE")
         (shown,) = (await ask(site, "GET", "/associations/active?ae=ct")).json()["data"]

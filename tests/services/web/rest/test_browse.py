@@ -11,6 +11,7 @@ import pytest
 
 from isocenter.services.archive.deletion.ports import TrashChoice
 from isocenter.services.notices import QueryAnswered
+from isocenter.services.web.cursors import cursor
 from services.web.rest.images import CT, SERIES, STUDY, image, put, uid
 from services.web.signed_in import ALICE, Site, opened
 
@@ -82,6 +83,14 @@ async def test_studies_are_filtered(site: Site, query: str, studies: list[str]) 
         ("limit=101", "limit is a number"),
         ("after=AAAA", "after is what an earlier page said"),
         ("after=WzFd", "after is of another list"),
+        # As they were given out before: how many there were, and which were the last.
+        (f"after={cursor((50, '1.2.3', '1.2.4'))}", "after is of another list; begin without it"),
+        (f"after={cursor(('PATIENT', 'P1', '', 3))}", "after is of another list"),
+        (f"after={cursor(('STUDY', '20260101', 7))}", "after is of another list"),
+        (f"after={cursor(('STUDY', '20260101', '', '7'))}", "after is of another list"),
+        (f"after={cursor(('STUDY', '20260101', '', 7.5))}", "after is of another list"),
+        (f"after={cursor(('STUDY', '20260101', '', 2**63))}", "after is what an earlier page said"),
+        (f"after={cursor(('STUDY', chr(0), '', 7))}", "after is what an earlier page said"),
     ],
 )
 async def test_a_question_that_makes_no_sense_is_told(site: Site, query: str, said: str) -> None:
@@ -159,6 +168,27 @@ async def test_pages_stay_right_while_studies_come_and_go(site: Site) -> None:
     assert len(seen) == len(set(seen)) == 15
     offset = await names(site, "/studies?limit=2&offset=1", "study_instance_uid")
     assert offset == ["1.2.4", STUDY]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/patients", "pk"),
+        ("/patients/P1/studies", "study_instance_uid"),
+        (f"/studies/{STUDY}/series", "series_instance_uid"),
+        (f"/studies/{STUDY}/instances", "sop_instance_uid"),
+        (f"/series/{SERIES}/instances", "sop_instance_uid"),
+    ],
+)
+async def test_each_list_is_read_page_by_page(site: Site, path: str, key: str) -> None:
+    whole = [one[key] for one in (await get(site, path))["data"]]
+    seen: list[str] = []
+    page = await get(site, f"{path}?limit=1")
+    seen += [one[key] for one in page["data"]]
+    while following := page["pagination"]["next"]:
+        page = await get(site, f"{path}?limit=1&after={following}")
+        seen += [one[key] for one in page["data"]]
+    assert seen == whole
 
 
 async def test_a_list_is_a_query_in_the_audit_trail(site: Site) -> None:

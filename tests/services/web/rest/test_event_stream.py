@@ -245,6 +245,24 @@ async def test_a_stream_ends_with_what_its_caller_has_shown(
         assert [piece async for piece in body] == []
 
 
+async def test_a_stream_that_is_never_quiet_ends_with_it_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    log = Log()
+
+    async def is_allowed_still(request: Request) -> bool:
+        return False
+
+    streams = streams_of(log, is_allowed_still=is_allowed_still)
+    pieces = 0
+    async with listening(await streams.stream(request_of())) as body:
+        log.add("study.complete")
+        async for _ in body:
+            pieces += 1
+            log.add("study.complete")
+    assert 2 < pieces < 30
+
+
 async def test_streams_end_when_the_server_stops(autojump_clock: trio.testing.MockClock) -> None:
     streams = streams_of(Log())
     async with listening(await streams.stream(request_of())) as body:

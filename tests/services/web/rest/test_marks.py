@@ -24,6 +24,7 @@ from isocenter.services.dicom.pixels.rendering.options import PNG, RenderOptions
 from isocenter.services.dicom.pixels.rendering.renderer import render
 from isocenter.services.errors import StorageError
 from isocenter.services.notices import InstancesMarked, InstanceStored
+from isocenter.services.web.cursors import cursor
 from services.web.rest.images import COLUMNS, ROWS, SERIES, STUDY, image, put, uid
 from services.web.signed_in import ALICE, Site, opened
 
@@ -113,8 +114,13 @@ async def test_annotations_are_filtered(site: Site, tess: Person) -> None:
     await tess("GET", "/instances/1.9/annotations", status=404)
     page = await tess("GET", "/annotations?limit=1")
     following = page["pagination"]["next"]
+    # What was shown last goes; the place stays.
+    await tess("DELETE", f"/annotations/{first['id']}", status=204)
     found = await tess("GET", f"/annotations?limit=1&after={following}")
     assert [one["id"] for one in found["data"]] == [second["id"]]
+    for other in (cursor((1, "a", "b")), cursor(("a", "b"))):
+        answer = await tess("GET", f"/annotations?after={other}", status=400)
+        assert "after is of another list" in answer["detail"]
 
 
 @pytest.mark.parametrize(

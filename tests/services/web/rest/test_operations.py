@@ -12,7 +12,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
-from isocenter.services.archive.ports import Route as ForwardRoute
+from isocenter.services.archive.orders import Route as ForwardRoute
 from isocenter.services.notices import FunctionUsed
 from isocenter.services.security.certificates.authority import ensure_ca
 from isocenter.services.security.certificates.changes import CertificateChanged
@@ -71,7 +71,7 @@ async def test_without_a_ca_nothing_is_issued(site: Site) -> None:
 
 
 async def test_rules_are_listed_and_tried(filled: Site) -> None:
-    assert (await ask(filled, "GET", "/rules")).json() == {"rules": []}
+    assert (await ask(filled, "GET", "/rules")).json() == {"is_on": True, "rules": []}
     body = {"study": STUDY, "calling": "CT1"}
     answer = (await ask(filled, "POST", "/rules/test", body)).json()
     assert sum(one["instances"] for one in answer["trials"]) == 3

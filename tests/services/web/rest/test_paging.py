@@ -7,8 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from isocenter.services.net.http.messages import HttpError, Request
+from isocenter.services.web.cursors import Key, cursor
 from isocenter.services.web.rest.bodies import Body
-from isocenter.services.web.rest.paging import Key, cursor, link_headers, page_of, page_request
+from isocenter.services.web.rest.paging import link_headers, page_of, page_request
 
 
 class Thing(Body):

@@ -1,4 +1,4 @@
-"""Every route of the API, as every role, by session, token and certificate."""
+"""Every route of the API and of FHIR, as every role, by session, token and certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from isocenter.services.net.http.routing import Route
 from isocenter.services.security.access.permissions import ROLES, without
 from isocenter.services.security.access.policy import ApplicationEntity, CertificateRule
 from isocenter.services.security.access.scopes import SCOPES
+from isocenter.services.web.fhir.answers import ROOT as FHIR_ROOT
 from isocenter.services.web.principal import PUBLIC, permissions_for, scopes_for
+from isocenter.services.workflow.jobs.job import JobKind
+from isocenter.services.workflow.jobs.permission import NEEDS_OF
 from services.web.signed_in import ALICE, Site, opened
 
 NOBODY = "Nobody"
@@ -37,7 +40,10 @@ async def asked(site: Site, route: Route[Any], headers: dict[str, str]) -> tuple
     """Status and code of a request that says nothing; it changes nothing, therefore."""
     filled = route.path.replace("...}", "}").format_map(_Places())
     answer = await site.client.request(route.method, filled, headers=headers)
-    code = answer.json()["code"] if answer.status_code >= 400 else ""
+    if answer.status_code < 400:
+        return answer.status_code, ""
+    said = answer.json()
+    code = said["code"] if "code" in said else said["issue"][0]["details"]["text"]
     return answer.status_code, code
 
 
@@ -47,7 +53,9 @@ class _Places(dict[str, str]):
 
 
 def routes_of(site: Site) -> list[Route[Any]]:
-    return [route for route in site.rest if route.name not in NOT_ASKED]
+    of_fhir = [one for one in site.application_routes if one.path.startswith(FHIR_ROOT)]
+    assert len(of_fhir) == 10
+    return [route for route in site.rest if route.name not in NOT_ASKED] + of_fhir
 
 
 @pytest.mark.parametrize("role", WHO)
@@ -104,3 +112,25 @@ async def test_pages_of_others_change_nothing(site: Site, kind: str, said: dict[
         if kind == "session":
             # A browser says where it comes from; who does not is none.
             assert (await asked(site, route, headers))[1] == "OTHER_ORIGIN", route.path
+
+
+async def test_a_job_needs_of_its_asker_what_the_route_needs_by_which_it_is_asked(
+    site: Site,
+) -> None:
+    routes = {
+        "RetrieveStudies": JobKind.RETRIEVE,
+        "SendStudies": JobKind.SEND,
+        "VerifyStudies": JobKind.VERIFY,
+        "ExportStudies": JobKind.EXPORT,
+        "QueryByJob": JobKind.QUERY,
+        "ImportFiles": JobKind.IMPORT,
+        "CompressStudies": JobKind.COMPRESS,
+        "PublishStudy": JobKind.PUBLISH,
+        "BeginAnalysis": JobKind.ANALYSE,
+        "FetchSharedStudy": JobKind.FETCH,  # or RETRIEVE, by who has it
+    }
+    assert set(routes.values()) == set(NEEDS_OF)
+    asked_by = {route.name: permissions_for(route) for route in site.rest if route.name in routes}
+    assert "RetrieveStudies" in asked_by
+    for name, permissions in asked_by.items():
+        assert dict(NEEDS_OF[routes[name]]) == dict(permissions), name

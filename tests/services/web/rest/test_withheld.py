@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.services.archive.locks.lock import StudyLockedError
 from isocenter.services.workflow.reconciliation.values import (
     Attempt,
     AttemptOutcome,
@@ -15,7 +16,7 @@ from isocenter.services.workflow.reconciliation.values import (
     ReconciliationKind,
 )
 from services.archive_support import STUDY, store, uid
-from services.web.rest.asking import ask, refused
+from services.web.rest.asking import AS_PROGRAM, ask, refused
 from services.web.signed_in import Site, opened
 
 
@@ -102,6 +103,34 @@ async def test_rules_of_retention_and_holds(site: Site) -> None:
     assert (await ask(site, "DELETE", path)).status_code == 204
     assert await refused(site, "DELETE", path) == (404, "NOT_FOUND")
     assert await refused(site, "PUT", "/holds/a%5Cb", {"reason": "x"}) == (400, "INVALID_REQUEST")
+
+
+async def test_locks_are_shown_and_released(site: Site) -> None:
+    locks = site.parts.archive.locks
+    assert (await ask(site, "GET", "/locks")).json() == {"locks": []}
+    reason = {"reason": "it hangs"}
+    release = f"/locks/{STUDY}/release"
+    assert await refused(site, "POST", release, reason) == (404, "NOT_FOUND")
+    async with locks.exclusive(STUDY, "alice", "deletion") as held:
+        (lock,) = (await ask(site, "GET", "/locks")).json()["locks"]
+        assert (lock["study_instance_uid"], lock["kind"], lock["by"], lock["reason"]) == (
+            STUDY, "exclusive", "alice", "deletion",
+        )  # fmt: skip
+        locks.wait_seconds = 0.0
+        path = f"/dicomweb/studies/{STUDY}"
+        headers = {**AS_PROGRAM, "accept": 'multipart/related; type="application/dicom"'}
+        answer = await site.client.get(path, headers=headers)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "alice" not in answer.text, "whoever reads need not know who it is"
+        assert await refused(site, "POST", release, {"reason": ""}) == (400, "INVALID_REQUEST")
+        assert (await ask(site, "POST", release, reason)).status_code == 204
+        assert (await ask(site, "GET", "/locks")).json() == {"locks": []}
+        with pytest.raises(StudyLockedError):
+            await held.confirm()
+    answer = await site.client.get(path, headers=headers)
+    assert answer.status_code == 200
+    async with locks.exclusive(STUDY, "nobody reads it any more"):
+        pass
 
 
 async def test_attempts_and_links_are_listed_page_by_page(site: Site) -> None:

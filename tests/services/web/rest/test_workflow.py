@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -14,6 +14,7 @@ from isocenter.services.notices import NodesChanged
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.workflow.jobs.job import ItemState, JobItem, JobKind, JobState
 from isocenter.services.workflow.jobs.ports import ItemOutcome
+from isocenter.services.workflow.nodes.remote_study import RemoteStudy
 from services.archive_support import STUDY, store
 from services.web.rest.asking import ask, refused
 from services.web.signed_in import Site
@@ -45,6 +46,15 @@ async def test_a_node_is_added_changed_and_removed(site: Site) -> None:
         "node far was added", "node far was changed", "node far was removed",
     ]  # fmt: skip
     assert {one.caller.certificate for one in told} == {"program"}
+
+
+async def test_a_token_goes_nowhere_else_when_its_node_is_pointed_elsewhere(site: Site) -> None:
+    body = {"address": "https://cloud.example/dicom-web", "token_file": "/etc/cloud.token"}
+    assert (await ask(site, "POST", NODES, {**body, "name": "cloud"})).status_code == 201
+    change = {**body, "address": "https://elsewhere.example/dicom-web"}
+    assert await refused(site, "PUT", f"{NODES}/cloud", change) == (409, "CONFLICT")
+    assert (await ask(site, "DELETE", f"{NODES}/cloud")).status_code == 204
+    assert await refused(site, "POST", NODES, {**change, "name": "b"}) == (409, "CONFLICT")
 
 
 @pytest.mark.parametrize(
@@ -147,8 +157,11 @@ async def test_progress_and_failures_are_shown(site: Site) -> None:
     )
     await queue.settle(job, [outcome])
     progress = (await ask(site, "GET", f"{JOBS}/{job_id}/progress")).json()
+    elapsed = progress.pop("elapsed_ms")
+    assert elapsed >= 0
     assert progress == {
         "total": 2, "done": 0, "skipped": 0, "failed": 1, "bytes": 0, "percent": 50.0,
+        "estimated_remaining_ms": elapsed,
     }  # fmt: skip
     (failed,) = (await ask(site, "GET", f"{JOBS}/{job_id}/failures")).json()["items"]
     assert (failed["sop_instance_uid"], failed["fault"]) == ("1.2.3.1.1", "refused by the node")
@@ -159,3 +172,63 @@ async def test_progress_and_failures_are_shown(site: Site) -> None:
     assert (await refused(site, "GET", f"{JOBS}?limit=0"))[0] == 400
     await queue.end(job, JobState.FAILED, "one failed")
     assert (await ask(site, "GET", f"{JOBS}/{job_id}")).json()["fault"] == "one failed"
+
+
+async def test_limits_of_a_node_are_said_and_it_is_held(site: Site) -> None:
+    await ask(site, "POST", NODES, {"name": "far", "address": "PACS@192.0.2.1:104"})
+    answer = await ask(site, "GET", f"{NODES}/far/limits")
+    nothing = {"associations": 0, "bandwidth": 0, "hours": "", "held": False}
+    assert answer.json() == nothing
+    seen = answer.headers["etag"]
+    wanted = {"associations": 1, "bandwidth": 2_000_000, "hours": "20:00-06:00", "held": True}
+    answer = await ask(site, "PUT", f"{NODES}/far/limits", wanted, if_match=seen)
+    assert answer.json() == wanted
+    assert await refused(site, "PUT", f"{NODES}/far/limits", wanted, if_match=seen) == (
+        412, "CHANGED",
+    )  # fmt: skip
+    for wrong in ({"associations": -1}, {"bandwidth": 1}, {"hours": "at night"}):
+        assert (await refused(site, "PUT", f"{NODES}/far/limits", wrong))[0] == 400
+    assert (await refused(site, "GET", f"{NODES}/near/limits"))[0] == 404
+    assert (await ask(site, "PUT", f"{NODES}/far/limits", {})).json() == nothing
+    told = [one.what for one in site.told if isinstance(one, NodesChanged)]
+    assert told[1:] == [
+        "limits of far were changed: associations 1, bandwidth 2000000, hours 20:00-06:00",
+        "far was held",
+        (
+            "limits of far were changed: "
+            "associations as the settings say, bandwidth not limited, hours always"
+        ),
+        "far was released",
+    ]
+
+
+async def test_other_kinds_of_jobs_are_asked_for(site: Site) -> None:
+    for path, body, kind in (
+        ("query", {"node": "far", "keys": {"PatientID": "P1"}}, "query"),
+        ("import", {"path": "/srv/incoming"}, "import"),
+        ("compress", {"studies": ["1.2.3"], "to": "jpeg-ls"}, "compress"),
+    ):
+        answer = await ask(site, "POST", f"{JOBS}/{path}", body)
+        assert answer.status_code == 202
+        shown = (await ask(site, "GET", f"{JOBS}/{answer.json()['job_id']}")).json()
+        assert shown["kind"] == kind
+        assert shown["detail"] == body.get("path", body.get("to", ""))
+    for path, body in (
+        ("query", {"node": "far", "keys": {"Nothing": ""}}),
+        ("import", {"path": "incoming"}),
+        ("compress", {"studies": ["1.2.3"], "to": "jpeg-baseline"}),
+        ("compress", {"studies": [], "to": "jpeg-ls"}),
+    ):
+        assert (await refused(site, "POST", f"{JOBS}/{path}", body))[0] == 400
+
+
+async def test_what_a_query_has_found_is_shown(site: Site) -> None:
+    body = {"node": "far", "keys": {"PatientID": "P1"}}
+    job_id = (await ask(site, "POST", f"{JOBS}/query", body)).json()["job_id"]
+    queue = site.parts.stores.jobs
+    job = await queue.claim("w", 60.0, not_for=())
+    assert job is not None
+    study = RemoteStudy(study_instance_uid="1.2.3", patient_name="Bäcker^Anna")
+    await queue.keep_results(job, [asdict(study)])
+    (found,) = (await ask(site, "GET", f"{JOBS}/{job_id}/results")).json()["studies"]
+    assert (found["study_instance_uid"], found["patient_name"]) == ("1.2.3", "Bäcker^Anna")

@@ -19,8 +19,9 @@ WHO = {role: replace(ALICE, name=f"a-{role.lower()}", roles=(role,)) for role in
 #: What stands in the paths of pages.
 PLACES = {
     "study": STUDY, "series": "1.2", "instance": "1.2", "deletion": "0", "association": "0",
-    "quarantine": "0", "number": "0", "note": "0", "node": "0", "job": "0",
-    "user": "a-nobody", "session": "0", "token": "0", "key": "web.pages",
+    "quarantine": "0", "number": "0", "note": "0", "node": "0", "job": "0", "rule": "0",
+    "task": "0", "conflict": "0", "user": "a-nobody", "session": "0", "token": "0",
+    "key": "web.pages", "service": "0", "callback": "0",
 }  # fmt: skip
 NOBODY = replace(ALICE, name="a-nobody", roles=())
 

@@ -10,9 +10,10 @@ import pytest
 from isocenter.engine.pdu import Abort
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
-from isocenter.services.archive.ports import Route as ForwardRoute
+from isocenter.services.archive.orders import Route as ForwardRoute
 from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.security.access.permissions import without
+from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.security.audit.trail_reader import TrailRead
@@ -264,6 +265,19 @@ async def test_a_device_is_turned_away_and_keeps_what_it_may(site: Site) -> None
     assert entity.description == "second floor"
 
 
+async def test_a_device_whose_user_was_deactivated_is_shown_as_turned_away(site: Site) -> None:
+    def edit(policy: Policy) -> Policy:
+        users = (*policy.users, User(name="zoe", active=False))
+        return replace(
+            policy, users=users, entities=(ApplicationEntity(ae_title="WS8", user="zoe"),)
+        )
+
+    site.file.change(edit)
+    page = await text_of(site, await site.cookie("a-administrator"), "/devices")
+    row = page[page.index("<td>WS8</td>") :]
+    assert row.index("<td>turned away</td>") < row.index("</tr>")
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -399,6 +413,13 @@ async def test_who_has_done_what_is_shown_and_that_it_was_read_is_told(site: Sit
     assert page.index("Security Alert: &lt;b&gt;") < page.index("Query")
     assert [type(one) for one in site.told].count(TrailRead) == 1
     assert "Security Alert" not in await text_of(site, cookie, "/audit?event=query")
+    found = await text_of(site, cookie, "/audit?event=query&first=2026-10-01&before=99")
+    (link,) = re.findall(r'href="(/api/v1/audit/export[^"]*)" download', found)
+    assert link == ("/api/v1/audit/export?event_type=query&amp;date_from=2026-10-01&amp;format=csv")
+    whole = await site.client.get(link.replace("&amp;", "&"), headers=cookie)
+    assert whole.headers["content-type"].startswith("text/csv")
+    assert len(whole.text.splitlines()) == 2, "the columns, and the query"
+    assert 'href="/audit?event=query&amp;first=2026-10-01">Latest' in found
     assert "Security Alert" not in await text_of(site, cookie, "/audit?ae=CT1")
     assert "<td>Query" not in await text_of(site, cookie, "/audit?first=2026-11-02")
     assert "Security Alert:" not in await text_of(site, cookie, "/audit?last=2026-11-01")
@@ -453,7 +474,7 @@ async def test_nobody_reaches_or_sees_what_the_policy_does_not_give(site: Site, 
 
 @pytest.mark.parametrize(
     ("role", "first"),
-    [("Viewer", None), ("Administrator", "/upload"), ("nobody", "")],
+    [("Viewer", None), ("Administrator", "/status"), ("only-write", "/upload"), ("nobody", "")],
 )
 async def test_the_first_page_is_one_that_is_allowed(
     site: Site, role: str, first: str | None

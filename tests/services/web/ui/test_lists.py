@@ -8,8 +8,10 @@ import pytest
 
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.service_classes.mpps.performed_step import step_of_create
+from isocenter.services.service_classes.ups.rules import workitem_of_create
 from services.archive_support import STUDY, data_set, store
 from services.service_classes.mpps.samples import UID, begun
+from services.service_classes.ups.samples import scheduled
 from services.web.signed_in import Site
 from services.web.ui.people import post, text_of
 
@@ -33,6 +35,7 @@ async def test_patients_are_found_and_lead_to_their_studies(
     assert "&lt;9&gt;" in page
     assert 'href="/?patient=%3C9%3E"' in page
     assert page.count("<tr>") == 3
+    assert "Roe, R" in page
     for query in ("name=roe", "patient=%3C9%3E"):
         found = await text_of(site, cookie, f"/patients?{query}")
         assert found.count("<tr>") == 2, query
@@ -41,6 +44,8 @@ async def test_patients_are_found_and_lead_to_their_studies(
 
 
 async def test_patients_are_taken_away_as_a_table(site: Site, cookie: dict[str, str]) -> None:
+    whole = await site.client.get("/patients.csv", headers=cookie)
+    assert '"Roe, R",<9>' in whole.text
     answer = await site.client.get("/patients.csv?name=roe", headers=cookie)
     assert answer.headers["content-disposition"] == 'attachment; filename="patients.csv"'
     lines = answer.content.decode("utf-8-sig").splitlines()
@@ -93,6 +98,19 @@ async def test_performed_steps_are_shown_with_what_arrived(
     assert "CT&lt;1&gt;" in await text_of(site, cookie, "/steps?state=IN+PROGRESS")
     assert "CT&lt;1&gt;" not in await text_of(site, cookie, "/steps?state=COMPLETED")
     assert "CT&lt;1&gt;" not in await text_of(site, cookie, "/steps?study=1.2.99")
+
+
+async def test_workitems_are_shown_as_they_stand(site: Site, cookie: dict[str, str]) -> None:
+    assert "No workitem is like that" in await text_of(site, cookie, "/workitems")
+    dataset = AttributeList.from_dataset(scheduled("Read <it>", PatientID="P1"))
+    workitem, _ = workitem_of_create(f"{UID}.9", dataset, now=1_000.0)
+    assert await site.parts.stores.workitems.create(workitem)
+    page = await text_of(site, cookie, "/workitems")
+    assert "Read &lt;it&gt;" in page
+    assert "scheduled" in page
+    assert "P1" not in page
+    assert "Read &lt;it&gt;" in await text_of(site, cookie, "/workitems?state=SCHEDULED")
+    assert "Read &lt;it&gt;" not in await text_of(site, cookie, "/workitems?state=COMPLETED")
 
 
 # -- Several studies ----------------------------------------------------------------------

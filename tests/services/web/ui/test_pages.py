@@ -106,7 +106,7 @@ async def serving() -> AsyncIterator[str]:
         )
 
         def error_page(request: Request, error: HttpError) -> Response:
-            return pages.layout.error(request, error)
+            return pages.error(request, error)
 
         def caller_of(request: Request) -> Caller:
             return Caller(association="test", address=request.host)
@@ -363,6 +363,20 @@ def test_what_is_not_there_is_told_on_a_page(site: str, path: str) -> None:
     assert page.headers["x-request-id"] in page.text
 
 
+@pytest.mark.parametrize(
+    ("path", "cure"),
+    [
+        ("/elsewhere", "[[sharing.repositories]]"),
+        ("/publications", "[[sharing.repositories]]"),
+        ("/prints", "print.enabled = true"),
+    ],
+)
+def test_a_page_that_is_switched_off_says_what_brings_it(site: str, path: str, cure: str) -> None:
+    page = get(site + path)
+    assert page.status_code == 404
+    assert cure in page.text
+
+
 def test_an_instance_of_another_series_is_not_there(site: str) -> None:
     plan, ct = read("rtplan.dcm"), read("CT_small.dcm")
     url = f"{site}/studies/{ct.StudyInstanceUID}/series/{ct.SeriesInstanceUID}"
@@ -405,7 +419,7 @@ def test_upload_names_the_service_it_uses(site: str) -> None:
 
 
 def test_presets_are_days_from_today_on() -> None:
-    presets = StudyFilter(name="a b", first="1999-01-01", page=7).presets(date(2026, 3, 1))
+    presets = StudyFilter(name="a b", first="1999-01-01").presets(date(2026, 3, 1))
     assert presets == {
         "Today": "?name=a+b&first=2026-03-01",
         "Yesterday": "?name=a+b&first=2026-02-28&last=2026-02-28",

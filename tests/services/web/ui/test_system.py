@@ -22,6 +22,8 @@ async def test_what_takes_the_room_is_counted_when_somebody_asks(
     await site.usage.count()
     page = await text_of(site, cookie, "/storage")
     assert "By modality" in page
+    assert "<td>cold</td>" not in page  # nothing is in it
+    assert "<td>hot</td><td>online</td>" in page
     assert '<td class="number">3</td>' in page
     assert 'href="/?modality' not in page
     assert "is being counted" not in page

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
+import segno
 from pyotp import TOTP
 
 from isocenter.services.security.access.passwords import verify_passcode
@@ -14,6 +17,7 @@ from isocenter.services.security.access.permissions import Action, Resource
 from isocenter.services.security.access.policy import User
 from isocenter.services.security.access.policy_changes import PolicyChanged
 from isocenter.services.security.access.token_changes import TokenChanged
+from isocenter.services.web.ui.qr_codes import qr_code
 from services.web.signed_in import ALICE, Site, opened
 from services.web.ui.people import post, text_of
 
@@ -98,12 +102,39 @@ async def test_a_secret_of_one_time_codes_is_shown_once(site: Site) -> None:
     assert secret
     assert secret in answer.text
     assert f"otpauth://totp/ARCHIVE:a-viewer?secret={secret}&amp;issuer=ARCHIVE" in answer.text
+    uri = f"otpauth://totp/ARCHIVE:a-viewer?secret={secret}&issuer=ARCHIVE"
+    assert str(qr_code(uri)) in answer.text
+    assert 'role="img" aria-label="QR code' in answer.text
     assert (await site.sign_in("a-viewer")).status_code != 303
     code = TOTP(secret).at(int(site.now))
     assert (await site.sign_in("a-viewer", code=code)).status_code == 303
     assert secret not in await text_of(site, cookie, "/users/a-viewer")
     assert (await post(site, cookie, "/users/a-viewer/codes", off="yes")).status_code == 303
     assert not user(site, "a-viewer").totp_secret
+
+
+async def test_without_what_makes_pictures_the_address_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "segno", None)
+    cookie = await site.cookie("a-administrator")
+    answer = await post(site, cookie, "/users/a-viewer/codes")
+    assert "otpauth://totp/ARCHIVE:a-viewer" in answer.text
+    assert "<svg" not in answer.text
+
+
+def test_a_qr_code_is_a_picture_and_nothing_else() -> None:
+    """Every module of it is drawn, with the margin; nothing in it has a style or a script."""
+    text = "otpauth://totp/A:b?secret=C&issuer=<script>"
+    picture = ET.fromstring(str(qr_code(text)))
+    ground, modules = list(picture)
+    assert [one.tag for one in (picture, ground, modules)] == ["svg", "path", "path"]
+    names = {name for one in picture.iter() for name in one.attrib}
+    assert names <= {"viewBox", "class", "fill", "stroke", "d"}
+    drawn = sum(int(length) for length in re.findall(r"h(\d+)", modules.attrib["d"]))
+    matrix = segno.make(text, error="m", micro=False).matrix
+    assert drawn == sum(map(sum, matrix))
+    assert picture.attrib["viewBox"] == f"0 0 {len(matrix) + 8} {len(matrix) + 8}"
 
 
 async def test_who_is_deactivated_is_out_at_once(site: Site) -> None:

@@ -142,7 +142,10 @@ async def get(folder: Path, permissions: Permissions, *paths: str) -> list[httpx
         request.caller = Principal(permissions=permissions)
 
     application = RoutedApplication(RouteTable(viewer_routes(folder)), authorize=authorize)
-    async with http_serving(application) as root, httpx.AsyncClient(base_url=root) as client:
+    async with (
+        http_serving(application) as root,
+        httpx.AsyncClient(base_url=root, timeout=60) as client,
+    ):
         return [await client.get(path) for path in paths]
 
 

@@ -35,12 +35,16 @@ from isocenter.services.web.client.parts import AnswerParts, parts_of
 from isocenter.services.web.client.resources import WebResource, below
 from isocenter.services.web.client.search import PAGE, SearchResults, search_query
 from isocenter.services.web.client.storing import ObjectOutcome, Storing
+from isocenter.services.web.client.workitems import WorkitemClient
 
 #: As the server has it (PS3.18 8.7.3).
 AS_STORED: Final = "*"
 #: What one request stores at most, unless a single object has more.
 _REQUEST_BYTES: Final = 64 << 20
 _REQUEST_OBJECTS: Final = 200
+#: Where the DICOMweb service of an Isocenter is.
+_OF_ISOCENTER: Final = "/dicomweb"
+_MOST_TOLD: Final = 64 << 20
 
 
 class DicomWebClient:
@@ -56,6 +60,9 @@ class DicomWebClient:
         token: for `Authorization: Bearer`.
         headers: of each request.
         http2: speak HTTP/2 where the server does, over TLS.
+
+    Attributes:
+        workitems: unified procedure steps at the same service.
 
     Raises:
         ValueError: *base* is no address, or the token no token.
@@ -81,6 +88,7 @@ class DicomWebClient:
         self._http = HttpClient(
             base, tls=tls, headers=fields, deadlines=deadlines, retries=retries, http2=http2
         )
+        self.workitems = WorkitemClient(self._http, tls=tls, headers=fields)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -93,6 +101,15 @@ class DicomWebClient:
     def base(self) -> str:
         """The address of the service."""
         return self._http.base
+
+    async def told_beside(self, path: str) -> bytes | None:
+        """What the server of an Isocenter says at a path beside its DICOMweb service; None: the
+        address is none of such a server."""
+        if not self.base.endswith(_OF_ISOCENTER):
+            return None
+        url = self.base.removesuffix(_OF_ISOCENTER) + path
+        async with self._http.request("GET", url, headers=[("accept", "application/json")]) as said:
+            return await said.body(_MOST_TOLD)
 
     # Search.
 

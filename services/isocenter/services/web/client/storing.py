@@ -10,6 +10,7 @@ from typing import Final
 from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, write_file_meta
 from isocenter.engine.dimse.status import describe_status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.dicom.objects import DicomObject
@@ -61,6 +62,8 @@ class ObjectOutcome:
 
 class UnreadableObjectError(HttpClientError):
     """An object of a request could not be read while it was sent; the request was given up."""
+
+    error_code = ErrorCode.FILE_NOT_DICOM
 
     def __init__(self, place: int, reason: str) -> None:
         super().__init__(f"cannot be read: {reason}")
@@ -147,7 +150,7 @@ async def _part_of(item: DicomObject, place: int) -> _Part:
     try:
         async with await item.open() as reader:
             length = reader.size - item.data_set_offset
-    except (OSError, StorageError, KeyError) as error:
+    except (OSError, StorageError, DataSetError, KeyError) as error:
         raise UnreadableObjectError(place, text_of(error)) from error
     if item.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         length += length & 1  # a NUL, which `DicomObject.parts` adds

@@ -12,6 +12,7 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.media_types import MediaTypeError, parse_accept
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route, RouteTable, ok
+from isocenter.services.web.deidentified_answers import names_nobody
 from isocenter.services.web.description.document import Paragraph, html
 from isocenter.services.web.description.openapi import OPENAPI_JSON, About, openapi
 from isocenter.services.web.description.tables import tables
@@ -51,6 +52,8 @@ REST_PLACES: Final[Mapping[str, str]] = {
     "entry": "number of an entry of the worklist, its pk",
     "name": "name of a certificate",
     "deletion": "ID of a deletion",
+    "repository": "name of a repository, as the settings have it",
+    "document": "UID of a document of that repository",
 }
 REST: Final = About(
     title="Administration API of Isocenter",
@@ -77,14 +80,15 @@ def described(
     statement: Callable[[Sequence[Route[Handler]]], str],
     urls: PublicUrls | None = None,
     rest: Sequence[Route[Handler]] = (),
-    pages: Sequence[Route[Handler]] = (),
+    others: Sequence[Route[Handler]] = (),
 ) -> tuple[RouteTable[Handler], Route[Handler]]:
     """The table of some routes and of those that describe them, and the route of OPTIONS.
 
     Args:
         statement: the conformance statement of a server with some routes, as a page.
         rest: those of the administration API, which is described by itself.
-        pages: more routes, for people; they are not described.
+        others: more routes, which are not described here: those for people, and those of FHIR,
+            which has a CapabilityStatement.
     """
     urls = urls or PublicUrls()
     whole: list[Route[Handler]] = []
@@ -114,12 +118,13 @@ def described(
     whole += [
         *routes,
         Route(
-            method="GET", path=f"{API}/openapi.json", handler=document, name="DescribeAsOpenApi",
-            text="All operations, as OpenAPI 3.1.", produces=(OPENAPI_JSON,), service=_SERVICE,
-            answers=_ANSWERS,
+            method="GET", path=f"{API}/openapi.json", handler=names_nobody(document),
+            name="DescribeAsOpenApi", text="All operations, as OpenAPI 3.1.",
+            produces=(OPENAPI_JSON,), service=_SERVICE, answers=_ANSWERS,
         ),
         Route(
-            method="GET", path=API, handler=page, name="DescribeAsPage", service=_SERVICE,
+            method="GET", path=API, handler=names_nobody(page), name="DescribeAsPage",
+            service=_SERVICE,
             text="All operations, as a page for people.", produces=(_HTML,), answers=_ANSWERS,
         ),
         Route(
@@ -129,7 +134,7 @@ def described(
         ),
     ]  # fmt: skip
     described_rest = _with_description(rest, version)
-    table = RouteTable([*whole, *described_rest, *pages])
+    table = RouteTable([*whole, *described_rest, *others])
 
     async def capabilities(request: Request) -> Response:
         media_type = _accepted(request)
@@ -141,7 +146,7 @@ def described(
         return _made(media_type, body, ("vary", "Accept"))
 
     options: Route[Handler] = Route(
-        method="OPTIONS", path="*", handler=capabilities, name="RetrieveCapabilities",
+        method="OPTIONS", path="*", handler=names_nobody(capabilities), name="RetrieveCapabilities",
         text="What there is at a path and below it (PS3.18 8.9).", produces=(WADL, *_XML),
         answers=(*_ANSWERS, Answer(406, "No XML is accepted.")),
     )  # fmt: skip
@@ -164,9 +169,9 @@ def _with_description(routes: Sequence[Route[Handler]], version: str) -> Sequenc
     whole += [
         *routes,
         Route(
-            method="GET", path=f"{REST_ROOT}/openapi.json", handler=document, name="DescribeApi",
-            text="The operations of this API, as OpenAPI 3.1.", produces=(OPENAPI_JSON,),
-            service=_SERVICE, answers=_ANSWERS,
+            method="GET", path=f"{REST_ROOT}/openapi.json", handler=names_nobody(document),
+            name="DescribeApi", text="The operations of this API, as OpenAPI 3.1.",
+            produces=(OPENAPI_JSON,), service=_SERVICE, answers=_ANSWERS,
         ),
     ]  # fmt: skip
     return whole

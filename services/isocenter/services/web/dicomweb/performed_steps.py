@@ -96,7 +96,7 @@ class WebPerformedSteps:
                 )
         except OperationError as error:
             raise _refusal(error, _UPDATING if is_update else _CREATING) from error
-        self._notices.publish(change_of(step, caller))
+        self._notices.publish(change_of(step, caller, is_new=not is_update))
         here = self._here(request, step)
         headers = [("cache-control", "no-store"), ("content-location", here)]
         if is_update:

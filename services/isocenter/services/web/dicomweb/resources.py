@@ -7,7 +7,8 @@ from typing import Final
 
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
-from isocenter.services.archive.ports import Index, StoredInstance
+from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import SearchedIndex
 from isocenter.services.net.http.messages import HttpError, Request
 
 #: Names of places in routes.
@@ -33,7 +34,7 @@ def query_of(request: Request) -> Query:
     return Query(level=max(parents, key=lambda one: one.depth), criteria=criteria)
 
 
-async def instances_of(index: Index, request: Request) -> list[StoredInstance]:
+async def instances_of(index: SearchedIndex, request: Request) -> list[StoredInstance]:
     """The instances that the path of a request names, in order of series and instance number.
 
     Raises:

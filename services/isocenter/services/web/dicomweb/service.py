@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.corrections.ports import LinkedPatients
 from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.ports import MetadataBook
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.net.http.routing import Answer, Parameter, Payload, Route, ok
 from isocenter.services.notices import Caller, Notices
+from isocenter.services.web.deidentified_answers import ByProject
 from isocenter.services.web.dicomweb.deletion import Deletion, Trashed
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
@@ -58,7 +62,9 @@ _URI: Final = (
     Parameter(name="seriesUID", text="Its series."),
     Parameter(name="contentType", text="Media types, the most wanted first."),
     Parameter(name="charset", text="Character sets of text."),
-    Parameter(name="anonymize", text="yes: refused, nothing is de-identified.", values=("yes",)),
+    Parameter(
+        name="anonymize", text="yes: the object is de-identified (PS3.15 Annex E).", values=("yes",)
+    ),
     Parameter(name="transferSyntax", text="UID of the transfer syntax of the object."),
     Parameter(name="annotation", text="Texts drawn into the picture: patient, technique."),
     Parameter(name="rows", text="Height of the picture at most."),
@@ -129,6 +135,23 @@ _STORED: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Readers:
+    """The handlers of searches and retrievals from an archive, as somebody sees it."""
+
+    search: Search
+    retrieve: Retrieve
+    metadata: Metadata
+    frames: Frames
+    bulk: BulkData
+    rendered: Rendered
+    by_uri: WadoUri
+
+
+def _at(level: Level) -> Callable[[_Readers], Handler]:
+    return lambda readers: readers.search.at(level)
+
+
 def dicomweb_routes(
     archive: Archive,
     notices: Notices,
@@ -141,6 +164,8 @@ def dicomweb_routes(
     trash: Trash | None = None,
     deletes: bool = False,
     downloads: Downloads | None = None,
+    anonymize: str = "",
+    links: LinkedPatients | None = None,
     caller_of: Callable[[Request], Caller],
 ) -> Sequence[Route[Handler]]:
     """The routes of DICOMweb, below `ROOT`.
@@ -151,12 +176,50 @@ def dicomweb_routes(
         trash: tells what was deleted, and deletes; None: there is none.
         deletes: DELETE is offered.
         downloads: give ZIP files; None: there are none.
+        anonymize: project under which objects are de-identified by WADO-URI; empty: none.
+        links: of patients, which searches by ID follow; None: they follow none.
         caller_of: who a request is from, for notices.
     """
     urls = urls or PublicUrls()
-    search = Search(archive, urls, search_limits, notices, book)
-    retrieve = Retrieve(archive, urls, transcoder, downloads)
-    metadata = Metadata(archive, urls, book)
+    trashed = None if trash is None else Trashed(trash.book)
+
+    def readers_of(seen: ReadableArchive) -> _Readers:
+        # What was made beforehand, and files of several objects, are of originals.
+        is_plain = not seen.project
+        known = book if is_plain else None
+        frames = Frames(seen, urls, pool, known)
+        retrieve = Retrieve(seen, urls, transcoder, downloads if is_plain else None)
+        rendered = Rendered(seen, pool)
+        metadata = Metadata(seen, urls, known)
+        return _Readers(
+            search=Search(
+                seen, urls, search_limits, notices, known, links if is_plain else None
+            ),
+            retrieve=retrieve,
+            metadata=metadata,
+            frames=frames,
+            bulk=BulkData(seen, frames),
+            rendered=rendered,
+            by_uri=WadoUri(
+                seen, retrieve, rendered, metadata, trashed if is_plain else None,
+                anonymize=anonymize, deidentification=lambda: archive.deidentification,
+            ),
+        )  # fmt: skip
+
+    readers: dict[str, _Readers] = {}
+
+    def seen_by(project: str) -> _Readers:
+        found = readers.get(project)
+        if found is None:
+            found = readers[project] = readers_of(archive.seen_by(project))
+        return found
+
+    def seen(handler_of: Callable[[_Readers], Handler], *, is_corrected: bool = False) -> ByProject:
+        def of_project(project: str) -> Handler:
+            handler = handler_of(seen_by(project))
+            return corrected(handler) if is_corrected else handler
+
+        return ByProject(of_project)
 
     def corrected(handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
@@ -165,15 +228,15 @@ def dicomweb_routes(
 
         return answer
 
-    frames = Frames(archive, urls, pool, book)
-    bulk = BulkData(archive, frames)
-    rendered = Rendered(archive, pool)
-    trashed = None if trash is None else Trashed(trash.book)
+    retrieve = seen(lambda one: one.retrieve, is_corrected=True)
+    metadata = seen(lambda one: one.metadata, is_corrected=True)
+    frames, bulk = seen(lambda one: one.frames), seen(lambda one: one.bulk)
+    whole, small = seen(lambda one: one.rendered.whole), seen(lambda one: one.rendered.small)
     store = Store(archive, urls, notices, caller_of=caller_of)
 
     def get(
         path: str,
-        handler: Handler,
+        handler: ByProject,
         text: str,
         needs: str,
         produces: tuple[str, ...],
@@ -184,7 +247,7 @@ def dicomweb_routes(
         answers: tuple[Answer, ...] = _FOUND,
     ) -> Route[Handler]:
         if trashed is not None and "{study}" in path and needs == "read":
-            handler = trashed.telling(handler)
+            handler = handler.with_plain(trashed.telling)
             answers = (*answers, _GONE)
         return Route(
             method="GET", path=ROOT + path, handler=handler, text=text, needs=needs, name=name,
@@ -203,7 +266,7 @@ def dicomweb_routes(
         text = f"Search for {_NAMES[level]}."
         found.append(
             get(
-                path, search.at(level), text, "search", (DICOM_JSON, DICOM_XML), SEARCH_PARAMETERS,
+                path, seen(_at(level)), text, "search", (DICOM_JSON, DICOM_XML), SEARCH_PARAMETERS,
                 name=f"SearchFor{name}", service=_SEARCHES, answers=_SEARCHED,
             )
         )  # fmt: skip
@@ -215,19 +278,19 @@ def dicomweb_routes(
     ):
         found += [
             get(
-                path, corrected(retrieve), f"Retrieve {what}.", "read", objects,
+                path, retrieve, f"Retrieve {what}.", "read", objects,
                 name=f"Retrieve{name}", answers=_RETRIEVED,
             ),
             get(
-                f"{path}/metadata", corrected(metadata), f"Metadata of {what}.", "read",
+                f"{path}/metadata", metadata, f"Metadata of {what}.", "read",
                 (DICOM_JSON, DICOM_XML), name=f"Retrieve{name}Metadata", answers=_RETRIEVED,
             ),
             get(
-                f"{path}/rendered", rendered.whole, f"A picture of {what}.", "read",
+                f"{path}/rendered", whole, f"A picture of {what}.", "read",
                 (*_PICTURES, *_HELD), _PICTURE, name=f"RetrieveRendered{name}", answers=_DRAWN,
             ),
             get(
-                f"{path}/thumbnail", rendered.small, f"A small picture of {what}.", "read",
+                f"{path}/thumbnail", small, f"A small picture of {what}.", "read",
                 _PICTURES, _PICTURE[:3], name=f"Retrieve{name}Thumbnail", answers=_DRAWN,
             ),
         ]  # fmt: skip
@@ -238,11 +301,11 @@ def dicomweb_routes(
             name="RetrieveFrames", answers=_FRAMES,
         ),
         get(
-            f"{_INSTANCE}/frames/{{frames}}/rendered", rendered.whole, "A picture of a frame.",
+            f"{_INSTANCE}/frames/{{frames}}/rendered", whole, "A picture of a frame.",
             "read", _PICTURES, _PICTURE, name="RetrieveRenderedFrames", answers=_DRAWN,
         ),
         get(
-            f"{_INSTANCE}/frames/{{frames}}/thumbnail", rendered.small,
+            f"{_INSTANCE}/frames/{{frames}}/thumbnail", small,
             "A small picture of a frame.", "read", _PICTURES, _PICTURE[:3],
             name="RetrieveFramesThumbnail", answers=_DRAWN,
         ),
@@ -253,7 +316,7 @@ def dicomweb_routes(
     ]  # fmt: skip
     found.append(
         get(
-            "/wado", corrected(WadoUri(archive, retrieve, rendered, metadata, trashed)),
+            "/wado", seen(lambda one: one.by_uri, is_corrected=True),
             "One object, or what of it can be seen.", "read", _SEEN, _URI, name="RetrieveByUri",
             service=_URI_SERVICE,
             answers=(*_RANGED, Answer(400, "A parameter is missing or broken.")),

@@ -99,7 +99,7 @@ class WebWorklist:
                     break
         answers = found[:limit]
         request.told |= {"information_model": MODALITY_WORKLIST_FIND, "matches": len(answers)}
-        warnings = [*said.warnings, *_unmatched(keys)]
+        warnings = _unmatched(keys)
         headers = [("cache-control", "no-cache"), ("vary", "Accept, Accept-Encoding")]
         headers += warning_headers(self._urls.base(request), warnings, is_cut=len(found) > limit)
         if not answers and self._limits.empty_status == 204:
@@ -121,7 +121,9 @@ class WebWorklist:
             asked[_key(path)] = joined_values(dictionary_vr(path[-1]), values)
         try:
             identifier = build_identifier(asked.items(), None, EXPLICIT_VR_LITTLE_ENDIAN)
-            return parse_keys(identifier, EXPLICIT_VR_LITTLE_ENDIAN, self._engine_limits)
+            return parse_keys(
+                identifier, EXPLICIT_VR_LITTLE_ENDIAN, self._engine_limits, names=said.names
+            )
         except KeySyntaxError as error:
             raise HttpError(400, "BAD_QUERY", str(error)) from error
         except OperationError as error:

@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import time
 from typing import Final
 
-from isocenter.services.association.server import LiveAssociation, LiveAssociations
+from isocenter.services.association.server import LiveAssociation
 from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.net.http.routing import Parameter, Route
 from isocenter.services.web.parts import ServerState
 from isocenter.services.web.principal import caller_of
+from isocenter.services.web.processes import ServerProcesses
 from isocenter.services.web.rest.bodies import Body, answer
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.paging import (
@@ -60,7 +61,10 @@ class Association(Body):
 
 
 class Associations(Body):
-    """Associations of the process that answers, and figures; of `workers` each has its own."""
+    """Associations of all processes of the server, and figures.
+
+    There are `workers` processes; what those do that answered at once is told.
+    """
 
     active_count: int
     max_associations: int
@@ -73,27 +77,19 @@ class Associations(Body):
     server_running: bool
     uptime_seconds: float
     workers: int
+    answering: int
     data: list[Association]
     pagination: Pagination
 
 
 class AssociationApi:
-    """Answers with associations, and ends one.
-
-    Args:
-        workers: processes of the server; each knows its own associations only.
-    """
+    """Answers with associations, and ends one."""
 
     def __init__(
-        self,
-        live: LiveAssociations,
-        state: Callable[[], Awaitable[ServerState]],
-        *,
-        workers: int,
+        self, processes: ServerProcesses, state: Callable[[], Awaitable[ServerState]]
     ) -> None:
-        self._live = live
+        self._processes = processes
         self._state = state
-        self._workers = workers
 
     def routes(self) -> Iterator[Route[Handler]]:
         """Where they are."""
@@ -118,24 +114,25 @@ class AssociationApi:
     async def list(self, request: Request) -> Response:
         """The handler."""
         title = (request.parameter("ae") or "").strip()
-        found = [_association(one) for one in self._live.live() if one.is_of(title)]
+        now = await self._processes.associations()
+        found = [_association(one) for one in now.lasting if one.is_of(title)]
         page = page_of(found, page_request(request), lambda one: (one.id,))
         details = (await self._state()).details
-        figures = details["associations"]
-        received, sent = self._live.traffic()
+        figures = now.figures
         return answer(
             Associations(
-                active_count=figures["active"],
-                max_associations=figures["max"],
-                total_associations=figures["total"],
-                rejected_associations=figures["rejected"],
-                aborted_associations=figures["aborted"],
-                messages_processed=self._live.operations(),
-                bytes_received=received,
-                bytes_sent=sent,
-                server_running=not self._live.is_stopping,
+                active_count=figures.active,
+                max_associations=figures.most,
+                total_associations=figures.total,
+                rejected_associations=figures.rejected,
+                aborted_associations=figures.aborted,
+                messages_processed=figures.operations,
+                bytes_received=figures.bytes_received,
+                bytes_sent=figures.bytes_sent,
+                server_running=not self._processes.is_stopping,
                 uptime_seconds=details["uptime_seconds"],
-                workers=self._workers,
+                workers=self._processes.number,
+                answering=now.answering,
                 data=page.data,
                 pagination=page.pagination,
             ),
@@ -145,16 +142,16 @@ class AssociationApi:
     async def show(self, request: Request) -> Response:
         """The handler."""
         name = request.arguments["association"]
-        for one in self._live.live():
+        for one in (await self._processes.associations()).lasting:
             if one.caller.association == name:
                 return answer(_association(one))
-        raise not_found("association here; it has ended, or another process has it")
+        raise not_found("association; it has ended")
 
     async def abort(self, request: Request) -> Response:
         """The handler."""
         name = request.arguments["association"]
-        if not await self._live.end_by_hand(name, caller_of(request)):
-            raise not_found("association here; it has ended, or another process has it")
+        if not await self._processes.end_association(name, caller_of(request)):
+            raise not_found("association; it has ended")
         return Response(status=204)
 
 

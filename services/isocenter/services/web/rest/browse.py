@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Final
 
 from isocenter.services.archive.deletion.service import Trash
@@ -15,11 +14,11 @@ from isocenter.services.archive.selection import matches_of
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Parameter, Route
+from isocenter.services.web.cursors import place_cursor, read_place
 from isocenter.services.web.dicomweb.deletion import Deletion
 from isocenter.services.web.dicomweb.search.request import parse_search
 from isocenter.services.web.principal import caller_name, caller_of
 from isocenter.services.web.rest.bodies import Body, answer
-from isocenter.services.web.rest.bookmarks import page_behind
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.index_filters import (
     PATIENT_FILTERS,
@@ -39,7 +38,6 @@ from isocenter.services.web.rest.index_rows import (
     equals,
     instance_row,
     number_of,
-    patient_pk,
     patient_row,
     read_patient_pk,
     series_row,
@@ -50,6 +48,7 @@ from isocenter.services.web.rest.index_rows import (
 from isocenter.services.web.rest.paging import (
     PAGE_PARAMETERS,
     Page,
+    PageRequest,
     Pagination,
     link_headers,
     page_request,
@@ -66,11 +65,6 @@ _OF_STUDY: Final = Parameter(
 _REASON: Final = Parameter(
     name="reason", text="Why, for the audit trail: at most 200 characters.", is_required=True
 )
-
-#: By which ones are known again.
-_STUDY_UID: Final = partial(value_of, keyword="StudyInstanceUID")
-_SERIES_UID: Final = partial(value_of, keyword="SeriesInstanceUID")
-_INSTANCE_UID: Final = partial(value_of, keyword="SOPInstanceUID")
 
 
 class BrowseApi:
@@ -142,7 +136,7 @@ class BrowseApi:
         total = None
         if not search.query.criteria:
             total = (await self._index.statistics()).patients
-        return await self._listed(request, search.query, patient_row, patient_pk, total)
+        return await self._listed(request, search.query, patient_row, total)
 
     async def patient(self, request: Request) -> Response:
         """The handler."""
@@ -153,7 +147,7 @@ class BrowseApi:
         match = await self._patient_of(request)
         criteria = criteria_of_patient(match)
         query = Query(level=Level.STUDY, criteria=criteria)
-        return await self._listed(request, query, study_row, _STUDY_UID)
+        return await self._listed(request, query, study_row)
 
     async def _patient_of(self, request: Request) -> Match:
         named = request.arguments["patient"]
@@ -184,7 +178,7 @@ class BrowseApi:
         total = None
         if not search.query.criteria and not search.query.combined:
             total = (await self._index.statistics()).studies
-        return await self._listed(request, search.query, study_row, _STUDY_UID, total)
+        return await self._listed(request, search.query, study_row, total)
 
     async def study(self, request: Request) -> Response:
         """The handler."""
@@ -195,7 +189,7 @@ class BrowseApi:
         study = await self._study_of(request)
         query = within(Level.SERIES, study=value_of(study, "StudyInstanceUID"))
         total = number_of(study, "NumberOfStudyRelatedSeries")
-        return await self._listed(request, query, series_row, _SERIES_UID, total)
+        return await self._listed(request, query, series_row, total)
 
     async def instances_of_study(self, request: Request) -> Response:
         """The handler."""
@@ -237,14 +231,7 @@ class BrowseApi:
         return await self._instances(request, query, total or 0)
 
     async def _instances(self, request: Request, query: Query, total: int) -> Response:
-        wanted = page_request(request)
-
-        async def find(limit: int, offset: int) -> Sequence[Match]:
-            return await self._find(query.level, query.criteria, limit, offset)
-
-        found, following = await page_behind(
-            find, wanted, partial(value_of, keyword="SOPInstanceUID")
-        )
+        found, following = await self._page(page_request(request), query)
         uids = [value_of(one, "SOPInstanceUID") for one in found]
         known = await self._index.get(uids)
         data = [
@@ -261,28 +248,34 @@ class BrowseApi:
         request: Request,
         query: Query,
         kind: Callable[[Match], Body],
-        name: Callable[[Match], str],
         total: int | None = None,
     ) -> Response:
         wanted = page_request(request)
-
-        async def find(limit: int, offset: int) -> Sequence[Match]:
-            asked = Query(
-                level=query.level, criteria=query.criteria, combined=query.combined,
-                return_tags=RETURNED[query.level],
-            )  # fmt: skip
-            return await matches_of(self._index, asked, IndexPage(limit=limit, offset=offset))
-
-        found, following = await page_behind(find, wanted, name)
+        found, following = await self._page(wanted, query)
         if total is None and following is None and wanted.after is None and not wanted.offset:
             total = len(found)
         return _paged(request, [kind(one) for one in found], following, total)
 
+    async def _page(self, wanted: PageRequest, query: Query) -> tuple[Sequence[Match], str | None]:
+        """A page of what is found, and the cursor of the next one; None: nothing is behind it."""
+        asked = Query(
+            level=query.level, criteria=query.criteria, combined=query.combined,
+            return_tags=RETURNED[query.level],
+        )  # fmt: skip
+        after = None if wanted.after is None else read_place(query.level, wanted.after)
+        # One more tells whether there is more.
+        page = IndexPage(limit=wanted.limit + 1, offset=wanted.offset, after=after)
+        found = await self._index.find_page(asked, page)
+        if len(found.matches) <= wanted.limit:
+            return found.matches, None
+        last = found.places[wanted.limit - 1]
+        return found.matches[: wanted.limit], place_cursor(query.level, last)
+
     async def _find(
-        self, level: Level, criteria: tuple[Criterion, ...], limit: int, offset: int = 0
-    ) -> list[Match]:
+        self, level: Level, criteria: tuple[Criterion, ...], limit: int
+    ) -> Sequence[Match]:
         query = Query(level=level, criteria=criteria, return_tags=RETURNED[level])
-        return await matches_of(self._index, query, IndexPage(limit=limit, offset=offset))
+        return await matches_of(self._index, query, IndexPage(limit=limit))
 
 
 async def series_named(index: Index, request: Request) -> tuple[str, str]:

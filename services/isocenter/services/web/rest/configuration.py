@@ -28,7 +28,8 @@ class Setting(Body):
     """A setting; `allowed` completes "must be …".
 
     `source` says who set it, `fixed_by` what wins over any change, and `is_pending` that what is in
-    use is another value until a restart.  Of a secret, value and default are never shown.
+    use is another value until a restart.  Of a secret, value and default are never shown.  What is
+    of the machine (`is_of_machine`: files, folders, plug-ins) is set there only.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Setting(Body):
     source: str
     is_changed: bool
     fixed_by: str
+    is_of_machine: bool
     is_secret: bool
     needs_restart: bool
     is_pending: bool
@@ -192,7 +194,7 @@ def _message(done: ChangedNow) -> str:
 def _named(shown: Sequence[ShownSetting], request: Request) -> ShownSetting:
     key = request.arguments["key"]
     for one in shown:
-        if one.key == key:
+        if key == one.key or key in one.former:
             return one
     raise HttpError(404, "NOT_FOUND", "there is no such setting; see /api/v1/system/config")
 
@@ -205,5 +207,6 @@ def _setting(one: ShownSetting) -> Setting:
     return Setting(
         key=one.key, text=one.text, allowed=one.allowed, value=one.value, default=one.default,
         source=one.source, is_changed=one.is_changed, fixed_by=one.fixed_by,
-        is_secret=one.is_secret, needs_restart=one.needs_restart, is_pending=one.is_pending,
+        is_of_machine=one.is_of_machine, is_secret=one.is_secret,
+        needs_restart=one.needs_restart, is_pending=one.is_pending,
     )  # fmt: skip

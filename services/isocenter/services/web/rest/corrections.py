@@ -16,12 +16,12 @@ from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_attrib
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route, ok
+from isocenter.services.web.cursors import Key
 from isocenter.services.web.principal import caller_name, caller_of
 from isocenter.services.web.rest.bodies import Body, answer, read_body
 from isocenter.services.web.rest.endpoints import ROOT, endpoint
 from isocenter.services.web.rest.paging import (
     PAGE_PARAMETERS,
-    Key,
     Page,
     PageRequest,
     link_headers,

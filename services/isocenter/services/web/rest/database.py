@@ -43,9 +43,11 @@ class Latency(Body):
 
 
 class Connections(Body):
-    """Transactions under way in the process that answers."""
+    """Transactions under way in the process that answers, and its connections with the database."""
 
     active: int
+    total: int
+    in_use: int
 
 
 class DatabaseMetrics(Body):
@@ -135,7 +137,11 @@ class DatabaseApi:
                     p95_us=_microseconds(times.quantile(_P95)),
                     p99_us=_microseconds(times.quantile(_P99)),
                 ),
-                connections=Connections(active=times.active),
+                connections=Connections(
+                    active=times.active,
+                    total=times.connections.total,
+                    in_use=times.connections.in_use,
+                ),
                 error_rate=_error_rate(times),
                 slow_query_count=times.slow,
             )

@@ -17,13 +17,13 @@ from isocenter.services.security.access.permissions import DEFAULT_ROLE, permiss
 from isocenter.services.security.access.policy import ApplicationEntity, CertificateRule, Policy
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
+from isocenter.services.web.cursors import Key
 from isocenter.services.web.principal import caller_of
 from isocenter.services.web.rest.bodies import Body, answer, read_body
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.entity_tags import check_unchanged, tagged
 from isocenter.services.web.rest.paging import (
     PAGE_PARAMETERS,
-    Key,
     Page,
     link_headers,
     page_of,
@@ -56,7 +56,8 @@ class Device(Body):
 
     `addresses` are networks, none: anywhere; `certificates`: one has to fit, none: what the
     settings say; `sop_classes`: the only ones, none: all; `allowed` and `denied` are beside its
-    roles.  An entity that is not `active` is turned away.
+    roles.  An entity that is not `active` is turned away.  `user`: who is at it, unless somebody
+    else proves to be there; the roles of that user count, too.
     """
 
     ae_title: str
@@ -69,6 +70,7 @@ class Device(Body):
     sop_classes: tuple[str, ...] = ()
     active: bool = True
     description: str = ""
+    user: str = ""
 
 
 class Rejected(Body):
@@ -254,6 +256,7 @@ def _device(entity: ApplicationEntity) -> Device:
         sop_classes=tuple(sorted(entity.sop_classes)),
         active=entity.active,
         description=entity.description,
+        user=entity.user,
     )
 
 
@@ -285,6 +288,7 @@ def _entity(device: Device) -> ApplicationEntity:
         sop_classes=frozenset(device.sop_classes),
         active=device.active,
         description=device.description,
+        user=device.user,
     )
 
 

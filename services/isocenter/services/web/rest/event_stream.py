@@ -30,9 +30,11 @@ _OF_OBJECTS: Final = (
 _LOOK_SECONDS: Final = 1.0
 #: A comment keeps proxies from closing what is quiet, and finds out that the caller has gone.
 _QUIET_SECONDS: Final = 15.0
+#: How often is asked whether a stream may go on, however much it tells.
+ASK_SECONDS: Final = 15.0
 _AT_ONCE: Final = 200
 _RETRY: Final = b"retry: 3000\n\n"
-_HEADERS: Final = (
+STREAM_HEADERS: Final = (
     ("content-type", EVENT_STREAM),
     ("cache-control", "no-store"),
     ("x-accel-buffering", "no"),  # proxies that would wait for more pass it on at once
@@ -107,13 +109,28 @@ class EventStreams:
             raise HttpError(503, "NO_EVENTS", "there are no events here; see events.enabled")
         kinds, after = _kinds(request), _after(request)
         if request.method == "HEAD":
-            return Response(headers=_HEADERS)
+            return Response(headers=STREAM_HEADERS)
         last = await log.last_number()
-        leave = self._enter(caller_key(request))
+        leave = self.enter(request)
         body = self._events(log, request, kinds, after, last)
-        return Response(headers=_HEADERS, body=body, close=leave)
+        return Response(headers=STREAM_HEADERS, body=body, close=leave)
 
-    def _enter(self, caller: str) -> Callable[[], None]:
+    async def is_allowed_still(self, request: Request) -> bool:
+        """Whether a stream may go on."""
+        return not self._is_ending and await self._is_allowed_still(request)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether streams are to end."""
+        return self._is_ending
+
+    def enter(self, request: Request) -> Callable[[], None]:
+        """Take a place for a stream; what gives it back.
+
+        Raises:
+            HttpError: the caller, or all, have as many as there may be (429, 503).
+        """
+        caller = caller_key(request)
         if self._open[caller] >= self._most_per_caller:
             raise HttpError(
                 429, "TOO_MANY_STREAMS", f"{self._most_per_caller} streams at once are allowed",
@@ -149,9 +166,16 @@ class EventStreams:
         shown = [kind for kind in kinds if _need(kind) in may]
         study = request.parameter("study") or None
         end = trio.current_time() + self.most_seconds
-        quiet_since = trio.current_time()
+        quiet_since = asked_at = trio.current_time()
         is_first = True
         while not self._is_ending:
+            now = trio.current_time()
+            if now >= end and not is_first:
+                return
+            if now - asked_at >= ASK_SECONDS:
+                if not await self._is_allowed_still(request):
+                    return
+                asked_at = now
             newest = last if is_first else await self._newest(log)
             is_first = False
             if newest > after and shown:
@@ -167,14 +191,10 @@ class EventStreams:
                         continue
                 after = max(after, newest)
             now = trio.current_time()
-            if now >= end:
-                return
             if now - quiet_since >= _QUIET_SECONDS:
-                if not await self._is_allowed_still(request):
-                    return
                 quiet_since = now
                 yield b": quiet\n\n"
-            await trio.sleep(min(_LOOK_SECONDS, end - now))
+            await trio.sleep(max(0.0, min(_LOOK_SECONDS, end - now)))
 
     async def _newest(self, log: EventLog) -> int:
         """The number of the last event, asked for once for all streams."""

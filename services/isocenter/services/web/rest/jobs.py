@@ -8,12 +8,15 @@ from functools import partial
 from typing import Final, Literal
 
 from isocenter.services.dicom.attribute_path import KeySyntaxError
+from isocenter.services.dicom.pixels.transfer_syntaxes import LOSSLESS_TARGETS
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Parameter, Route, ok
-from isocenter.services.web.principal import caller_name, caller_of
+from isocenter.services.web.principal import asker_of, caller_name, caller_of, what_may
 from isocenter.services.web.rest.bodies import Body, answer, read_body
 from isocenter.services.web.rest.endpoints import endpoint
+from isocenter.services.web.rest.job_progress import Progress, progress_of
+from isocenter.services.web.rest.remote_nodes import FoundStudy
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.job import (
     Job,
@@ -28,6 +31,8 @@ _SERVICE: Final = "Jobs"
 _ONE: Final = "/jobs/{job}"
 _MOST_JOBS: Final = 100
 _MOST_ITEMS: Final = 1_000
+_MOST_RESULTS: Final = 5_000
+_MOST_PATH: Final = 4_096
 _STATE: Final = Answer(409, "It is in no state for that.")
 _FILTERS: Final = (
     Parameter(
@@ -61,6 +66,42 @@ class NewSend(Body):
     priority: Literal["low", "normal", "high", "urgent"] = "normal"
 
 
+class StudiesNamed(Body):
+    """Studies of this archive."""
+
+    studies: list[str]
+    priority: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class NewQuery(Body):
+    """A node is to be asked which studies it has that match `keys`, values by keyword or tag."""
+
+    node: str
+    keys: dict[str, str]
+    priority: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class NewImport(Body):
+    """A folder, DICOMDIR or ZIP of the server's machine, in one of its `jobs.import_folders`."""
+
+    path: str
+    priority: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class NewCompression(Body):
+    """Studies of this archive that are to be kept in a lossless transfer syntax, by its keyword."""
+
+    studies: list[str]
+    to: str
+    priority: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class QueryResults(Body):
+    """Studies that a node has told of, as it tells of them."""
+
+    studies: list[FoundStudy]
+
+
 class Submitted(Body):
     """The job; `is_new` is false if one that is not over wants the same."""
 
@@ -68,24 +109,15 @@ class Submitted(Body):
     is_new: bool
 
 
-class Progress(Body):
-    """Objects of a job; `total` is null until the node has told."""
-
-    total: int | None
-    done: int
-    skipped: int
-    failed: int
-    bytes: int
-    percent: float | None
-
-
 class JobShown(Body):
-    """A job; times are seconds since 1970."""
+    """A job; times are seconds since 1970; `keys` name patients: empty for whoever may not
+    search."""
 
     job_id: str
     kind: str
     node: str
     keys: dict[str, str]
+    detail: str
     state: str
     priority: str
     requested_by: str
@@ -142,6 +174,39 @@ class JobApi:
             gives=Submitted, answers=(ok("It is queued.", status=202),),
         )  # fmt: skip
         yield endpoint(
+            "POST", "/jobs/verify", partial(self._here, JobKind.VERIFY),
+            "Have the objects of studies compared with their digests.",
+            name="VerifyStudies", service=_SERVICE, needs="configure", takes=StudiesNamed,
+            gives=Submitted, answers=(ok("It is queued.", status=202),),
+        )  # fmt: skip
+        yield endpoint(
+            "POST", "/jobs/export", partial(self._here, JobKind.EXPORT),
+            "Have studies written to a folder of the server (`jobs.export_folder`).",
+            name="ExportStudies", service=_SERVICE, needs="export", takes=StudiesNamed,
+            gives=Submitted, answers=(ok("It is queued.", status=202),),
+        )  # fmt: skip
+        yield endpoint(
+            "POST", "/jobs/query", self.query, "Have a node asked which studies it has.",
+            name="QueryByJob", service=_SERVICE, needs="search", takes=NewQuery,
+            gives=Submitted, answers=(ok("It is queued.", status=202),),
+        )  # fmt: skip
+        yield endpoint(
+            "POST", "/jobs/import", self.take_in,
+            "Have files of a folder of the server taken in (`jobs.import_folders`).",
+            name="ImportFiles", service=_SERVICE, needs="configure", takes=NewImport,
+            gives=Submitted, answers=(ok("It is queued.", status=202),),
+        )  # fmt: skip
+        yield endpoint(
+            "POST", "/jobs/compress", self.compress,
+            "Have objects of studies kept in a smaller lossless transfer syntax.",
+            name="CompressStudies", service=_SERVICE, needs="configure", takes=NewCompression,
+            gives=Submitted, answers=(ok("It is queued.", status=202),),
+        )  # fmt: skip
+        yield endpoint(
+            "GET", f"{_ONE}/results", self.results, "What a query has found.",
+            name="GetJobResults", service=_SERVICE, needs="search", gives=QueryResults,
+        )  # fmt: skip
+        yield endpoint(
             "GET", _ONE, self.show, "One job.",
             name="GetJob", service=_SERVICE, needs="state", gives=JobShown,
         )  # fmt: skip
@@ -183,7 +248,7 @@ class JobApi:
         found = await self._desk.jobs(
             states=states, node=request.parameter("node") or "", limit=int(limit)
         )
-        return answer(JobList(jobs=[_shown(job) for job in found]))
+        return answer(JobList(jobs=[_shown(job, request) for job in found]))
 
     async def retrieve(self, request: Request) -> Response:
         """The handler."""
@@ -214,21 +279,89 @@ class JobApi:
             ),
         )
 
+    async def query(self, request: Request) -> Response:
+        """The handler."""
+        body = await read_body(request, NewQuery)
+        return await self._submit(
+            request,
+            JobRequest(
+                kind=JobKind.QUERY,
+                node=body.node,
+                keys=tuple(body.keys.items()),
+                priority=JobPriority[body.priority.upper()],
+            ),
+        )
+
+    async def take_in(self, request: Request) -> Response:
+        """The handler."""
+        body = await read_body(request, NewImport)
+        if not body.path.startswith("/") or "\0" in body.path or len(body.path) > _MOST_PATH:
+            raise HttpError(400, "INVALID_REQUEST", "path is an absolute one of the server")
+        return await self._submit(
+            request,
+            JobRequest(
+                kind=JobKind.IMPORT,
+                node="",
+                detail=body.path,
+                priority=JobPriority[body.priority.upper()],
+            ),
+        )
+
+    async def compress(self, request: Request) -> Response:
+        """The handler."""
+        body = await read_body(request, NewCompression)
+        if not body.studies:
+            raise HttpError(400, "INVALID_REQUEST", "name the studies by their UIDs")
+        if body.to not in LOSSLESS_TARGETS:
+            known = ", ".join(LOSSLESS_TARGETS)
+            raise HttpError(400, "INVALID_REQUEST", f"to is one of {known}")
+        return await self._submit(
+            request,
+            JobRequest(
+                kind=JobKind.COMPRESS,
+                node="",
+                keys=(("StudyInstanceUID", "\\".join(body.studies)),),
+                detail=body.to,
+                priority=JobPriority[body.priority.upper()],
+            ),
+        )
+
+    async def results(self, request: Request) -> Response:
+        """The handler."""
+        job = await self._named(request)
+        found = await self._desk.results(job, _MOST_RESULTS)
+        return answer(QueryResults(studies=[FoundStudy(**study) for study in found]))
+
+    async def _here(self, kind: JobKind, request: Request) -> Response:
+        body = await read_body(request, StudiesNamed)
+        if not body.studies:
+            raise HttpError(400, "INVALID_REQUEST", "name the studies by their UIDs")
+        return await self._submit(
+            request,
+            JobRequest(
+                kind=kind,
+                node="",
+                keys=(("StudyInstanceUID", "\\".join(body.studies)),),
+                priority=JobPriority[body.priority.upper()],
+            ),
+        )
+
     async def _submit(self, request: Request, wanted: JobRequest) -> Response:
         try:
             by = caller_name(caller_of(request))
-            job_id, is_new = await self._desk.submit(replace(wanted, requested_by=by))
+            wanted = replace(wanted, requested_by=by, asker=asker_of(request))
+            job_id, is_new = await self._desk.submit(wanted)
         except KeySyntaxError as error:
             raise HttpError(400, "INVALID_REQUEST", str(error)) from error
         return answer(Submitted(job_id=job_id, is_new=is_new), 202)
 
     async def show(self, request: Request) -> Response:
         """The handler."""
-        return answer(_shown(await self._named(request)))
+        return answer(_shown(await self._named(request), request))
 
     async def progress(self, request: Request) -> Response:
         """The handler."""
-        return answer(_progress(await self._named(request)))
+        return answer(progress_of(await self._named(request)))
 
     async def failures(self, request: Request) -> Response:
         """The handler."""
@@ -251,8 +384,7 @@ class JobApi:
     async def _steer(self, wish: Wish, request: Request) -> Response:
         job = await self._named(request)
         if not await self._desk.steer(job, wish):
-            what = f"the job is {job.state.value}: it cannot {wish.value}"
-            raise HttpError(409, "INVALID_STATE_TRANSITION", what)
+            raise HttpError(409, "INVALID_STATE_TRANSITION", job.why_not(wish.value))
         return Response(status=204)
 
     async def _named(self, request: Request) -> Job:
@@ -262,35 +394,22 @@ class JobApi:
         return job
 
 
-def _shown(job: Job) -> JobShown:
+def _shown(job: Job, request: Request) -> JobShown:
+    may_see_patients = "search" in what_may(request.caller)
     return JobShown(
         job_id=job.job_id,
         kind=job.request.kind.value,
         node=job.request.node,
-        keys=dict(job.request.keys),
+        keys=dict(job.request.keys) if may_see_patients else {},
+        detail=job.request.detail if may_see_patients else "",
         state=job.state.value,
         priority=job.request.priority.name.lower(),
         requested_by=job.request.requested_by,
         attempts=job.attempts,
-        progress=_progress(job),
+        progress=progress_of(job),
         created_at=job.created_at,
         due_at=job.due_at,
         started_at=job.started_at,
         ended_at=job.ended_at,
         fault=job.last_fault,
-    )
-
-
-def _progress(job: Job) -> Progress:
-    progress = job.progress
-    percent = None
-    if progress.total is not None:
-        percent = round(100 * progress.ended / progress.total, 1) if progress.total else 100.0
-    return Progress(
-        total=progress.total,
-        done=progress.done,
-        skipped=progress.skipped,
-        failed=progress.failed,
-        bytes=progress.size,
-        percent=percent,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import time
@@ -16,11 +16,11 @@ from isocenter.services.net.http.routing import Answer, Parameter
 from isocenter.services.notices import InstancesMarked, Notices
 from isocenter.services.viewing.document_parts import MarkedImage
 from isocenter.services.viewing.ports import Mark, MarkChoice, MarkKind, Marks
+from isocenter.services.web.cursors import Key, of_another_list
 from isocenter.services.web.principal import caller_name, caller_of, what_may
 from isocenter.services.web.rest.bodies import Body, answer, read_body
-from isocenter.services.web.rest.bookmarks import page_behind
 from isocenter.services.web.rest.entity_tags import check_unchanged, tagged
-from isocenter.services.web.rest.paging import Page, Pagination, link_headers, page_request
+from isocenter.services.web.rest.paging import Page, link_headers, page_of_some, page_request
 from isocenter.services.web.rest.stored_instances import attributes_of
 
 Kind = TypeVar("Kind", bound=Body)
@@ -189,18 +189,13 @@ class MarkDesk:
             "author": request.parameter("user_id") or "",
         }
         choice = MarkChoice(kind=self._kind, **{**fields, **more})
-        total = 0
-
-        async def find(limit: int, offset: int) -> Sequence[Mark]:
-            nonlocal total
-            found, total = await self._marks.chosen(choice, limit=limit, offset=offset)
-            return found
-
-        found, following = await page_behind(find, wanted, lambda mark: mark.mark_id)
-        request.told["matches"] = len(found)
+        found, total = await self._marks.chosen(
+            choice, limit=wanted.limit + 1, offset=wanted.offset, after=_place(wanted.after)
+        )
+        made = page_of_some(found, wanted, lambda mark: (mark.created_at, mark.mark_id), total)
+        request.told["matches"] = len(made.data)
         page: Page[Any] = Page(
-            data=[self._shown(mark) for mark in found],
-            pagination=Pagination(count=len(found), total=total, next=following),
+            data=[self._shown(mark) for mark in made.data], pagination=made.pagination
         )
         return answer(page, headers=link_headers(request, page))
 
@@ -306,6 +301,17 @@ def where_of(mark: Mark) -> Mapping[str, Any]:
         "user_id": mark.author,
         "created_at": moment_text(mark.created_at),
     }
+
+
+def _place(key: Key | None) -> tuple[float, str] | None:
+    """Behind which mark a page begins: when it was made, and its ID."""
+    match key:
+        case None:
+            return None
+        case (int() | float() as made_at, str() as mark_id):
+            return float(made_at), mark_id
+        case _:
+            raise of_another_list()
 
 
 def _changed() -> HttpError:

@@ -11,8 +11,8 @@ from isocenter.services.archive.usage.figures import UsageFigures, filled_on
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Parameter, Route
-from isocenter.services.system.recent_log import LogLine
 from isocenter.services.web.parts import Check, Figure, ServerState
+from isocenter.services.web.processes import ServerProcesses
 from isocenter.services.web.rest.bodies import Body, answer
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.policy_answers import moment
@@ -114,7 +114,7 @@ class MonitoringApi:
     """Answers with figures, checks and lines.
 
     Args:
-        metrics, usage, checks, log: None: there is none of it.
+        metrics, usage, checks, processes: None: there is none of it.
     """
 
     def __init__(
@@ -124,13 +124,13 @@ class MonitoringApi:
         metrics: Callable[[], Sequence[Figure]] | None,
         usage: UsageFigures | None,
         checks: Callable[[], Awaitable[Sequence[Check]]] | None,
-        log: Callable[[], Sequence[LogLine]] | None,
+        processes: ServerProcesses | None,
     ) -> None:
         self._state = state
         self._metrics = metrics
         self._usage = usage
         self._checks = checks
-        self._log = log
+        self._processes = processes
 
     def routes(self) -> Iterator[Route[Handler]]:
         """Where they are."""
@@ -149,7 +149,7 @@ class MonitoringApi:
                 "GET", "/system/checks", self.checks, "The installation, looked at.",
                 name="CheckInstallation", service=_SERVICE, needs="state", gives=Checks,
             )  # fmt: skip
-        if self._log is not None:
+        if self._processes is not None:
             yield endpoint(
                 "GET", "/system/log", self.lines, "Latest lines of the log.",
                 name="GetLog", service=_SERVICE, needs="state", gives=Lines,
@@ -237,7 +237,7 @@ class MonitoringApi:
 
     async def lines(self, request: Request) -> Response:
         """The handler."""
-        assert self._log is not None
+        assert self._processes is not None
         level = request.parameter("level") or "info"
         if level not in _LEVELS:
             raise HttpError(400, "INVALID_REQUEST", f"level is one of {', '.join(_LEVELS)}")
@@ -245,7 +245,8 @@ class MonitoringApi:
         if not (said.isascii() and said.isdecimal()) or not 1 <= int(said[:6]) <= _MOST_LINES:
             raise HttpError(400, "INVALID_REQUEST", f"limit is a number from 1 to {_MOST_LINES}")
         words = (request.parameter("find") or "").strip().lower()
-        found = [one for one in self._log() if one.is_wanted(level, words)]
+        log = await self._processes.log()
+        found = [one for one in log.lines if one.is_wanted(level, words)]
         return answer(
             Lines(
                 lines=[

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlencode
 
-import msgspec
-
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.http.messages import Headers, HttpError, Request
 from isocenter.services.net.http.routing import Parameter
+from isocenter.services.web.cursors import Key, cursor, of_another_list, read_cursor
 from isocenter.services.web.rest.bodies import Body
 
 DEFAULT_LIMIT: Final = 20
 MOST_LIMIT: Final = 100
-_MOST_CURSOR: Final = 1_024
 _MOST_OFFSET: Final = 10_000_000
 
 #: What a list takes beside its filters.
@@ -40,8 +36,6 @@ PAGE_PARAMETERS: Final = (
     ),
 )
 
-#: What a key is made of.
-Key = tuple[str | int | float, ...]
 Item = TypeVar("Item")
 
 
@@ -85,7 +79,9 @@ def page_request(request: Request) -> PageRequest:
     said = request.parameter("after")
     if said is not None and offset:
         raise HttpError(400, "INVALID_REQUEST", "a page is behind a key, or at an offset: say one")
-    return PageRequest(limit=limit, after=None if said is None else _key(said), offset=offset)
+    return PageRequest(
+        limit=limit, after=None if said is None else read_cursor(said), offset=offset
+    )
 
 
 def page_of(items: Sequence[Item], wanted: PageRequest, key: Callable[[Item], Key]) -> Page[Item]:
@@ -124,33 +120,11 @@ def link_headers(request: Request, page: Page[Any]) -> Headers:
     return (("link", f'<{request.raw_path.decode("ascii", "replace")}?{query}>; rel="next"'),)
 
 
-def cursor(key: Key) -> str:
-    """A key as text for an address."""
-    return urlsafe_b64encode(msgspec.json.encode(key)).rstrip(b"=").decode("ascii")
-
-
-def _key(text: str) -> Key:
-    try:
-        if len(text) > _MOST_CURSOR:
-            raise ValueError
-        content = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        found: Key = msgspec.json.decode(content, type=tuple[str | int | float, ...])
-    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
-        found = ()
-    if not found:
-        raise HttpError(
-            400, "INVALID_REQUEST", "after is what an earlier page said as next, as it stands there"
-        )
-    return found
-
-
 def _is_behind(key: Key, after: Key) -> bool:
     try:
         return key > after
     except TypeError as error:
-        raise HttpError(
-            400, "INVALID_REQUEST", "after is of another list; begin without it"
-        ) from error
+        raise of_another_list() from error
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:

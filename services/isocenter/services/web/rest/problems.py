@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
 from isocenter.services.web.rest.bodies import Body, encoded
 
@@ -29,6 +30,7 @@ class Problem(Body):
     detail: str
     code: str
     request: str
+    error: int | msgspec.UnsetType = msgspec.UNSET
     faults: list[Fault] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -57,10 +59,17 @@ def problem(request: Request, error: HttpError) -> Response:
         detail=error.message,
         code=error.code,
         request=request.name,
+        error=_number_of(error),
         faults=error.faults if isinstance(error, ProblemError) else msgspec.UNSET,
     )
     headers = (("content-type", PROBLEM_JSON), ("cache-control", "no-store"), *error.headers)
     return Response(status=error.status, headers=headers, body=encoded(body))
+
+
+def _number_of(error: HttpError) -> int | msgspec.UnsetType:
+    """Of the error that it was made of, if it was."""
+    cause = error.__cause__
+    return int(cause.error_code) if isinstance(cause, IsocenterError) else msgspec.UNSET
 
 
 def _title(status: int) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.dicom.attribute_path import KeySyntaxError
 from isocenter.services.errors import text_of
+from isocenter.services.hours import parse_hours
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route, ok
@@ -24,6 +25,11 @@ from isocenter.services.web.rest.paging import (
     page_request,
 )
 from isocenter.services.workflow.nodes.changes import NodeChangeError, NodeChanges
+from isocenter.services.workflow.nodes.limits import (
+    DestinationLimit,
+    check_associations,
+    parse_bandwidth,
+)
 from isocenter.services.workflow.nodes.node import Node, new_node
 
 _SERVICE: Final = "Remote nodes"
@@ -72,6 +78,19 @@ class RemoteNode(Body):
     checked_at: float | None
     fault: str
     response_ms: float | None
+
+
+class NodeLimits(Body):
+    """What may be sent to a node or peer, and when, whoever sends.
+
+    `associations`: so many at once (0: as the settings say); `bandwidth`: bytes a second (0: no
+    limit); `hours`: windows of the week (empty: always); `held`: nothing, until it is released.
+    """
+
+    associations: int = 0
+    bandwidth: int = 0
+    hours: str = ""
+    held: bool = False
 
 
 class Verified(Body):
@@ -142,6 +161,16 @@ class NodeApi:
             name="RemoveRemoteNode", service=_SERVICE, needs="configure",
         )  # fmt: skip
         yield endpoint(
+            "GET", f"{_ONE}/limits", self.show_limits, "What may be sent to a node, and when.",
+            name="GetNodeLimits", service=_SERVICE, needs="state", gives=NodeLimits, has_tag=True,
+        )  # fmt: skip
+        yield endpoint(
+            "PUT", f"{_ONE}/limits", self.change_limits,
+            "Say what may be sent to a node, and when; hold or release it.",
+            name="ChangeNodeLimits", service=_SERVICE, needs="configure", takes=NodeLimits,
+            gives=NodeLimits, has_tag=True,
+        )  # fmt: skip
+        yield endpoint(
             "POST", f"{_ONE}/verify", self.verify, "Ask a node whether it answers.",
             name="VerifyRemoteNode", service=_SERVICE, needs="configure", gives=Verified,
         )  # fmt: skip
@@ -189,6 +218,32 @@ class NodeApi:
             raise _unknown()
         return Response(status=204)
 
+    async def show_limits(self, request: Request) -> Response:
+        """The handler."""
+        limit = await self._nodes.limit_of(await self._named(request))
+        return tagged(request, _limits(limit))
+
+    async def change_limits(self, request: Request) -> Response:
+        """The handler."""
+        body = await read_body(request, NodeLimits)
+        node = await self._named(request)
+        known = await self._nodes.limit_of(node)
+        check_unchanged(request, _limits(known))
+        try:
+            wanted = replace(
+                known,
+                associations=check_associations(body.associations),
+                bandwidth=parse_bandwidth(str(body.bandwidth)),
+                hours=parse_hours(body.hours),
+            )
+        except ValueError as error:
+            raise HttpError(400, "INVALID_REQUEST", str(error)) from error
+        caller = caller_of(request)
+        if wanted != known:
+            await self._nodes.set_limit(wanted, caller)
+        await self._nodes.hold(node, caller, is_held=body.held)
+        return tagged(request, _limits(await self._nodes.limit_of(node)))
+
     async def verify(self, request: Request) -> Response:
         """The handler."""
         check = await self._nodes.verify(await self._named(request))
@@ -234,6 +289,15 @@ class NodeApi:
         if node is None:
             raise _unknown()
         return node
+
+
+def _limits(limit: DestinationLimit) -> NodeLimits:
+    return NodeLimits(
+        associations=limit.associations,
+        bandwidth=limit.bandwidth,
+        hours=limit.hours.text,
+        held=limit.is_held,
+    )
 
 
 def _unknown() -> HttpError:

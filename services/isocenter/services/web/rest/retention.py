@@ -33,10 +33,13 @@ class RetentionRuleShown(Body):
     keep_newest: int
     disk_percent: int
     although_promised: bool
+    routed_by: str
+    forwarded_days: int
 
 
 class RetentionRuleList(Body):
-    """Rules of retention, in the order of the configuration."""
+    """Rules of retention, in the order of the configuration; then those of rules for what comes
+    (`routed_by`)."""
 
     rules: list[RetentionRuleShown]
 
@@ -120,6 +123,8 @@ class RetentionApi:
                         study_days=rule.study_days,
                         arrived_days=rule.arrived_days,
                         unused_days=rule.unused_days,
+                        routed_by=rule.routed_by,
+                        forwarded_days=rule.forwarded_days,
                         keep_newest=rule.keep_newest,
                         disk_percent=rule.disk_percent,
                         although_promised=rule.although_promised,

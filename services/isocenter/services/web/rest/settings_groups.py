@@ -38,7 +38,8 @@ class DicomConfig(Body):
 
 
 class DicomChange(Body):
-    """What of it is to change; an empty `ae_whitelist` admits every AE title."""
+    """What of it is to change; an empty `ae_whitelist` admits every AE title, and so does
+    `accept_unknown_calling_ae`, whatever is on it."""
 
     ae_title: str | msgspec.UnsetType = _UNSET
     port: int | msgspec.UnsetType = _UNSET
@@ -101,6 +102,8 @@ class LoggingChange(Body):
     audit_directory: str | msgspec.UnsetType | None = _UNSET
 
 
+_ALLOW: Final = "access.allow"
+_OPEN: Final = "access.accept_unknown_calling_ae_title"
 #: Field → key of the setting.
 _DICOM: Final = {
     "ae_title": "server.ae_title",
@@ -109,7 +112,8 @@ _DICOM: Final = {
     "max_pdu_size": "server.max_pdu_length",
     "idle_timeout": "deadlines.idle",
     "association_timeout": "deadlines.association_request",
-    "ae_whitelist": "access.allow",
+    "ae_whitelist": _ALLOW,
+    "accept_unknown_calling_ae": _OPEN,
     "accept_unknown_called_ae": "server.accept_any_called_ae_title",
 }
 _STORAGE: Final = {
@@ -161,6 +165,7 @@ class SettingsGroupApi:
 
             def check(shown: Sequence[ShownSetting]) -> None:
                 check_unchanged(request, make(_values(shown, keys)))
+                _check_closed(values, shown)
 
             return answer(await change(self._configuration, request, values, check))
 
@@ -194,24 +199,29 @@ def _changes(body: Body, keys: Mapping[str, str]) -> dict[str, Any]:
         for name in body.__struct_fields__
         if (value := getattr(body, name)) is not _UNSET
     }
-    is_open = said.pop("accept_unknown_calling_ae", None)
-    if is_open and said.get("ae_whitelist"):
-        raise HttpError(
-            400, "INVALID_REQUEST", "a whitelist admits those on it only: leave one of both out"
-        )
-    if is_open is False and not said.get("ae_whitelist"):
-        raise HttpError(
-            400, "INVALID_REQUEST", "name in ae_whitelist who is admitted, or admit them by policy"
-        )
-    if is_open:
-        said["ae_whitelist"] = []
     return {keys[name]: value for name, value in said.items()}
 
 
+def _check_closed(values: Mapping[str, Any], shown: Sequence[ShownSetting]) -> None:
+    """Whoever says that unknown AE titles are not admitted has to name the known ones.
+
+    Raises:
+        HttpError: nobody is named (400).
+    """
+    if values.get(_OPEN) is False:
+        allow = values.get(_ALLOW, next(one.value for one in shown if one.key == _ALLOW))
+        if not allow:
+            raise HttpError(
+                400,
+                "INVALID_REQUEST",
+                "name in ae_whitelist who is admitted, or admit them by policy",
+            )
+
+
 def _dicom(values: Mapping[str, Any]) -> DicomConfig:
+    is_open = values["accept_unknown_calling_ae"] or not values["ae_whitelist"]
     return DicomConfig(
-        **values,
-        accept_unknown_calling_ae=not values["ae_whitelist"],
+        **{**values, "accept_unknown_calling_ae": is_open},
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version_name=IMPLEMENTATION_VERSION_NAME,
     )

@@ -9,6 +9,7 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route, ok
 from isocenter.services.security.access.permissions import permission_texts
+from isocenter.services.web.deidentified_answers import names_nobody
 from isocenter.services.web.principal import (
     PUBLIC,
     Principal,
@@ -69,16 +70,16 @@ class SignInApi:
             ),
         )  # fmt: skip
         yield endpoint(
-            "POST", "/auth/logout", self.end, "End the session that asks.",
+            "POST", "/auth/logout", names_nobody(self.end), "End the session that asks.",
             name="SignOut", service=_SERVICE, needs=None,
         )  # fmt: skip
         yield endpoint(
-            "POST", "/auth/refresh", self.me,
+            "POST", "/auth/refresh", names_nobody(self.me),
             "Use the session, which keeps it from ending; who it is, and until when.",
             name="RefreshSession", service=_SERVICE, needs=None, gives=Me,
         )  # fmt: skip
         yield endpoint(
-            "GET", "/auth/me", self.me, "Who calls, and what they may do.",
+            "GET", "/auth/me", names_nobody(self.me), "Who calls, and what they may do.",
             name="GetCaller", service=_SERVICE, needs=None, gives=Me,
         )  # fmt: skip
 

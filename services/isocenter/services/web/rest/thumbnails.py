@@ -214,7 +214,11 @@ class ThumbnailsApi:
         is_replaced = _one_of(request, "placeholder", ("false", "true")) == "true"
         name = f"{stored.digest[:32]}-{stored.transfer_syntax_uid}-{wanted.size}-{wanted.quality}"
         tag = entity_tag(f"{name}-{wanted.frame}-{wanted.media_type}-{is_replaced}")
-        headers = [("etag", tag), ("cache-control", "private, max-age=3600")]
+        headers = [
+            ("etag", tag),
+            ("cache-control", "private, max-age=3600"),
+            ("vary", "Authorization, Cookie"),
+        ]
         request.told["instances"] = [stored]
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)

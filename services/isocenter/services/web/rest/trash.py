@@ -11,12 +11,12 @@ from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Answer, Route
+from isocenter.services.web.cursors import Key
 from isocenter.services.web.principal import caller_name, caller_of
 from isocenter.services.web.rest.bodies import Body, answer
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.paging import (
     PAGE_PARAMETERS,
-    Key,
     Page,
     link_headers,
     page_of,

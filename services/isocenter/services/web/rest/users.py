@@ -14,13 +14,13 @@ from isocenter.services.security.access.policy import Policy, User
 from isocenter.services.security.access.ports import Session
 from isocenter.services.security.access.sessions import SessionKeeper
 from isocenter.services.security.access.user_changes import UserChanges
+from isocenter.services.web.cursors import Key
 from isocenter.services.web.principal import caller_of, permissions_of
 from isocenter.services.web.rest.bodies import Body, answer, read_body
 from isocenter.services.web.rest.endpoints import endpoint
 from isocenter.services.web.rest.entity_tags import check_unchanged, tagged
 from isocenter.services.web.rest.paging import (
     PAGE_PARAMETERS,
-    Key,
     Page,
     link_headers,
     page_of,

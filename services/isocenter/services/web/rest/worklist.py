@@ -27,13 +27,13 @@ from isocenter.services.service_classes.worklist.order_fields import (
 )
 from isocenter.services.service_classes.worklist.ports import StoredEntry
 from isocenter.services.service_classes.worklist.query_keys import Keys
+from isocenter.services.web.cursors import Key
 from isocenter.services.web.principal import caller_of
 from isocenter.services.web.rest.bodies import Body, answer, read_body
 from isocenter.services.web.rest.endpoints import ROOT, endpoint
 from isocenter.services.web.rest.entity_tags import check_unchanged, tagged
 from isocenter.services.web.rest.paging import (
     PAGE_PARAMETERS,
-    Key,
     Page,
     PageRequest,
     link_headers,

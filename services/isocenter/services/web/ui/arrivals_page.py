@@ -41,13 +41,7 @@ class Arrivals:
             found = await self._log.studies(state=state, limit=most)
         except StorageError as error:
             raise HttpError(503, "UNAVAILABLE", "what came cannot be read now") from error
-        if not found:
-            return []
-        asked = [("StudyInstanceUID", ",".join(one.study_instance_uid for one in found))]
-        rows = {
-            row["StudyInstanceUID"]: row
-            for row in await self._catalogue.studies(asked, limit=len(found))
-        }
+        rows = await self._catalogue.studies_named([one.study_instance_uid for one in found])
         return [(one, rows.get(one.study_instance_uid)) for one in found]
 
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import trio
 
-from isocenter.services.association.server import LiveAssociations
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
@@ -16,6 +15,7 @@ from isocenter.services.notices import Caller
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.policy_changes import PolicyChanges
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
+from isocenter.services.web.processes import ServerProcesses
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import action, page
 
@@ -26,23 +26,20 @@ class AssociationsPage:
     """Answers with associations, and ends one.
 
     Args:
-        workers: processes of the server; each knows its own associations only.
         changes, rejected: the policy, and who was turned away; None: there is no policy.
     """
 
     def __init__(
         self,
-        live: LiveAssociations,
+        processes: ServerProcesses,
         layout: Layout,
         *,
-        workers: int,
         changes: PolicyChanges | None,
         rejected: RejectedFile | None,
         caller_of: Callable[[Request], Caller],
     ) -> None:
-        self._live = live
+        self._processes = processes
         self._layout = layout
-        self._workers = workers
         self._changes = changes
         self._rejected = rejected
         self._caller_of = caller_of
@@ -56,16 +53,17 @@ class AssociationsPage:
     async def show(self, request: Request) -> Response:
         """The handler of the page."""
         title = (request.parameter("ae") or "").strip()
-        found = [one for one in self._live.live() if one.is_of(title)]
+        now = await self._processes.associations()
         rejected, known = await self._turned_away()
         return self._layout.page(
             request,
             "associations.html",
             section="associations",
             ae=title,
-            associations=found,
+            associations=[one for one in now.lasting if one.is_of(title)],
             duration=_duration,
-            workers=self._workers,
+            workers=self._processes.number,
+            answering=now.answering,
             rejected=rejected[:_MOST_REJECTED],
             known=known,
         )
@@ -73,10 +71,8 @@ class AssociationsPage:
     async def abort(self, request: Request) -> Response:
         """The handler of the button that ends one."""
         name = request.arguments["association"]
-        if not await self._live.end_by_hand(name, self._caller_of(request)):
-            raise HttpError(
-                404, "NOT_FOUND", "the association has ended, or another process has it"
-            )
+        if not await self._processes.end_association(name, self._caller_of(request)):
+            raise HttpError(404, "NOT_FOUND", "the association has ended")
         return Response(status=303, headers=[("location", "/associations")])
 
     async def _turned_away(self) -> tuple[list[RejectedCaller], set[str]]:

@@ -28,6 +28,11 @@ _MOST_ROWS: Final = 100
 _MOST_DIGITS: Final = 16
 #: All that the address says: what is looked for, and the record that the page is behind.
 _FIELDS: Final = ("event", "ae", "user", "outcome", "study", "first", "last", "before")
+#: The same, as the API says it.
+_IN_API: Final = {
+    "event": "event_type", "ae": "source_ae", "user": "user_id", "outcome": "outcome",
+    "study": "study_uid", "first": "date_from", "last": "date_to",
+}  # fmt: skip
 _OUTCOMES: Final = {"0": "ok", "4": "minor failure", "8": "serious failure", "12": "major failure"}
 
 
@@ -81,6 +86,8 @@ class AuditPage:
             fault=fault,
             rows=rows[:_MOST_ROWS],
             outcomes=_OUTCOMES,
+            latest=_query(fields, None),
+            whole=_whole(fields),
             older=_query(fields, rows[_MOST_ROWS - 1].sequence) if len(rows) > _MOST_ROWS else "",
         )
 
@@ -110,6 +117,12 @@ def _day(text: str) -> datetime | None:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else None
+
+
+def _whole(fields: Mapping[str, str]) -> str:
+    """What the API is asked for all that is found, as comma-separated values."""
+    said = {name: fields[field] for field, name in _IN_API.items() if fields[field]}
+    return f"?{urlencode({**said, 'format': 'csv'})}"
 
 
 def _query(fields: Mapping[str, str], before: int | None) -> str:

@@ -107,7 +107,8 @@ class CorrectionPages:
 
     async def ask_merge(self, request: Request) -> Response:
         """The handler of the form that merges."""
-        given = {name: [request.parameter(name) or ""] for name in ("patient", "issuer")}
+        names = ("patient", "issuer", "into", "into_issuer")
+        given = {name: [request.parameter(name) or ""] for name in names}
         return self._ask_merge(request, given, "")
 
     async def merge(self, request: Request) -> Response:

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
+from isocenter.services.archive.index.query import Page
 from isocenter.services.net.http.messages import Response
 from isocenter.services.web.comma_separated import MARK, csv_headers, csv_lines
-from isocenter.services.web.ui.catalogue import Row
+from isocenter.services.web.ui.catalogue import Listed, Row
 from isocenter.services.web.ui.texts import date_text, list_text, person_name, time_text
 
-#: Rows of a table that a program takes away.
-MOST_CSV_ROWS: Final = 10_000
+#: Rows that are in memory at a time.
+_AT_ONCE: Final = 500
 
 
-def csv_response(name: str, columns: Sequence[str], rows: Iterable[Row]) -> Response:
-    """Rows as a file.
+async def csv_response(
+    name: str, columns: Sequence[str], find: Callable[[Page], Awaitable[Listed]]
+) -> Response:
+    """A whole list as a file, however long it is.
 
     Args:
         name: of the file.
         columns: keywords of attributes.
+
+    Raises:
+        HttpError: as *find* does.
     """
-    cells = ([_shown(row, column) for column in columns] for row in rows)
-    return Response(headers=csv_headers(name), body=MARK + csv_lines([columns, *cells]))
+    first = await find(Page(limit=_AT_ONCE))  # what is wrong is said before the file begins
+    return Response(headers=csv_headers(name), body=_lines(columns, find, first))
+
+
+async def _lines(
+    columns: Sequence[str], find: Callable[[Page], Awaitable[Listed]], found: Listed
+) -> AsyncIterator[bytes]:
+    yield MARK + csv_lines([columns])
+    while found.rows:
+        yield csv_lines([_shown(row, column) for column in columns] for row in found.rows)
+        if len(found.rows) < _AT_ONCE:
+            return
+        found = await find(Page(limit=_AT_ONCE, after=found.places[-1]))
 
 
 def _shown(row: Row, keyword: str) -> str:

@@ -72,6 +72,7 @@ class DevicePages:
             status=400 if fault else 200,
             section="devices",
             entities=policy.entities,
+            admitted={one.ae_title for one in policy.entities if policy.is_admitted(one)},
             roles=sorted(policy.all_roles),
             default_role=DEFAULT_ROLE,
             rejected=[one for one in rejected if one.calling_ae_title],

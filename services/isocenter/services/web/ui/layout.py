@@ -7,14 +7,18 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context, select_autoescape
+from jinja2.runtime import Context
+from markupsafe import Markup
 
 from isocenter.services.dicom.data_dictionary import name_for_tag
+from isocenter.services.dicom.uid_registry import name_of
 from isocenter.services.net.http.messages import Headers, HttpError, Request, Response
 from isocenter.services.web.principal import Principal, what_may
 from isocenter.services.web.ui import texts
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.navigation import Section, menu_of
+from isocenter.services.web.ui.page_tables import PARAMETER, table_response, with_links
 
 #: Nothing comes from elsewhere, nothing in a page runs, and nobody puts it into a frame.
 _POLICY: Final = (
@@ -76,7 +80,9 @@ class Layout:
             "second": texts.second_text,
             "written_moment": texts.written_moment_text,
             "attribute": name_for_tag,
+            "sop_class": name_of,
             "segment": partial(quote, safe=""),
+            "with_tables": _with_tables,
         }
 
     def page(
@@ -93,6 +99,8 @@ class Layout:
 
         Args:
             section: what it is a part of; empty: of nothing that the navigation shows.
+
+        Where the address names one of its tables, that as comma-separated values in its place.
         """
         caller = request.caller
         session = caller.session if isinstance(caller, Principal) else None
@@ -101,7 +109,12 @@ class Layout:
         values["user"] = session.user if session is not None else ""
         # Who shows a certificate is known by it, and has nothing to sign out of.
         values["certificate"] = caller.certificate if isinstance(caller, Principal) else ""
+        values["request"] = request
         text = self._environment.get_template(template).render(values)
+        if status == 200 and (table := request.parameter(PARAMETER)):
+            as_file = table_response(text, table)
+            if as_file is not None:
+                return as_file
         return Response(status=status, headers=(*_HEADERS, *headers), body=text.encode())
 
     def error(self, request: Request, error: HttpError) -> Response:
@@ -117,3 +130,9 @@ class Layout:
             code=error.code,
             name=request.name,
         )
+
+
+@pass_context
+def _with_tables(context: Context, content: str) -> Markup:
+    """The content of a page, whose tables can be taken away."""
+    return Markup(with_links(str(content), context["request"]))  # noqa: S704  (it is our page)

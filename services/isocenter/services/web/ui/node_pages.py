@@ -9,16 +9,22 @@ from urllib.parse import quote
 
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.errors import StorageError, text_of
+from isocenter.services.hours import parse_hours
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.web.forms import read_fields, read_lists
-from isocenter.services.web.principal import caller_name, caller_of
+from isocenter.services.web.principal import asker_of, caller_name, caller_of
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.workflow.jobs.desk import JobDesk
 from isocenter.services.workflow.jobs.job import JobKind, JobRequest
 from isocenter.services.workflow.nodes.changes import NodeChangeError, NodeChanges
+from isocenter.services.workflow.nodes.limits import (
+    DestinationLimit,
+    check_associations,
+    parse_bandwidth,
+)
 from isocenter.services.workflow.nodes.node import Node, new_node
 from isocenter.services.workflow.nodes.remote_study import RemoteStudy
 
@@ -49,6 +55,8 @@ class NodePages:
         yield action("/nodes", "configure", self.add, "Add a node.")
         yield action(f"{_ONE}/verify", "configure", self.verify, "Ask whether it answers.")
         yield action(f"{_ONE}/switch", "configure", self.switch, "Let jobs speak to it, or not.")
+        yield action(f"{_ONE}/limits", "configure", self.limit, "Say what may be sent, and when.")
+        yield action(f"{_ONE}/hold", "configure", self.hold, "Hold or release a node.")
         yield action(f"{_ONE}/remove", "configure", self.remove, "Remove a node.")
         yield page(_ONE, "search", self.search, "Studies of a node.")
         yield action(f"{_ONE}/retrieve", "write", self.retrieve, "Have studies of a node here.")
@@ -94,6 +102,37 @@ class NodePages:
             raise _unavailable() from error
         return _to("/nodes")
 
+    async def limit(self, request: Request) -> Response:
+        """The handler of the form that says what may be sent to a node, and when."""
+        node = await self._named(request)
+        said = await read_fields(request)
+        associations = said.get("associations", "").strip() or "0"
+        try:
+            if not associations.isdecimal() or len(associations) > 3:
+                raise ValueError("associations are a whole number")
+            limit = replace(
+                await self._nodes.limit_of(node),
+                associations=check_associations(int(associations)),
+                bandwidth=parse_bandwidth(said.get("bandwidth", "").strip() or "0"),
+                hours=parse_hours(said.get("hours", "")),
+            )
+            await self._nodes.set_limit(limit, caller_of(request))
+        except ValueError as error:
+            return await self._list(request, _NOTHING, f"{node.name}: {error}")
+        except StorageError as error:
+            raise _unavailable() from error
+        return _to("/nodes")
+
+    async def hold(self, request: Request) -> Response:
+        """The handler of the button that holds or releases a node."""
+        node = await self._named(request)
+        try:
+            is_held = (await self._nodes.limit_of(node)).is_held
+            await self._nodes.hold(node, caller_of(request), is_held=not is_held)
+        except StorageError as error:
+            raise _unavailable() from error
+        return _to("/nodes")
+
     async def remove(self, request: Request) -> Response:
         """The handler of the button that removes one."""
         try:
@@ -119,11 +158,16 @@ class NodePages:
                 raise _unavailable() from error
             except (IsocenterError, OSError) as error:
                 fault = f"The node did not answer: {text_of(error)}"
+        try:
+            limit = await self._nodes.limit_of(node)
+        except StorageError as error:
+            raise _unavailable() from error
         return self._layout.page(
             request,
             "node.html",
             section="nodes",
             node=node,
+            limit=limit,
             filters=FILTERS,
             said=said,
             studies=studies[:_MOST_STUDIES],
@@ -143,6 +187,7 @@ class NodePages:
             node=node.name,
             keys=(("StudyInstanceUID", "\\".join(studies)),),
             requested_by=caller_name(caller_of(request)),
+            asker=asker_of(request),
         )
         try:
             job_id, _ = await self._jobs.submit(wanted)
@@ -153,9 +198,17 @@ class NodePages:
     async def _list(self, request: Request, fields: Mapping[str, str], fault: str) -> Response:
         try:
             nodes = await self._nodes.all()
+            limits = await self._nodes.limits()
         except StorageError as error:
             raise _unavailable() from error
-        values: dict[str, Any] = {"nodes": nodes, "fields": fields, "fault": fault}
+        values: dict[str, Any] = {
+            "nodes": [
+                (node, limits.get(node.name, DestinationLimit(destination=node.name)))
+                for node in nodes
+            ],
+            "fields": fields,
+            "fault": fault,
+        }
         status = 400 if fault else 200
         return self._layout.page(request, "nodes.html", section="nodes", status=status, **values)
 

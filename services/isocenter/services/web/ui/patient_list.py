@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
-from urllib.parse import urlencode
 
+from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.index.query import Page
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route
-from isocenter.services.web.ui.catalogue import Catalogue, Row
-from isocenter.services.web.ui.csv_tables import MOST_CSV_ROWS, csv_response
+from isocenter.services.web.ui.catalogue import Catalogue, Listed
+from isocenter.services.web.ui.csv_tables import csv_response
 from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.list_pages import ShownPage, shown_page
 from isocenter.services.web.ui.page_routes import page
-from isocenter.services.web.ui.study_filter import anywhere, page_number
+from isocenter.services.web.ui.study_filter import address_query, anywhere
 from isocenter.services.web.ui.texts import date_of_form
 
-_ROWS: Final = 50
 _FIELDS: Final = ("name", "patient", "born")
 _COLUMNS: Final = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
@@ -51,10 +53,9 @@ class PatientList:
     async def show(self, request: Request) -> Response:
         """The handler of the page."""
         fields = {name: (request.parameter(name) or "").strip() for name in _FIELDS}
-        at = page_number(request)
-        fault, found = "", list[Row]()
+        fault, shown = "", ShownPage()
         try:
-            found = await self._found(fields, limit=_ROWS + 1, offset=(at - 1) * _ROWS)
+            shown = await shown_page(self._find(fields), Level.PATIENT, request)
         except HttpError as error:
             if error.status != 400:
                 raise
@@ -67,20 +68,16 @@ class PatientList:
             fields=fields,
             fault=fault,
             can_correct=self._can_correct,
-            patients=found[:_ROWS],
-            has_more=len(found) > _ROWS,
-            at=at,
-            first_row=(at - 1) * _ROWS + 1,
-            query=lambda number: _query(fields, number),
+            page=shown,
+            query=lambda address: address_query(fields | address),
         )
 
     async def table(self, request: Request) -> Response:
         """The handler of the same as comma-separated values."""
         fields = {name: (request.parameter(name) or "").strip() for name in _FIELDS}
-        found = await self._found(fields, limit=MOST_CSV_ROWS)
-        return csv_response("patients.csv", _COLUMNS, found)
+        return await csv_response("patients.csv", _COLUMNS, self._find(fields))
 
-    async def _found(self, fields: Mapping[str, str], *, limit: int, offset: int = 0) -> list[Row]:
+    def _find(self, fields: Mapping[str, str]) -> Callable[[Page], Awaitable[Listed]]:
         try:
             born = date_of_form(fields["born"])
         except ValueError:
@@ -91,11 +88,4 @@ class PatientList:
             ("PatientBirthDate", born),
         ]
         wanted = [(name, value) for name, value in asked if value]
-        return await self._catalogue.patients(wanted, limit=limit, offset=offset)
-
-
-def _query(fields: Mapping[str, str], number: int) -> str:
-    said = {name: value for name, value in fields.items() if value}
-    if number > 1:
-        said["page"] = str(number)
-    return f"?{urlencode(said)}" if said else "?"
+        return partial(self._catalogue.patients, wanted)

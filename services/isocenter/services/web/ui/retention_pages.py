@@ -68,6 +68,9 @@ class RetentionPages:
             section="retention",
             rules=[(rule, rule.in_words()) for rule in self._retention.rules()],
             holds=holds,
+            studies=await self._catalogue.studies_named(
+                [one.study_instance_uid for one in holds[:_MOST_STUDIES]]
+            ),
         )
 
     async def show(self, request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Final
 
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import HttpError, Request, Response
@@ -17,22 +18,31 @@ from isocenter.services.web.principal import PUBLIC, caller_name, caller_of, wha
 from isocenter.services.web.shared_studies import SharedStudies
 from isocenter.services.web.sign_in import sign_in_path
 from isocenter.services.web.study_links import StudyLinks
+from isocenter.services.web.ui.ai_pages import AiPages
 from isocenter.services.web.ui.arrivals_page import Arrivals, ArrivalsPage
 from isocenter.services.web.ui.assets import Assets
 from isocenter.services.web.ui.associations_page import AssociationsPage
 from isocenter.services.web.ui.audit_page import AuditPage
 from isocenter.services.web.ui.catalogue import Catalogue
 from isocenter.services.web.ui.certificate_pages import CertificatePages
+from isocenter.services.web.ui.cluster_page import ClusterPage
 from isocenter.services.web.ui.compare_page import ComparePage
+from isocenter.services.web.ui.conflict_page import ConflictPage
 from isocenter.services.web.ui.correction_pages import CorrectionPages
+from isocenter.services.web.ui.deidentification_page import DeidentificationPage
 from isocenter.services.web.ui.device_pages import DevicePages
+from isocenter.services.web.ui.elsewhere_page import ElsewherePages
+from isocenter.services.web.ui.identity_page import IdentityPage
 from isocenter.services.web.ui.job_pages import JobPages
 from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.lock_page import LockPage
 from isocenter.services.web.ui.navigation import Group, Section
 from isocenter.services.web.ui.node_pages import NodePages
 from isocenter.services.web.ui.order_form import OrderForm
 from isocenter.services.web.ui.page_routes import action, page
 from isocenter.services.web.ui.patient_list import PatientList
+from isocenter.services.web.ui.print_pages import PrintPages
+from isocenter.services.web.ui.publication_page import PublicationPage
 from isocenter.services.web.ui.quarantine_pages import QuarantinePages
 from isocenter.services.web.ui.queue_pages import QueuePages
 from isocenter.services.web.ui.reconciliation_page import ReconciliationPage
@@ -48,9 +58,12 @@ from isocenter.services.web.ui.steps_page import StepsPage
 from isocenter.services.web.ui.study_list import StudyList
 from isocenter.services.web.ui.study_pages import StudyPages
 from isocenter.services.web.ui.system_pages import AboutPage, ChecksPage, LogPage, StoragePage
+from isocenter.services.web.ui.task_pages import TaskPages
 from isocenter.services.web.ui.token_pages import TokenPages
 from isocenter.services.web.ui.trash_pages import TrashPages
 from isocenter.services.web.ui.user_pages import UserPages
+from isocenter.services.web.ui.validation_page import ValidationPage
+from isocenter.services.web.ui.workitems_page import WorkitemsPage
 from isocenter.services.web.ui.worklist_pages import WorklistPages
 from isocenter.services.web.viewer.package import PATH
 from isocenter.services.web.viewer.service import viewer_routes
@@ -58,6 +71,16 @@ from isocenter.services.web.viewer.service import viewer_routes
 _STUDY = "/studies/{study}"
 _SERIES = f"{_STUDY}/series/{{series}}"
 _INSTANCE = f"{_SERIES}/instances/{{instance}}"
+
+#: Where somebody begins: whoever runs an archive sees no studies, and wants to know how it is.
+_FIRST = ("/", "/status")
+
+#: Pages that a server with the default settings has not → what brings them.
+_SWITCHED_ON_BY: Final = {
+    "/elsewhere": "name a repository under [[sharing.repositories]]",
+    "/publications": "name a repository under [[sharing.repositories]]",
+    "/prints": "set print.enabled = true",
+}
 
 
 class Pages:
@@ -78,12 +101,16 @@ class Pages:
             *self._of_trash(),
             *self._of_withheld(),
             *self._of_corrections(),
+            *self._of_locks(),
+            *self._of_cluster(),
             *self._of_associations(),
             *self._of_devices(),
             *self._of_access(),
             *self._of_worklist(),
             *self._of_queue(),
             *self._of_jobs(),
+            *self._of_tasks(),
+            *self._of_ai(),
             *self._of_audit(),
             *self._of_system(),
             *self._of_settings(),
@@ -97,67 +124,67 @@ class Pages:
         is_secure = self._parts.sign_in.is_secure(request)
         if error.status == 401 and request.method == "GET" and is_secure:
             return Response(status=303, headers=[("location", sign_in_path(request))])
+        path = request.raw_path.decode("ascii", "replace")
+        if path in _SWITCHED_ON_BY and all(path != section.path for section in self._sections):
+            message = f"this server has no such page; {_SWITCHED_ON_BY[path]} in its settings"
+            error = HttpError(error.status, error.code, message)
         return self.layout.error(request, error)
 
     def _shown(self) -> Iterator[Section]:
         """The parts of the pages, in the order of their groups."""
         parts = self._parts
-
-        def of(group: Group, path: str, text: str, needs: str) -> Section:
-            name = path.strip("/") or "studies"
-            return Section(group=group, name=name, path=path, text=text, needs=needs)
-
-        yield of(Group.STUDIES, "/", "Studies", "search")
-        yield of(Group.STUDIES, "/patients", "Patients", "search")
-        if parts.arrivals is not None:
-            yield of(Group.STUDIES, "/arrivals", "Arrivals", "search")
-        yield of(Group.STUDIES, "/upload", "Upload", "write")
-        if parts.links is not None:
-            yield of(Group.STUDIES, "/shares", "Shared links", "export")
-        if parts.trash is not None:
-            yield of(Group.STUDIES, "/trash", "Trash", "delete")
-            yield of(Group.STUDIES, "/quarantine", "Quarantine", "delete")
-        if parts.rejections is not None:
-            yield of(Group.STUDIES, "/rejections", "Rejections", "delete")
-        if parts.retention is not None:
-            yield of(Group.STUDIES, "/retention", "Retention", "delete")
-        if parts.corrections is not None:
-            yield of(Group.STUDIES, "/corrections", "Corrections", "correct")
-        if parts.reconciliation is not None:
-            yield of(Group.STUDIES, "/reconciliation", "Reconciliation", "correct")
-        if parts.worklist is not None:
-            yield of(Group.WORKFLOW, "/worklist", "Worklist", "search")
-        if parts.steps is not None:
-            yield of(Group.WORKFLOW, "/steps", "Performed steps", "search")
-        if parts.queue is not None:
-            yield of(Group.WORKFLOW, "/queue", "Queue", "state")
-        if parts.rules is not None:
-            yield of(Group.WORKFLOW, "/rules", "Rules", "state")
-        if parts.jobs is not None:
-            yield of(Group.WORKFLOW, "/jobs", "Jobs", "state")
-        if parts.associations is not None:
-            yield of(Group.NETWORK, "/associations", "Associations", "state")
-        if parts.changes is not None:
-            yield of(Group.NETWORK, "/devices", "Devices", "state")
-        if parts.nodes is not None:
-            yield of(Group.NETWORK, "/nodes", "Nodes", "state")
-        yield of(Group.NETWORK, "/certificates", "Certificates", "state")
-        if parts.users is not None and parts.sessions is not None:
-            yield of(Group.ACCESS, "/users", "Users", "users")
-        if parts.users is not None and parts.tokens is not None:
-            yield of(Group.ACCESS, "/tokens", "API tokens", "users")
-        if parts.trail is not None:
-            yield of(Group.ACCESS, "/audit", "Audit", "audit")
-        yield of(Group.SYSTEM, "/status", "Status", "state")
-        if parts.usage is not None:
-            yield of(Group.SYSTEM, "/storage", "Storage", "state")
-        if parts.checks is not None:
-            yield of(Group.SYSTEM, "/checks", "Checks", "state")
-        if parts.log is not None:
-            yield of(Group.SYSTEM, "/log", "Log", "state")
-        if parts.configuration is not None:
-            yield of(Group.SYSTEM, "/settings", "Settings", "state")
-        yield of(Group.SYSTEM, "/about", "About", "state")
+        can_sign_in = parts.users is not None and parts.sessions is not None
+        rows: tuple[tuple[object, Group, str, str, str], ...] = (
+            (True, Group.STUDIES, "/", "Studies", "search"),
+            (True, Group.STUDIES, "/patients", "Patients", "search"),
+            (parts.arrivals, Group.STUDIES, "/arrivals", "Arrivals", "search"),
+            (True, Group.STUDIES, "/upload", "Upload", "write"),
+            (parts.links, Group.STUDIES, "/shares", "Shared links", "export"),
+            (parts.elsewhere, Group.STUDIES, "/elsewhere", "Studies elsewhere", "search"),
+            (parts.publications, Group.STUDIES, "/publications", "Publications", "export"),
+            (parts.trash, Group.STUDIES, "/trash", "Trash", "delete"),
+            (parts.trash, Group.STUDIES, "/quarantine", "Quarantine", "delete"),
+            (parts.rejections, Group.STUDIES, "/rejections", "Rejections", "delete"),
+            (parts.retention, Group.STUDIES, "/retention", "Retention", "delete"),
+            (parts.corrections, Group.STUDIES, "/corrections", "Corrections", "correct"),
+            (parts.reconciliation, Group.STUDIES, "/reconciliation", "Reconciliation", "correct"),
+            (parts.worklist, Group.WORKFLOW, "/worklist", "Worklist", "search"),
+            (parts.steps, Group.WORKFLOW, "/steps", "Performed steps", "search"),
+            (parts.workitems, Group.WORKFLOW, "/workitems", "Workitems", "search"),
+            (parts.prints, Group.WORKFLOW, "/prints", "Print jobs", "read"),
+            (parts.queue, Group.WORKFLOW, "/queue", "Queue", "state"),
+            (parts.rules, Group.WORKFLOW, "/rules", "Rules", "state"),
+            (parts.jobs, Group.WORKFLOW, "/jobs", "Jobs", "state"),
+            (parts.ai, Group.WORKFLOW, "/ai", "AI services", "search"),
+            (parts.tasks, Group.WORKFLOW, "/tasks", "Tasks", "state"),
+            (parts.sync, Group.WORKFLOW, "/conflicts", "Conflicts", "search"),
+            (parts.processes, Group.NETWORK, "/associations", "Associations", "state"),
+            (parts.changes, Group.NETWORK, "/devices", "Devices", "state"),
+            (parts.nodes, Group.NETWORK, "/nodes", "Nodes", "state"),
+            (True, Group.NETWORK, "/certificates", "Certificates", "state"),
+            (can_sign_in, Group.ACCESS, "/users", "Users", "users"),
+            (
+                parts.users is not None and parts.tokens is not None,
+                Group.ACCESS,
+                "/tokens",
+                "API tokens",
+                "users",
+            ),
+            (parts.trail, Group.ACCESS, "/audit", "Audit", "audit"),
+            (True, Group.SYSTEM, "/status", "Status", "state"),
+            (parts.usage, Group.SYSTEM, "/storage", "Storage", "state"),
+            (parts.validation, Group.SYSTEM, "/validation", "Validation", "state"),
+            (parts.checks, Group.SYSTEM, "/checks", "Checks", "state"),
+            (parts.processes, Group.SYSTEM, "/log", "Log", "state"),
+            (parts.configuration, Group.SYSTEM, "/settings", "Settings", "state"),
+            (parts.locks, Group.SYSTEM, "/locks", "Locks", "delete"),
+            (self._shows_cluster, Group.SYSTEM, "/cluster", "Cluster", "state"),
+            (True, Group.SYSTEM, "/about", "About", "state"),
+        )
+        for part, group, path, text, needs in rows:
+            if part is not None and part is not False:
+                name = path.strip("/") or "studies"
+                yield Section(group=group, name=name, path=path, text=text, needs=needs)
 
     def _of_studies(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
@@ -184,9 +211,14 @@ class Pages:
             can_download=downloads is not None,
             viewer="" if parts.viewer is None else PATH,
             can_share=parts.links is not None,
+            can_publish=parts.publications is not None,
             volview=parts.volview,
             marks=None if viewing is None else viewing.marks,
             documents=documents,
+            validation=parts.validation,
+            signatures=parts.signatures,
+            signature_marks=parts.signature_marks,
+            ai=parts.ai,
         )
         yield page("/", None, partial(self._first, listed.page), "The list of studies.")
         yield Route(
@@ -206,8 +238,13 @@ class Pages:
         if documents is not None:
             text = "Store the key images of a study as key object selections."
             yield action(f"{_STUDY}/key-images", "write", shown.make_selection, text)
+        if parts.publications is not None:
+            yield from PublicationPage(parts.publications, catalogue, layout).routes()
+        if parts.elsewhere is not None:
+            yield from ElsewherePages(parts.elsewhere, layout).routes()
         yield page(_SERIES, "read", shown.series, "One series and its images.")
         yield from ComparePage(parts.archive, layout).routes()
+        yield from DeidentificationPage(parts.archive, layout).routes(_INSTANCE)
         yield page(_INSTANCE, "read", shown.instance, "The attributes of an instance.")
         if downloads is not None:
             yield Route(
@@ -273,6 +310,8 @@ class Pages:
             ).routes()
         if parts.reconciliation is not None:
             yield from ReconciliationPage(parts.reconciliation, layout).routes()
+        if parts.identities is not None:
+            yield from IdentityPage(parts.identities, layout).routes()
         if parts.retention is not None and parts.holding is not None:
             yield from RetentionPages(
                 parts.retention, parts.holding, catalogue, layout, name_of=_name_of
@@ -288,6 +327,26 @@ class Pages:
             name_of=lambda request: caller_name(caller_of(request)),
         ).routes()
 
+    def _of_tasks(self) -> Iterator[Route[Handler]]:
+        if self._parts.tasks is not None:
+            yield from TaskPages(self._parts.tasks, self.layout).routes()
+        if self._parts.sync is not None:
+            yield from ConflictPage(self._parts.sync, self.layout).routes()
+
+    def _of_locks(self) -> Iterator[Route[Handler]]:
+        if self._parts.locks is not None:
+            yield from LockPage(self._parts.locks, self.layout).routes()
+
+    @property
+    def _shows_cluster(self) -> bool:
+        nodes = self._parts.nodes_of_archive
+        return nodes is not None and nodes.is_shared
+
+    def _of_cluster(self) -> Iterator[Route[Handler]]:
+        nodes = self._parts.nodes_of_archive
+        if nodes is not None and self._shows_cluster:
+            yield from ClusterPage(nodes, self.layout).routes()
+
     def _of_devices(self) -> Iterator[Route[Handler]]:
         changes, rejected = self._parts.changes, self._parts.rejected
         if changes is None or rejected is None:
@@ -299,12 +358,11 @@ class Pages:
 
     def _of_associations(self) -> Iterator[Route[Handler]]:
         parts = self._parts
-        if parts.associations is None:
+        if parts.processes is None:
             return
         pages = AssociationsPage(
-            parts.associations,
+            parts.processes,
             self.layout,
-            workers=parts.workers,
             changes=parts.changes,
             rejected=parts.rejected,
             caller_of=caller_of,
@@ -331,16 +389,19 @@ class Pages:
     def _of_system(self) -> Iterator[Route[Handler]]:
         parts, layout = self._parts, self.layout
         if parts.usage is not None:
-            yield from StoragePage(parts.usage, parts.state, layout).routes()
+            yield from StoragePage(parts.usage, parts.state, layout, parts.tiers).routes()
+        if parts.validation is not None:
+            yield from ValidationPage(parts.validation, layout).routes()
         if parts.checks is not None:
             yield from ChecksPage(parts.checks, layout).routes()
-        if parts.log is not None:
-            yield from LogPage(parts.log, layout, workers=parts.workers).routes()
+        if parts.processes is not None:
+            yield from LogPage(parts.processes, layout).routes()
         yield from AboutPage(parts.version, layout).routes()
 
     def _of_rules(self) -> Iterator[Route[Handler]]:
         if self._parts.rules is not None:
-            yield from RulesPage(self._parts.rules, self.layout).routes()
+            catalogue = Catalogue(self._parts.archive.index)
+            yield from RulesPage(self._parts.rules, catalogue, self.layout).routes()
 
     def _of_settings(self) -> Iterator[Route[Handler]]:
         if self._parts.configuration is not None:
@@ -349,6 +410,10 @@ class Pages:
     def _of_worklist(self) -> Iterator[Route[Handler]]:
         if self._parts.steps is not None:
             yield from StepsPage(self._parts.steps, self.layout).routes()
+        if self._parts.workitems is not None:
+            yield from WorkitemsPage(self._parts.workitems, self.layout).routes()
+        if self._parts.prints is not None:
+            yield from PrintPages(self._parts.prints, self.layout).routes()
         if self._parts.worklist is None:
             return
         pages = WorklistPages(self._parts.worklist, self.layout)
@@ -364,10 +429,15 @@ class Pages:
         yield action("/queue/retry", "configure", pages.retry, "Send what failed now.")
 
     def _of_jobs(self) -> Iterator[Route[Handler]]:
-        nodes, jobs = self._parts.nodes, self._parts.jobs
-        if nodes is not None and jobs is not None:
+        nodes, jobs, queue = self._parts.nodes, self._parts.jobs, self._parts.queue
+        if nodes is not None and jobs is not None and queue is not None:
             yield from NodePages(nodes, jobs, self.layout).routes()
-            yield from JobPages(jobs, nodes, self.layout).routes()
+            yield from JobPages(jobs, nodes, queue, self.layout).routes()
+
+    def _of_ai(self) -> Iterator[Route[Handler]]:
+        if self._parts.ai is not None:
+            catalogue = Catalogue(self._parts.archive.index)
+            yield from AiPages(self._parts.ai, catalogue, self.layout).routes()
 
     def _of_audit(self) -> Iterator[Route[Handler]]:
         if self._parts.trail is None:
@@ -386,13 +456,15 @@ class Pages:
         yield action("/sign-out", None, pages.end, "End the session.")
 
     async def _first(self, studies: Handler, request: Request) -> Response:
-        """The list of studies; for whoever may not see it, the first page that they may."""
+        """The list of studies; for whoever may not see it the state of the archive, or else the
+        first page that they may."""
         may = what_may(request.caller)
-        for section in self._sections:
-            if section.needs in may:
-                if section.path == "/":
-                    return await studies(request)
-                return Response(status=303, headers=[("location", section.path)])
+        allowed = [section.path for section in self._sections if section.needs in may]
+        first = next((path for path in _FIRST if path in allowed), next(iter(allowed), ""))
+        if first == "/":
+            return await studies(request)
+        if first:
+            return Response(status=303, headers=[("location", first)])
         raise HttpError(403, "NOT_ALLOWED", "the policy gives you none of these pages")
 
     async def _upload(self, request: Request) -> Response:

@@ -19,6 +19,8 @@ from isocenter.services.web.ui.layout import Layout
 #: Links begin with it.
 PATH: Final = "/share"
 _DAYS: Final = 7
+#: Studies of so many links are shown with their patient; of others with their UID.
+_MOST_NAMED: Final = 200
 
 
 class SharePages:
@@ -75,9 +77,11 @@ class SharePages:
         """The handler of the list of links."""
         now = self._links.now()
         found = await self._links.listed(request)
+        uids = [one.study_instance_uid for one in found[:_MOST_NAMED]]
         return self._layout.page(
             request, "shares.html", section="shares",
             links=[(one, one.state(now)) for one in found],
+            studies=await self._catalogue.studies_named(uids),
         )  # fmt: skip
 
     async def revoke(self, request: Request) -> Response:

@@ -13,7 +13,6 @@ from isocenter.services.net.http.messages import Request
 from isocenter.services.web.ui.texts import date_of_form
 
 _WILD: Final = re.compile(r"[*?]")
-_MOST_PAGES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +21,6 @@ class StudyFilter:
 
     Attributes:
         first, last: days, as 2026-11-29.
-        page: from 1 on.
     """
 
     name: str = ""
@@ -32,7 +30,6 @@ class StudyFilter:
     modality: str = ""
     first: str = ""
     last: str = ""
-    page: int = 1
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -49,7 +46,6 @@ class StudyFilter:
             modality=said("modality"),
             first=said("first"),
             last=said("last"),
-            page=page_number(request),
         )
 
     @property
@@ -82,14 +78,10 @@ class StudyFilter:
 
     def query(self, **changes: object) -> str:
         """The query of the address of the page with *changes*, with its question mark."""
-        fields = self._fields() | {name: str(value) for name, value in changes.items()}
-        if fields.get("page") == "1":
-            del fields["page"]
-        fields = {name: value for name, value in fields.items() if value}
-        return f"?{urlencode(fields)}" if fields else "?"
+        return address_query(self._fields() | changes)
 
-    def _fields(self) -> dict[str, str]:
-        fields = {
+    def _fields(self) -> dict[str, object]:
+        fields: dict[str, object] = {
             "name": self.name,
             "patient": self.patient,
             "accession": self.accession,
@@ -117,8 +109,9 @@ def anywhere(text: str) -> str:
     return text if not text or _WILD.search(text) else f"*{text}*"
 
 
-def page_number(request: Request) -> int:
-    """The page of a list that a request is for, from 1 on."""
-    said = (request.parameter("page") or "").strip()
-    number = int(said) if said.isdecimal() and len(said) < 8 else 1
-    return min(max(number, 1), _MOST_PAGES)
+def address_query(fields: Mapping[str, object]) -> str:
+    """What is said of a list in its address, with the question mark."""
+    said = {name: str(value) for name, value in fields.items() if value}
+    if said.get("page") == "1":
+        del said["page"]
+    return f"?{urlencode(said)}" if said else "?"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Final
 
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.viewing.ports import RecentStudies
 from isocenter.services.web.parts import Receiver
 from isocenter.services.web.principal import caller_of
 from isocenter.services.web.ui.catalogue import Catalogue, Row
-from isocenter.services.web.ui.csv_tables import MOST_CSV_ROWS, csv_response
+from isocenter.services.web.ui.csv_tables import csv_response
 from isocenter.services.web.ui.layout import Layout
+from isocenter.services.web.ui.list_pages import ShownPage, shown_page
 from isocenter.services.web.ui.study_filter import StudyFilter
 
-_ROWS: Final = 50
 #: Studies of whoever asks that are offered again.
 _MOST_SEEN: Final = 5
 _COLUMNS: Final = (
@@ -54,18 +56,17 @@ class StudyList:
     async def page(self, request: Request) -> Response:
         """The handler of the page."""
         asked = StudyFilter.of(request)
-        fault = ""
-        found: list[Row] = []
+        fault, shown = "", ShownPage()
         try:
-            parameters = asked.parameters()
-            offset = (asked.page - 1) * _ROWS
-            found = await self._catalogue.studies(parameters, limit=_ROWS + 1, offset=offset)
+            find = partial(self._catalogue.studies, asked.parameters())
+            shown = await shown_page(find, Level.STUDY, request)
         except ValueError as error:
             fault = str(error)
         except HttpError as error:
             if error.status != 400:
                 raise
             fault = error.message
+        is_first = shown.number == 1
         return self._layout.page(
             request,
             "studies.html",
@@ -73,14 +74,12 @@ class StudyList:
             section="studies",
             filter=asked,
             fault=fault,
-            studies=found[:_ROWS],
-            has_more=len(found) > _ROWS,
-            first_row=(asked.page - 1) * _ROWS + 1,
+            page=shown,
             presets=asked.presets(datetime.now().astimezone().date()),
             receiver=self._receiver,
             can_download=self._can_download,
-            tells_arrivals=self._tells_arrivals and asked.page == 1,
-            recent=await self._seen(request) if asked.is_empty and asked.page == 1 else (),
+            tells_arrivals=self._tells_arrivals and is_first,
+            recent=await self._seen(request) if asked.is_empty and is_first else (),
         )
 
     async def _seen(self, request: Request) -> list[Row]:
@@ -89,11 +88,8 @@ class StudyList:
         if self._recent is None or not user:
             return []
         uids = [one.study_instance_uid for one in await self._recent.of(user, limit=_MOST_SEEN)]
-        if not uids:
-            return []
-        asked = [("StudyInstanceUID", ",".join(uids))]
-        found = await self._catalogue.studies(asked, limit=_MOST_SEEN)
-        return sorted(found, key=lambda row: uids.index(row["StudyInstanceUID"]))
+        found = await self._catalogue.studies_named(uids)
+        return [found[uid] for uid in uids if uid in found]
 
     async def table(self, request: Request) -> Response:
         """The handler of the same as comma-separated values (RFC 4180)."""
@@ -101,5 +97,6 @@ class StudyList:
             parameters = StudyFilter.of(request).parameters()
         except ValueError as error:
             raise HttpError(400, "BAD_QUERY", str(error)) from None
-        found = await self._catalogue.studies(parameters, limit=MOST_CSV_ROWS)
-        return csv_response("studies.csv", _COLUMNS, found)
+        return await csv_response(
+            "studies.csv", _COLUMNS, partial(self._catalogue.studies, parameters)
+        )

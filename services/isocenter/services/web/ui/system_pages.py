@@ -16,12 +16,13 @@ from typing import Any, Final
 import trio
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.tiers.administration import TierAdministration
 from isocenter.services.archive.usage.figures import UsageFigures, filled_on
 from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.net.http.routing import Route
-from isocenter.services.system.recent_log import LogLine
 from isocenter.services.web.parts import Check, ServerState
+from isocenter.services.web.processes import ServerProcesses
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import page
 
@@ -38,9 +39,14 @@ class StoragePage:
     """Answers with how full it is, what takes the room, and when it will be full."""
 
     def __init__(
-        self, usage: UsageFigures, state: Callable[[], Awaitable[ServerState]], layout: Layout
+        self,
+        usage: UsageFigures,
+        state: Callable[[], Awaitable[ServerState]],
+        layout: Layout,
+        tiers: TierAdministration | None = None,
     ) -> None:
         self._usage = usage
+        self._tiers = tiers
         self._state = state
         self._layout = layout
 
@@ -57,6 +63,7 @@ class StoragePage:
         if usage is not None and "available_bytes" in disk:
             today = datetime.now(UTC).date()
             full = filled_on(disk["available_bytes"], usage.bytes_a_day, today)
+        tiers = None if self._tiers is None else await self._tiers.status()
         months = dict(list(usage.by_month.items())[:_MOST_MONTHS]) if usage is not None else {}
         return self._layout.page(
             request,
@@ -68,6 +75,8 @@ class StoragePage:
             months=months,
             most=max((one.size for one in months.values()), default=0),
             full=full,
+            tiers=tiers,
+            places={} if self._tiers is None else self._tiers.places,
         )
 
 
@@ -91,12 +100,9 @@ class ChecksPage:
 class LogPage:
     """Answers with the latest lines of the log."""
 
-    def __init__(
-        self, lines: Callable[[], Sequence[LogLine]], layout: Layout, *, workers: int
-    ) -> None:
-        self._lines = lines
+    def __init__(self, processes: ServerProcesses, layout: Layout) -> None:
+        self._processes = processes
         self._layout = layout
-        self._workers = workers
 
     def routes(self) -> Iterator[Route[Handler]]:
         """Where it is."""
@@ -108,7 +114,8 @@ class LogPage:
         if level not in _LEVELS:
             level = "info"
         words = (request.parameter("find") or "").strip()
-        found = [one for one in self._lines() if one.is_wanted(level, words)]
+        log = await self._processes.log()
+        found = [one for one in log.lines if one.is_wanted(level, words)]
         return self._layout.page(
             request,
             "log.html",
@@ -119,7 +126,8 @@ class LogPage:
             levels=_LEVELS,
             names={number: name.lower() for name, number in logging.getLevelNamesMapping().items()},
             find=words,
-            workers=self._workers,
+            workers=self._processes.number,
+            answering=log.answering,
         )
 
 

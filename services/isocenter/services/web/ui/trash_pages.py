@@ -138,8 +138,7 @@ class TrashPages:
         self, request: Request, chosen: Sequence[str], fault: str, reason: str
     ) -> Response:
         uids = _checked(chosen)
-        asked = [("StudyInstanceUID", ",".join(uids))]
-        studies = await self._catalogue.studies(asked, limit=MOST_CHOSEN)
+        studies = await self._catalogue.studies_named(uids)
         try:
             plan = await self._trash.plan(_query(uids))
         except StorageError as error:
@@ -149,7 +148,7 @@ class TrashPages:
             "delete_chosen.html",
             status=400 if fault else 200,
             section="studies",
-            studies=studies,
+            studies=list(studies.values()),
             plan=plan,
             obstacles=plan.obstacles.texts(),
             fault=fault,

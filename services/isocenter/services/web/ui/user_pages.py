@@ -22,6 +22,7 @@ from isocenter.services.web.forms import read_fields, read_lists
 from isocenter.services.web.principal import caller_of, permissions_of
 from isocenter.services.web.ui.layout import Layout
 from isocenter.services.web.ui.page_routes import action, page
+from isocenter.services.web.ui.qr_codes import qr_code
 
 _USER: Final = "/users/{user}"
 
@@ -173,6 +174,7 @@ class UserPages:
         user = policy.user(request.arguments["user"])
         if user is None:
             raise HttpError(404, "NOT_FOUND", "there is no such user")
+        uri = provisioning_uri(secret, user.name, self._title) if secret else ""
         return self._layout.page(
             request,
             "user.html",
@@ -185,7 +187,8 @@ class UserPages:
             is_self=caller_of(request).user == user.name,
             fault=fault,
             secret=secret,
-            uri=provisioning_uri(secret, user.name, self._title) if secret else "",
+            uri=uri,
+            picture=qr_code(uri) if uri else None,
         )
 
     async def _policy(self) -> Policy:

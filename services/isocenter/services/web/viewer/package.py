@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.errors import text_of
 
@@ -44,6 +45,8 @@ _SERVICE_WORKER: Final = re.compile(rb"<script[^>]*init-service-worker\.js[^>]*>
 
 class ViewerPackageError(IsocenterError):
     """A package that cannot be installed; the message says why, and what would help."""
+
+    error_code = ErrorCode.IMPORTING
 
 
 def digest_of(package: Path) -> str:

@@ -15,6 +15,7 @@ from isocenter.services.net.http.application import Handler
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.http.static_files import ISOLATED, StaticFiles
+from isocenter.services.web.deidentified_answers import names_nobody
 from isocenter.services.web.dicomweb.urls import ROOT
 from isocenter.services.web.principal import what_may
 from isocenter.services.web.study_scope import only_study
@@ -83,7 +84,9 @@ def viewer_routes(folder: Path) -> Sequence[Route[Handler]]:
         return await (others if "." in name else page)(request)
 
     def route(path: str, handler: Handler, text: str) -> Route[Handler]:
-        return Route(method="GET", path=path, handler=handler, text=text, needs="read")
+        return Route(
+            method="GET", path=path, handler=names_nobody(handler), text=text, needs="read"
+        )
 
     return [
         route(f"{PATH}/app-config.js", _config, "Settings of the viewer."),

@@ -235,13 +235,13 @@ async def test_only_what_is_new_is_read_again(
         await at.maker.make_due()
         (record,) = await keep(at.archive, image("1.2.3", 6))
         opened: list[str] = []
-        open_stored = at.archive.open
+        open_stored = at.archive.open_in_place
 
         async def watched(stored: StoredInstance) -> Any:
             opened.append(stored.sop_instance_uid)
             return await open_stored(stored)
 
-        monkeypatch.setattr(at.archive, "open", watched)
+        monkeypatch.setattr(at.archive, "open_in_place", watched)
         await at.maker.make_due()
         assert opened == [record.sop_instance_uid]
         assert len(await at.metadata(path_of(record))) == 6

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.corrections.values import PatientKey
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.maker import MetadataMaker, make_all
 from isocenter.services.net.http.application import Handler
@@ -580,3 +581,36 @@ def test_dicomweb_client_searches() -> None:
         assert uids(instances) == ["2.2.1", "2.2.2"]
         everything = client.search_for_instances(limit=3, get_remaining=True)
         assert len(everything) == 8
+
+
+class Linked:
+    """P1 and P2 are one person."""
+
+    async def linked(self, patient_id: str, issuer: str | None) -> list[PatientKey]:
+        return [PatientKey({"P1": "P2", "P2": "P1"}[patient_id], "")] if issuer is None else []
+
+
+async def test_a_search_by_patient_follows_links(tmp_path: Path) -> None:
+    async with archive_in(tmp_path) as archive:
+        await keep(archive, *objects())
+        routes = dicomweb_routes(
+            archive, Notices(), search_limits=SearchLimits(), links=Linked(), caller_of=nobody
+        )
+        table = RouteTable(routes)
+        asked = ("PatientID", "P2")
+        assert uids(await found(table, "/studies", asked)) == ["2", "1"]
+        series = uids(await found(table, "/series", asked))
+        assert series == ["2.1", "2.2", "1.1", "1.2"]
+        paged: list[str] = []
+        for offset in range(5):
+            answered = await answer(
+                table, "/series", asked, ("limit", "1"), ("offset", str(offset))
+            )
+            assert ("warning" in dict(answered.headers)) is (offset < 3), offset
+            paged += uids(json.loads(await body_of(answered) or b"[]"))
+        assert paged == series
+        assert uids(await found(table, "/studies", asked, ("IssuerOfPatientID", "A"))) == []
+        # By what the index does not have, as well.
+        assert uids(await found(table, "/instances", asked, ("KVP", "140"))) == [
+            "1.1.2", "1.2.2",
+        ]  # fmt: skip

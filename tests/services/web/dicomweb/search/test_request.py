@@ -9,6 +9,8 @@ from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     Match,
+    NameComparison,
+    NameMatch,
     Range,
     SequenceMatch,
     SingleValue,
@@ -16,6 +18,7 @@ from isocenter.services.archive.index.query import (
     WildCard,
 )
 from isocenter.services.net.http.messages import HttpError
+from isocenter.services.web.dicomweb.search.object_attributes import satisfies
 from isocenter.services.web.dicomweb.search.request import SearchRequest, parse_search
 
 NAME, UID, MODALITIES, DATE, TIME = 0x00100010, 0x0020000D, 0x00080061, 0x00080020, 0x00080030
@@ -104,14 +107,26 @@ def test_levels_in_the_path_are_not_repeated() -> None:
 
 
 def test_what_is_not_done_is_told() -> None:
-    found = parse(("fuzzymatching", "true"), ("KVP", "120"), ("nonsense", "1"), ("limit", "5"))
+    found = parse(("KVP", "120"), ("nonsense", "1"), ("limit", "5"))
     assert found.query.criteria == ()
-    (fuzzy,) = found.warnings
-    assert "fuzzy" in fuzzy
+    assert found.warnings == ()
     assert [one.given for one in found.keys] == ["120"]
     (unmatched,) = parse(("RetrieveURL", "x"), ("00080005", "ISO_IR 100")).warnings
     assert unmatched.endswith(": RetrieveURL, SpecificCharacterSet")
-    assert parse(("fuzzymatching", "false")).warnings == ()
+
+
+@pytest.mark.parametrize(("given", "is_fuzzy"), [("true", True), ("TRUE", True), ("false", False)])
+def test_names_are_compared_as_is_wished(given: str, is_fuzzy: bool) -> None:
+    found = parse(("fuzzymatching", given), ("PatientName", "Mueller"), ("OperatorsName", "Meyer"))
+    fuzzy = NameMatch(("Mueller",), NameComparison.FUZZY)
+    assert [one.match for one in found.query.criteria] == [
+        fuzzy if is_fuzzy else SingleValue("Mueller")
+    ]
+    (of_objects,) = found.keys
+    assert of_objects.names is (NameComparison.FUZZY if is_fuzzy else NameComparison.LITERAL)
+    assert satisfies(
+        {"00081070": {"vr": "PN", "Value": [{"Alphabetic": "Maier"}]}}, found.keys
+    ) is (is_fuzzy)
 
 
 @pytest.mark.parametrize(

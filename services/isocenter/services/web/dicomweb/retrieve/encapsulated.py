@@ -10,8 +10,8 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.dataset import DataSetError, encoding_of, map_pixel_data
 from isocenter.engine.dataset.codec import codec_of
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.frames import open_image
@@ -62,7 +62,7 @@ def media_type_of(stored: StoredInstance) -> str:
 class Encapsulated:
     """Answers with what objects hold, as it is."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ReadableArchive) -> None:
         self._archive = archive
 
     async def __call__(self, request: Request, stored: StoredInstance) -> Response:

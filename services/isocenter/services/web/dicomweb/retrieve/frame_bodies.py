@@ -9,10 +9,10 @@ from typing import Final
 
 from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.object_reader import is_file_backed
 from isocenter.services.dicom.pixels.errors import ImageError, PixelError
@@ -53,7 +53,7 @@ class FramePieces:
 class FrameBodies:
     """Finds the bytes of frames; remembers where those of the last images lie."""
 
-    def __init__(self, archive: Archive, book: MetadataBook | None = None) -> None:
+    def __init__(self, archive: ReadableArchive, book: MetadataBook | None = None) -> None:
         self._archive = archive
         self._book = book
         self._layouts: OrderedDict[tuple[str, str], ImageLayout] = OrderedDict()

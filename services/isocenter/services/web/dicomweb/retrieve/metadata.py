@@ -11,7 +11,6 @@ import trio
 
 from isocenter.engine.dataset import DataSetError, DataSetLimitError, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.metadata.fragment import fragment_of, unpack_fragment, with_url
 from isocenter.services.archive.metadata.gzip_parts import GzipPart, gzip_file
@@ -19,6 +18,7 @@ from isocenter.services.archive.metadata.header import Header, read_header
 from isocenter.services.archive.metadata.ports import FORMAT, MetadataBook, SeriesContent
 from isocenter.services.archive.opened_ahead import OpenedAhead
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.dicom.bulk_data import BulkValue
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.xml_writer import xml_of
@@ -78,7 +78,7 @@ class Metadata:
     """
 
     def __init__(
-        self, archive: Archive, urls: PublicUrls, book: MetadataBook | None = None
+        self, archive: ReadableArchive, urls: PublicUrls, book: MetadataBook | None = None
     ) -> None:
         self._archive = archive
         self._urls = urls

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.net.http.messages import HttpError, Response
 
 log = logging.getLogger("isocenter.http")
@@ -14,7 +14,9 @@ log = logging.getLogger("isocenter.http")
 _OK = 200
 
 
-async def still_there(archive: Archive, named: Sequence[StoredInstance]) -> list[StoredInstance]:
+async def still_there(
+    archive: ReadableArchive, named: Sequence[StoredInstance]
+) -> list[StoredInstance]:
     """Those that can be had, as they are now.
 
     Raises:

@@ -7,9 +7,9 @@ from typing import Final
 from isocenter.engine.dataset import encoding_of
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.dicom.bulk_data import (
     PIXEL_TAGS,
     BulkValue,
@@ -78,7 +78,7 @@ class Frames:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         urls: PublicUrls,
         pool: CodecPool | None,
         book: MetadataBook | None = None,
@@ -170,7 +170,7 @@ def _path_of(request: Request) -> str:
 class BulkData:
     """Answers with the values that metadata names by URI."""
 
-    def __init__(self, archive: Archive, frames: Frames) -> None:
+    def __init__(self, archive: ReadableArchive, frames: Frames) -> None:
         self._archive = archive
         self._frames = frames
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from isocenter.engine.dataset import DataSetError
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.pixels.errors import PixelError
 from isocenter.services.dicom.pixels.frames import NoPixelDataError
@@ -44,7 +44,7 @@ _THUMBNAIL_SIDE: Final = 256
 class Rendered:
     """Answers with pictures."""
 
-    def __init__(self, archive: Archive, pool: CodecPool | None) -> None:
+    def __init__(self, archive: ReadableArchive, pool: CodecPool | None) -> None:
         self._archive = archive
         self._pool = pool
         self._encapsulated = Encapsulated(archive)

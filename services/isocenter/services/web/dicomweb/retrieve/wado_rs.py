@@ -6,30 +6,24 @@ later cuts the connection, so that half a study never looks like a whole one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
-from isocenter.engine.dataset import write_file_meta
-from isocenter.engine.fast_init import dataclass
 from isocenter.engine.uid import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    UNCOMPRESSED,
 )
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.opened_ahead import OpenedAhead
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.archive.stored_objects import stored_object
-from isocenter.services.dicom.object_reader import ObjectReader, is_file_backed
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
-from isocenter.services.errors import StorageError
 from isocenter.services.net.http.conditions import entity_tag, is_not_modified
 from isocenter.services.net.http.messages import Piece, Request, Response
 from isocenter.services.net.http.multipart import MultipartWriter
-from isocenter.services.net.http.protocol import FileRegion
 from isocenter.services.web.dicomweb.multipart_responses import boundary_for, multipart_type
 from isocenter.services.web.dicomweb.representations import (
     DICOM,
@@ -40,39 +34,17 @@ from isocenter.services.web.dicomweb.representations import (
     wanted_of,
 )
 from isocenter.services.web.dicomweb.resources import instances_of, query_of
+from isocenter.services.web.dicomweb.retrieve.object_bodies import ObjectBodies, Outgoing
 from isocenter.services.web.dicomweb.retrieve.partial_answers import still_there, with_warning
 from isocenter.services.web.dicomweb.urls import PublicUrls, instance_url
 from isocenter.services.web.downloads import ZIP, Downloads
+from isocenter.services.web.study_reading import begin_reading
 
 _FRAMED: Final = Offer(media_type=DICOM, is_multipart=True)
 _ALONE: Final = Offer(media_type=DICOM, is_multipart=False)
 #: Web services do not use them (PS3.18 8.7.3): sent as Explicit VR Little Endian.
 _NOT_FOR_THE_WEB: Final = frozenset({IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN})
-_PIECE: Final = 1 << 20
 _ZIP: Final = Offer(media_type=ZIP, is_multipart=False)
-OpenStored = Callable[[StoredInstance], Awaitable[ObjectReader]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outgoing:
-    """An object and the transfer syntax in which it leaves."""
-
-    stored: StoredInstance
-    transfer_syntax: str
-
-    @property
-    def is_as_stored(self) -> bool:
-        return self.stored.transfer_syntax_uid == self.transfer_syntax
-
-    def headers(self, base: str) -> list[tuple[str, str]]:
-        stored = self.stored
-        url = instance_url(
-            base, stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
-        )
-        return [
-            ("Content-Type", f"{DICOM}; transfer-syntax={self.transfer_syntax}"),
-            ("Content-Location", url),
-        ]
 
 
 class Retrieve:
@@ -86,7 +58,7 @@ class Retrieve:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         urls: PublicUrls,
         transcoder: Transcoder | None = None,
         downloads: Downloads | None = None,
@@ -94,20 +66,29 @@ class Retrieve:
         self._downloads = downloads
         self._archive = archive
         self._urls = urls
-        self._transcoder = transcoder
+        self._bodies = ObjectBodies(archive, transcoder)
 
     async def __call__(self, request: Request) -> Response:
         """The handler of a study, a series and an instance."""
         if self._downloads is not None and _wants_zip(request):
             uid = [*request.arguments.values()][-1]
             return await self._downloads.respond(request, query_of(request), name=uid)
-        named = await instances_of(self._archive.index, request)
-        instances = await still_there(self._archive, named)
-        request.told["instances"] = instances
-        outgoing, is_multipart = self._choose(request, instances)
-        response = self._response(request, outgoing, is_multipart)
+        end = await begin_reading(self._archive, {request.arguments["study"]}, request)
+        try:
+            named = await instances_of(self._archive.index, request)
+            instances = await still_there(self._archive, named)
+            request.told["instances"] = instances
+            if self._archive.check_on_line is not None:
+                # A response that has begun can only break off.
+                await self._archive.check_on_line(instances)
+            outgoing, is_multipart = self._choose(request, instances)
+            response = self._response(request, outgoing, is_multipart)
+        except BaseException:
+            end()
+            raise
         gone = len(named) - len(instances)
-        return with_warning(response, gone, len(named), self._urls.base(request))
+        response = with_warning(response, gone, len(named), self._urls.base(request))
+        return replace(response, close=end)
 
     def alone(self, request: Request, stored: StoredInstance, syntax: str | None) -> Response:
         """One object.
@@ -123,9 +104,7 @@ class Retrieve:
             raise not_acceptable([_ALONE], "; not in that transfer syntax")
         return self._response(request, [outgoing], is_multipart=False)
 
-    def _response(
-        self, request: Request, outgoing: list[_Outgoing], is_multipart: bool
-    ) -> Response:
+    def _response(self, request: Request, outgoing: list[Outgoing], is_multipart: bool) -> Response:
         base = self._urls.base(request)
         names = [f"{one.stored.digest} {one.transfer_syntax}" for one in outgoing]
         tag = entity_tag(boundary_for("objects", base, str(is_multipart), *names))
@@ -135,23 +114,23 @@ class Retrieve:
         length: int | None = None
         if not is_multipart:
             (one,) = outgoing
-            headers.append(("content-type", one.headers(base)[0][1]))
-            headers.append(("content-location", one.headers(base)[1][1]))
+            headers.append(("content-type", _headers(one, base)[0][1]))
+            headers.append(("content-location", _headers(one, base)[1][1]))
             if one.is_as_stored:
                 length = one.stored.size
             return Response(
-                headers=headers, body=self._bytes_of(one, self._archive.open), length=length
+                headers=headers, body=self._bodies.bytes_of(one, self._archive.open), length=length
             )
         boundary = boundary_for(tag)
         headers.append(("content-type", multipart_type(DICOM, boundary)))
         if all(one.is_as_stored for one in outgoing):
-            sizes = [(one.headers(base), one.stored.size) for one in outgoing]
+            sizes = [(_headers(one, base), one.stored.size) for one in outgoing]
             length = MultipartWriter(boundary).length(sizes)
         return Response(headers=headers, body=self._parts(outgoing, boundary, base), length=length)
 
     def _choose(
         self, request: Request, instances: Sequence[StoredInstance]
-    ) -> tuple[list[_Outgoing], bool]:
+    ) -> tuple[list[Outgoing], bool]:
         offers = (_FRAMED, _ALONE) if len(instances) == 1 else (_FRAMED,)
         why = ""
         for wanted in wanted_of(request):
@@ -164,7 +143,7 @@ class Retrieve:
             why = "; not in that transfer syntax, but with transfer-syntax=* as stored"
         raise not_acceptable(offers, why)
 
-    def _outgoing(self, stored: StoredInstance, wanted: str | None) -> _Outgoing | None:
+    def _outgoing(self, stored: StoredInstance, wanted: str | None) -> Outgoing | None:
         """How an object leaves; None: it cannot become what is wanted."""
         have = stored.transfer_syntax_uid
         if wanted in _NOT_FOR_THE_WEB:
@@ -182,24 +161,20 @@ class Retrieve:
             if wanted is not None or have in _NOT_FOR_THE_WEB:
                 return None
             target = have  # better the object as it is than none, when nothing was said
-        return _Outgoing(stored=stored, transfer_syntax=target)
+        return Outgoing(stored=stored, transfer_syntax=target)
 
     def _can_become(self, have: str, target: str) -> bool:
-        if target in _NOT_FOR_THE_WEB:
-            return False
-        if have in UNCOMPRESSED and target in UNCOMPRESSED:
-            return True
-        return self._transcoder is not None and target in self._transcoder.targets(have)
+        return target not in _NOT_FOR_THE_WEB and self._bodies.can_become(have, target)
 
     async def _parts(
-        self, outgoing: Sequence[_Outgoing], boundary: str, base: str
+        self, outgoing: Sequence[Outgoing], boundary: str, base: str
     ) -> AsyncGenerator[Sequence[Piece], None]:
         writer = MultipartWriter(boundary)
         as_stored = [one.stored for one in outgoing if one.is_as_stored]
         async with OpenedAhead(self._archive, as_stored) as ahead:
             for one in outgoing:
-                before = [writer.begin_part(one.headers(base))]
-                async with aclosing(self._bytes_of(one, ahead.open)) as pieces:
+                before = [writer.begin_part(_headers(one, base))]
+                async with aclosing(self._bodies.bytes_of(one, ahead.open)) as pieces:
                     async for piece in pieces:
                         yield [*before, piece]
                         before = []
@@ -207,58 +182,16 @@ class Retrieve:
                     yield before
         yield [writer.end()]
 
-    async def _bytes_of(
-        self, one: _Outgoing, open_stored: OpenStored
-    ) -> AsyncGenerator[Piece, None]:
-        """A Part 10 file."""
-        try:
-            async with self._pieces_of(one, open_stored) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except (KeyError, OSError, StorageError) as error:
-            raise StorageError(f"instance {one.stored.sop_instance_uid} was not read") from error
 
-    @asynccontextmanager
-    async def _pieces_of(
-        self, one: _Outgoing, open_stored: OpenStored
-    ) -> AsyncIterator[AsyncIterator[Piece]]:
-        stored = one.stored
-        async with AsyncExitStack() as stack:
-            if one.is_as_stored:
-                reader = await stack.enter_async_context(await open_stored(stored))
-                if reader.size != stored.size:
-                    raise KeyError("another object has taken its place")
-
-                async def whole() -> AsyncGenerator[Piece, None]:
-                    if is_file_backed(reader):
-                        yield FileRegion(reader.descriptor, 0, stored.size)
-                        return
-                    for start in range(0, stored.size, _PIECE):
-                        yield await reader.read(start, min(_PIECE, stored.size - start))
-
-                yield await stack.enter_async_context(aclosing(whole()))
-                return
-            item = stored_object(stored, self._archive.open)
-            target = one.transfer_syntax
-            uid = stored.sop_instance_uid
-            if stored.transfer_syntax_uid in UNCOMPRESSED and target in UNCOMPRESSED:
-                parts = await stack.enter_async_context(aclosing(item.parts(target)))
-            else:
-                assert self._transcoder is not None
-                made = await stack.enter_async_context(self._transcoder.made(item, target))
-                uid = made.sop_instance_uid
-                parts = await stack.enter_async_context(aclosing(made.parts()))
-
-            async def anew() -> AsyncGenerator[Piece, None]:
-                yield write_file_meta(
-                    sop_class_uid=stored.sop_class_uid,
-                    sop_instance_uid=uid,
-                    transfer_syntax_uid=target,
-                )
-                async for piece, _ in parts:
-                    yield bytes(piece)
-
-            yield await stack.enter_async_context(aclosing(anew()))
+def _headers(one: Outgoing, base: str) -> list[tuple[str, str]]:
+    stored = one.stored
+    url = instance_url(
+        base, stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
+    )
+    return [
+        ("Content-Type", f"{DICOM}; transfer-syntax={one.transfer_syntax}"),
+        ("Content-Location", url),
+    ]
 
 
 def _wants_zip(request: Request) -> bool:

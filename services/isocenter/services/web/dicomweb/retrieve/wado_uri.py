@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from math import ceil
 from typing import Final, TypeVar
 
 import trio
 
-from isocenter.engine.dataset import DataSetError, Encoding, encoding_of
+from isocenter.engine.dataset import DataSetError, Encoding, encoding_of, write_file_meta
 from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.uid import is_uid
-from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.deidentification.service import (
+    Deidentification,
+    UnknownProjectError,
+)
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.bulk_data import left_out
 from isocenter.services.dicom.json_reader import read_json
@@ -55,25 +59,38 @@ HTML: Final = "text/html"
 _REPORT_TYPES: Final = (HTML, "text/plain")
 #: Bytes of a report that is held while it becomes text.
 _MOST_REPORT: Final = 32 << 20
+#: Of an object that is de-identified, bytes at once.
+_PIECE: Final = 1 << 20
 #: How much wider or higher a picture may become of which one side only was asked for.
 _ODDEST: Final = 8
 _ANNOTATIONS: Final = frozenset(("patient", "technique"))
 
 
 class WadoUri:
-    """Answers with an object, or what of it can be seen."""
+    """Answers with an object, or what of it can be seen.
+
+    Args:
+        anonymize: name of the project under which objects are de-identified that are asked for so;
+            empty: none is.
+        deidentification: gives what does that.
+    """
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         retrieve: Retrieve,
         rendered: Rendered,
         metadata: Handler,
         trashed: Trashed | None = None,
+        *,
+        anonymize: str = "",
+        deidentification: Callable[[], Deidentification | None] = lambda: None,
     ) -> None:
         self._archive = archive
+        self._deidentification = deidentification
         self._metadata = metadata
         self._trashed = trashed
+        self._anonymize = anonymize
         self._retrieve = retrieve
         self._rendered = rendered
         self._encapsulated = Encapsulated(archive)
@@ -86,8 +103,10 @@ class WadoUri:
             request, study="studyUID", series="seriesUID", instance="objectUID"
         )
         media_type = await self._media_type(request, stored)
+        if request.parameter("anonymize") is not None and media_type != DICOM:
+            raise _bad("anonymize", "it is of application/dicom; ask for that in contentType")
         if media_type == DICOM:
-            return self._object(request, stored)
+            return await self._object(request, stored)
         if media_type == DICOM_JSON:
             request.arguments = {
                 "study": stored.study_instance_uid,
@@ -167,14 +186,17 @@ class WadoUri:
         headers = [("etag", tag), ("cache-control", "private, max-age=86400"), ("vary", "Accept")]
         if is_not_modified(request.header("if-none-match"), tag):
             return Response(status=304, headers=headers)
-        if stored.size > _MOST_REPORT:
-            raise HttpError(
-                406, "NOT_SHOWN", f"reports of more than {_MOST_REPORT >> 20} MiB are not shown"
-            )
         encoding = encoding_of(stored.transfer_syntax_uid)
         item = stored_object(stored, self._archive.open)
         try:
             async with await item.open() as reader:
+                # What is made when it is opened has no length before.
+                if reader.size > _MOST_REPORT:
+                    raise HttpError(
+                        406,
+                        "NOT_SHOWN",
+                        f"reports of more than {_MOST_REPORT >> 20} MiB are not shown",
+                    )
                 start = stored.data_set_offset
                 data = await reader.read(start, reader.size - start)
             text = await trio.to_thread.run_sync(_shown, data, encoding, media_type)
@@ -190,18 +212,55 @@ class WadoUri:
 
     # The object.
 
-    def _object(self, request: Request, stored: StoredInstance) -> Response:
+    async def _object(self, request: Request, stored: StoredInstance) -> Response:
         anonymize = request.parameter("anonymize")
-        if anonymize is not None:
-            if anonymize.lower() != "yes":
-                raise _bad("anonymize", "it is yes, or is left out")
+        syntax = request.parameter("transferSyntax")
+        if anonymize is not None and anonymize.lower() != "yes":
+            raise _bad("anonymize", "it is yes, or is left out")
+        if anonymize is not None and not self._archive.project:
+            return await self._anonymized(stored, syntax)
+        if syntax is not None and syntax != "*" and not is_uid(syntax):
+            raise _bad("transferSyntax", "it is the UID of one")
+        if self._archive.check_on_line is not None:
+            # A response that has begun can only break off.
+            await self._archive.check_on_line([stored])
+        return self._retrieve.alone(request, stored, syntax)
+
+    async def _anonymized(self, stored: StoredInstance, syntax: str | None) -> Response:
+        """The object without who it is of (PS3.18 9.4.1.2.2)."""
+        deidentification = self._deidentification()
+        if deidentification is None or not self._anonymize:
             raise HttpError(
                 406, "NOT_ANONYMIZED", "objects are sent as they are; nothing is de-identified here"
             )
-        syntax = request.parameter("transferSyntax")
-        if syntax is not None and syntax != "*" and not is_uid(syntax):
-            raise _bad("transferSyntax", "it is the UID of one")
-        return self._retrieve.alone(request, stored, syntax)
+        try:
+            project = deidentification.project(self._anonymize)
+            item = await deidentification.deidentified(
+                stored_object(stored, self._archive.open), project
+            )
+            reader = await item.open()
+        except KeyError:
+            raise HttpError(410, "GONE", "the object is not there any more") from None
+        except (DataSetError, UnknownProjectError) as error:
+            raise HttpError(406, "NOT_ANONYMIZED", str(error)) from error
+        kept = item.transfer_syntax_uid
+        if syntax not in (None, "*", kept):
+            await reader.__aexit__(None, None, None)
+            raise HttpError(
+                406, "NOT_ACCEPTABLE", "de-identified objects keep their transfer syntax; ask for *"
+            )
+        meta = write_file_meta(item.sop_class_uid, item.sop_instance_uid, kept)
+
+        async def body() -> AsyncGenerator[bytes, None]:
+            async with reader:
+                yield meta
+                for start in range(0, reader.size, _PIECE):
+                    yield await reader.read(start, _PIECE)
+
+        headers = [
+            ("content-type", f"{DICOM}; transfer-syntax={kept}"), ("cache-control", "no-store"),
+        ]  # fmt: skip
+        return Response(headers=headers, body=body(), length=len(meta) + reader.size)
 
     # A picture.
 

@@ -19,9 +19,11 @@ from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
     Match,
+    NameComparison,
     SequenceMatch,
     SingleValue,
     ValueList,
+    compared_by,
 )
 from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.net.http.messages import HttpError
@@ -57,10 +59,12 @@ class ObjectKey:
     Attributes:
         given: the value as it was given, several joined by a backslash: what it asks for depends
             on the VR, which of private attributes objects tell.
+        names: how person names are compared.
     """
 
     path: ObjectPath
     given: str
+    names: NameComparison = NameComparison.LITERAL
 
 
 def match_of(name: str, vr: str, tag: int, given: Sequence[str]) -> Match | None:
@@ -97,13 +101,16 @@ def broken(name: str, why: str) -> HttpError:
 
 
 def index_criteria(
-    values: Mapping[int, Sequence[str]], items: Mapping[int, Sequence[str]]
+    values: Mapping[int, Sequence[str]],
+    items: Mapping[int, Sequence[str]],
+    names: NameComparison = NameComparison.LITERAL,
 ) -> tuple[tuple[Criterion, ...], tuple[CombinedRange, ...]]:
     """What the index is asked for.
 
     Args:
         values: by tag, of attributes that the index has.
         items: the same of attributes of (0040,0275).
+        names: how person names are compared.
 
     Raises:
         HttpError: a value is broken (400).
@@ -115,7 +122,11 @@ def index_criteria(
         if both is not None:
             combined.append(both)
             del matches[date_tag], matches[time_tag]
-    criteria = [Criterion(tag, match) for tag, match in matches.items()]
+    criteria = [
+        Criterion(tag, compared)
+        for tag, match in matches.items()
+        if (compared := compared_by(BY_TAG[tag].vr, match, names)) is not None
+    ]
     inner = _matches(items, REQUEST_ATTRIBUTES.__getitem__, REQUEST_ATTRIBUTES_SEQUENCE)
     if inner:
         asked = tuple(Criterion(tag, match) for tag, match in inner.items())
@@ -133,7 +144,9 @@ def _matches(
     return {tag: match for tag, match in found.items() if match is not None}
 
 
-def object_key(path: ObjectPath, given: Sequence[str]) -> ObjectKey | None:
+def object_key(
+    path: ObjectPath, given: Sequence[str], names: NameComparison = NameComparison.LITERAL
+) -> ObjectKey | None:
     """What only objects tell; None: nothing is asked for.
 
     Raises:
@@ -145,6 +158,6 @@ def object_key(path: ObjectPath, given: Sequence[str]) -> ObjectKey | None:
     if vr == "UN":
         # What the values of a private attribute are its object tells.
         text = joined_values(vr, given)
-        return ObjectKey(path, text) if text.strip("*") else None
+        return ObjectKey(path, text, names) if text.strip("*") else None
     found = match_of(name, vr, tag, given)
-    return None if found is None else ObjectKey(path, joined_values(vr, given))
+    return None if found is None else ObjectKey(path, joined_values(vr, given), names)

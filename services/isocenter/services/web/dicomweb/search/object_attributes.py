@@ -15,11 +15,12 @@ import orjson
 
 from isocenter.engine.dataset import DataSetError, encoding_of
 from isocenter.engine.dataset.walker import Tolerance
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.matching import PADDING, matches_text
+from isocenter.services.archive.index.query import compared_by
 from isocenter.services.archive.metadata.fragment import unpack_fragment, with_url
 from isocenter.services.archive.metadata.header import read_header
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.data_dictionary import dictionary_vr
 from isocenter.services.dicom.json_writer import json_of
@@ -51,7 +52,7 @@ class ObjectAttributes:
         base: the URL of the service, for bulk data.
     """
 
-    def __init__(self, archive: Archive, paths: Iterable[ObjectPath], base: str) -> None:
+    def __init__(self, archive: ReadableArchive, paths: Iterable[ObjectPath], base: str) -> None:
         self._archive = archive
         self._base = base
         first = [path[0] for path in paths]
@@ -102,18 +103,18 @@ class ObjectAttributes:
 
 def satisfies(item: Item, keys: Iterable[ObjectKey]) -> bool:
     """Whether all that *keys* ask for holds; of what is asked of one sequence, in one item."""
-    return _satisfies(item, [(key.path, key.given) for key in keys])
+    return _satisfies(item, [(key.path, key) for key in keys])
 
 
-def _satisfies(item: Item, asked: Iterable[tuple[ObjectPath, str]]) -> bool:
-    by_step: dict[Step, list[tuple[ObjectPath, str]]] = {}
-    for path, given in asked:
-        by_step.setdefault(path[0], []).append((path[1:], given))
+def _satisfies(item: Item, asked: Iterable[tuple[ObjectPath, ObjectKey]]) -> bool:
+    by_step: dict[Step, list[tuple[ObjectPath, ObjectKey]]] = {}
+    for path, key in asked:
+        by_step.setdefault(path[0], []).append((path[1:], key))
     for step, below in by_step.items():
         element = item.get(_name_of(item, step), {})
-        if not all(_matches(element, step.tag, given) for path, given in below if not path):
+        if not all(_matches(element, step.tag, key) for path, key in below if not path):
             return False
-        deeper = [(path, given) for path, given in below if path]
+        deeper = [(path, key) for path, key in below if path]
         if deeper and not any(_satisfies(one, deeper) for one in _items(element)):
             return False
     return True
@@ -136,13 +137,13 @@ def _name_of(item: Item, step: Step) -> str:
     return f"{step.tag:08X}"
 
 
-def _matches(element: Mapping[str, Any], tag: int, given: str) -> bool:
+def _matches(element: Mapping[str, Any], tag: int, key: ObjectKey) -> bool:
     vr = element.get("vr") or dictionary_vr(tag)
     text = _text_of(element)
     if vr == "UN":
         vr = "LO"
     try:
-        match = match_of_text(vr, tag, given)
+        match = compared_by(vr, match_of_text(vr, tag, key.given), key.names)
     except IdentifierError:
         return False  # no value of what it is in this object
     return match is None or matches_text(vr, match, text)

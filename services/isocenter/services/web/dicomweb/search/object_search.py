@@ -9,12 +9,11 @@ from typing import Final
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
-from isocenter.services.archive.index.query import Criterion, Page, Query, SingleValue
+from isocenter.services.archive.index.query import Criterion, FoundPage, Page, Query, SingleValue
 from isocenter.services.archive.metadata.ports import MetadataBook
 from isocenter.services.archive.ports import StoredInstance
-from isocenter.services.archive.selection import matches_of
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.net.http.messages import HttpError
 from isocenter.services.web.dicomweb.search.object_attributes import (
     Item,
@@ -54,7 +53,7 @@ class ObjectSearch:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         book: MetadataBook | None,
         search: SearchRequest,
         base: str,
@@ -78,7 +77,7 @@ class ObjectSearch:
         """
         if not self._search.keys:
             # One more tells whether there are more.
-            matches = await self._matches(Page(limit=limit + 1, offset=offset))
+            matches = (await self._page(Page(limit=limit + 1, offset=offset))).matches
             return [Found(one) for one in matches[:limit]], len(matches) > limit
         found: list[Found] = []
         try:
@@ -120,21 +119,21 @@ class ObjectSearch:
             shown.append(Found(one.match, item))
         return shown, 0
 
-    async def _matches(self, page: Page) -> list[Mapping[int, str]]:
-        return await matches_of(self._archive.index, self._search.query, page)
+    async def _page(self, page: Page) -> FoundPage:
+        return await self._archive.index.find_page(self._search.query, page)
 
     async def _filtered(self) -> AsyncGenerator[Found, None]:
-        offset = 0
-        while matches := await self._matches(Page(limit=_TOGETHER, offset=offset)):
-            for match in matches:
+        after = None
+        while (found := await self._page(Page(limit=_TOGETHER, after=after))).matches:
+            for match in found.matches:
                 async with aclosing(self._objects(match)) as objects:
                     async for item in objects:
                         if satisfies(item, self._search.keys):
                             yield Found(match, item)
                             break
-            offset += len(matches)
-            if len(matches) < _TOGETHER:
+            if len(found.matches) < _TOGETHER:
                 return
+            after = found.places[-1]
 
     async def _any_object(self, match: Mapping[int, str]) -> Item | None:
         async with aclosing(self._objects(match)) as objects:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.archive.index.query import NameComparison
 from isocenter.services.dicom.data_dictionary import keyword_for_tag, tag_for_keyword
 from isocenter.services.net.http.messages import HttpError
 from isocenter.services.net.http.routing import Parameter
@@ -20,9 +21,6 @@ _OTHERS: Final = frozenset({"accept", "charset", "emptyvaluematching", "multiple
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 #: VRs whose values no comma stands in.
 _LISTED_BY_COMMAS: Final = frozenset({"UI", "CS"})
-_NOT_FUZZY: Final = (
-    "The fuzzymatching parameter is not supported. Only literal matching has been performed."
-)
 _MORE: Final = "There are additional results that can be requested"
 
 _NUMBER: Final = "[0-9]{1,9}"
@@ -41,7 +39,7 @@ SEARCH_PARAMETERS: Final = (
     Parameter(name="offset", text="So many answers are passed over.", pattern=_NUMBER),
     Parameter(
         name="fuzzymatching",
-        text="Names that sound alike: not done, and `true` is answered with a `Warning`.",
+        text="`true`: names that sound alike match as well, with their parts in any order.",
         values=("false", "true"),
     ),
 )
@@ -59,7 +57,7 @@ class SearchParameters:
         included: what answers are to show beside the usual.
         includes_all: they are to show whatever there is.
         limit: as many are wanted; None: nothing was said.
-        warnings: what is not done as it was asked.
+        names: how person names are compared (`fuzzymatching`).
     """
 
     matched: Mapping[Path, Sequence[str]]
@@ -67,7 +65,7 @@ class SearchParameters:
     includes_all: bool
     limit: int | None
     offset: int
-    warnings: tuple[str, ...]
+    names: NameComparison
 
     def bounded(self, default: int, most: int) -> int:
         """How many matches an answer has, *most* at the most (PS3.18 8.3.4.4.1)."""
@@ -82,7 +80,7 @@ def parse_parameters(parameters: Iterable[tuple[str, str]]) -> SearchParameters:
     """
     matched: dict[Path, list[str]] = {}
     included: set[Path] = set()
-    warnings: list[str] = []
+    names = NameComparison.LITERAL
     limit: int | None = None
     offset = 0
     includes_all = False
@@ -93,8 +91,8 @@ def parse_parameters(parameters: Iterable[tuple[str, str]]) -> SearchParameters:
             case "offset":
                 offset = _number(name, value)
             case "fuzzymatching":
-                if value.lower() == "true":
-                    warnings.append(_NOT_FUZZY)
+                is_fuzzy = value.lower() == "true"
+                names = NameComparison.FUZZY if is_fuzzy else NameComparison.LITERAL
             case "includefield":
                 for field in value.split(","):
                     includes_all = includes_all or field == "all"
@@ -111,7 +109,7 @@ def parse_parameters(parameters: Iterable[tuple[str, str]]) -> SearchParameters:
         includes_all=includes_all,
         limit=limit,
         offset=offset,
-        warnings=tuple(dict.fromkeys(warnings)),
+        names=names,
     )
 
 

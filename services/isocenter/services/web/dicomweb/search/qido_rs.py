@@ -11,9 +11,11 @@ import orjson
 import trio
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.corrections.links import followed
+from isocenter.services.archive.corrections.ports import LinkedPatients
+from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.archive.metadata.ports import MetadataBook
+from isocenter.services.archive.reading import ReadableArchive
 from isocenter.services.dicom.json_xml import xml_of_json
 from isocenter.services.net.http.messages import Request, Response
 from isocenter.services.notices import Notices, SearchAnswered, SearchOutcome
@@ -46,6 +48,7 @@ FORMS: Final = (
 _MANY: Final = 500
 _STUDY, _SERIES, _INSTANCE = 0x0020000D, 0x0020000E, 0x00080018
 _MODALITIES: Final = 0x00080061
+_AVAILABILITY: Final = 0x00080056
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +74,24 @@ class Search:
     Args:
         book: what was made of objects beforehand, for what the index does not have; None: the
             objects are read.
+        links: of patients, which searches by ID follow; None: they follow none.
     """
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         urls: PublicUrls,
         limits: SearchLimits | None = None,
         notices: Notices | None = None,
         book: MetadataBook | None = None,
+        links: LinkedPatients | None = None,
     ) -> None:
+        self._links = links
         self._archive = archive
         self._book = book
         self._urls = urls
         self._limits = limits or SearchLimits()
-        self._notices = notices or Notices()
+        self._notices = Notices() if notices is None else notices
 
     def at(self, level: Level) -> Callable[[Request], Any]:
         """The handler of searches for *level*."""
@@ -96,6 +102,7 @@ class Search:
         return handle
 
     async def _search(self, request: Request, level: Level) -> Response:
+        request.told["level"] = level.value
         form, _ = choose(request, FORMS)
         search = parse_search(level, parents_of(request), request.query)
         search = replace(search, query=narrowed(search.query, request))
@@ -103,12 +110,29 @@ class Search:
         base = self._urls.base(request)
         objects = ObjectSearch(self._archive, self._book, search, base, self._limits.objects)
         try:
-            found, is_cut = await objects.page(limit, search.parameters.offset)
+            queries = await followed(search.query, self._links)
+            if len(queries) == 1:
+                found, is_cut = await objects.page(limit, search.parameters.offset)
+            else:
+                each = [
+                    ObjectSearch(
+                        self._archive,
+                        self._book,
+                        replace(search, query=query),
+                        base,
+                        self._limits.objects,
+                    )
+                    for query in queries
+                ]
+                found, is_cut = await _joined(each, level, limit, search.parameters.offset)
         except TooBroadError:
             self._notices.publish(SearchAnswered(outcome=SearchOutcome.TOO_BROAD))
             raise
         request.told["matches"] = len(found)
         found, bare = await objects.with_fields(found)
+        if self._archive.availabilities is not None:
+            matches = await self._archive.availabilities.shown(level, [one.match for one in found])
+            found = [replace(one, match=match) for one, match in zip(found, matches, strict=True)]
         self._notices.publish(
             SearchAnswered(outcome=SearchOutcome.CUT if is_cut else SearchOutcome.WHOLE)
         )
@@ -132,6 +156,21 @@ class Search:
         if is_gzip:
             headers.append(("content-encoding", "gzip"))
         return Response(headers=headers, body=parts)
+
+
+async def _joined(
+    searches: Sequence[ObjectSearch], level: Level, limit: int, offset: int
+) -> tuple[list[Found], bool]:
+    """A page of what several searches find, one behind the other; each match once."""
+    found: dict[str, Found] = {}
+    is_cut = False
+    for search in searches:
+        some, has_more = await search.page(offset + limit, 0)
+        is_cut = is_cut or has_more
+        for one in some:
+            found.setdefault(one.match.get(UNIQUE_KEY[level], ""), one)
+    rows = list(found.values())
+    return rows[offset : offset + limit], is_cut or len(rows) > offset + limit
 
 
 def _written(
@@ -159,7 +198,7 @@ def _answer(one: Found, search: SearchRequest, base: str) -> dict[str, Any]:
         match.get(_SERIES, "") if level is not Level.STUDY else "",
         match.get(_INSTANCE, "") if level is Level.IMAGE else "",
     )
-    found["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
+    found["00080056"] = {"vr": "CS", "Value": [match.get(_AVAILABILITY, "ONLINE")]}
     found["00081190"] = {"vr": "UR", "Value": [url]}
     if not orjson.dumps(found).isascii():
         found["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}

@@ -17,7 +17,7 @@ from isocenter.services.archive.index.attributes import (
     Level,
 )
 from isocenter.services.archive.index.extraction import REQUEST_ATTRIBUTES_SEQUENCE
-from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.index.query import Criterion, NameComparison, Query, SingleValue
 from isocenter.services.web.dicomweb.search.field_levels import is_shown_at
 from isocenter.services.web.dicomweb.search.keys import ObjectKey, index_criteria, object_key
 from isocenter.services.web.dicomweb.search.object_paths import (
@@ -115,17 +115,17 @@ def parse_search(
         # One item has to have all that is asked of the sequence.
         in_objects |= {(REQUEST_ATTRIBUTES_SEQUENCE, tag): given for tag, given in items.items()}
         items.clear()
-    criteria, combined = index_criteria(values, items)
+    criteria, combined = index_criteria(values, items, said.names)
     of_path = tuple(
         Criterion(UNIQUE_KEY[parent], SingleValue(uid)) for parent, uid in parents.items()
     )
-    warnings = [*said.warnings]
+    warnings = []
     if unmatched:
         warnings.append(f"not matched: {', '.join(unmatched[:8])}")
     shown = _shown(level, parents, said)
     return SearchRequest(
         query=Query(level=level, criteria=criteria + of_path, combined=combined, return_tags=shown),
-        keys=_object_keys(in_objects),
+        keys=_object_keys(in_objects, said.names),
         shown=shown,
         fields=_fields(level, said, in_objects),
         parameters=said,
@@ -133,7 +133,9 @@ def parse_search(
     )
 
 
-def _object_keys(in_objects: Mapping[Path, Sequence[str]]) -> tuple[ObjectKey, ...]:
+def _object_keys(
+    in_objects: Mapping[Path, Sequence[str]], names: NameComparison
+) -> tuple[ObjectKey, ...]:
     #: Where the query says whose private attributes it means.
     creators = {
         (*path[:at], creator_tag(tag))
@@ -142,7 +144,7 @@ def _object_keys(in_objects: Mapping[Path, Sequence[str]]) -> tuple[ObjectKey, .
         if is_private(tag)
     }
     keys = [
-        object_key(_object_path(path, in_objects), given)
+        object_key(_object_path(path, in_objects), given, names)
         for path, given in in_objects.items()
         if path not in creators
     ]

@@ -7,7 +7,7 @@ request costs few rounds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,11 +23,13 @@ from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.store_answers import StoreResult, stored_notice
 from isocenter.services.concurrency import alone
 from isocenter.services.dicom.file_recognition import (
+    FIRST_BYTES,
     HEAD_BYTES,
     DamagedFileError,
     FileIdentity,
     NotDicomFileError,
     identify,
+    identify_early,
 )
 from isocenter.services.dicom.model_file import ModelFile
 from isocenter.services.dicom.model_reader import ModelError
@@ -49,17 +51,26 @@ class Incoming:
     Args:
         notices: is told of each object, as of one that came by C-STORE.
         study: of which all of them have to be; empty: of any.
+        wanted: SOP Instance UIDs, of which all of them have to be; None: of any.
     """
 
-    def __init__(self, archive: Archive, notices: Notices, caller: Caller, study: str) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        notices: Notices,
+        caller: Caller,
+        study: str,
+        wanted: Collection[str] | None = None,
+    ) -> None:
         self._archive = archive
         self._notices = notices
         self._caller = caller
         self._study = study
+        self._wanted = wanted
         self._outcomes: list[Outcome | None] = []
         self._committing = trio.CapacityLimiter(_MOST_COMMITTING)
+        #: What came of an object of which it is not known yet what it is.
         self._head: bytearray | None = None
-        self._identity: FileIdentity | None = None
         self._ingest: Ingest | None = None
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery
@@ -92,38 +103,53 @@ class Incoming:
         """An object begins: a Part 10 file, or a data set alone."""
         self._outcomes.append(None)
         self._head = bytearray()
-        self._identity = None
 
     async def write(self, data: Buffer) -> None:
         """Some of it."""
         if self._outcomes[-1] is not None:
             return  # it was refused already
         if self._ingest is not None:
-            await self._write(data)
+            await self._write([data])
         elif self._head is not None:
-            self._head += data
-            if len(self._head) >= HEAD_BYTES:
-                await self._open(is_whole=False)
+            await self._look_at(self._head, data)
 
     async def end(self) -> None:
         """It is here as a whole."""
-        if self._outcomes[-1] is None and self._ingest is None:
-            await self._open(is_whole=True)
+        if self._outcomes[-1] is None and self._head is not None:
+            await self._open(self._head, is_whole=True)
         await self._commit_later(0, "")
 
-    async def _open(self, *, is_whole: bool) -> None:
-        assert self._head is not None
-        head, self._head = bytes(self._head), None
+    async def _look_at(self, head: bytearray, data: Buffer) -> None:
+        """Go on from what came before, of which nobody knows yet what it is, with *data*."""
+        missing = FIRST_BYTES - len(head)
+        if 0 < missing <= len(data):
+            rest = memoryview(data)[missing:]
+            head += memoryview(data)[:missing]
+            identity = identify_early(bytes(head), self._archive.limits)
+            if identity is not None:  # as a rule: no more has to be kept
+                await self._begin_as(identity, [memoryview(head)[identity.data_set_offset :], rest])
+                return
+            data = rest
+        head += data
+        if len(head) >= HEAD_BYTES:
+            await self._open(head, is_whole=False)
+
+    async def _open(self, head: bytearray, *, is_whole: bool) -> None:
         try:
-            self._identity = identify(head, self._archive.limits, is_whole=is_whole)
+            identity = identify(head, self._archive.limits, is_whole=is_whole)
         except (DamagedFileError, NotDicomFileError) as error:
+            self._head = None
             self._fail(Status.CANNOT_UNDERSTAND, str(error))
             return
-        identity = self._identity
+        await self._begin_as(identity, [memoryview(head)[identity.data_set_offset :]])
+
+    async def _begin_as(self, identity: FileIdentity, buffers: list[Buffer]) -> None:
+        """It is known what it is; *buffers*: what came of its data set."""
+        self._head = None
         if await self._receive(
             identity.sop_class_uid, identity.sop_instance_uid, identity.transfer_syntax_uid
         ):
-            await self._write(memoryview(head)[identity.data_set_offset :])
+            await self._write(buffers)
 
     # Objects that are made here.
 
@@ -134,7 +160,6 @@ class Incoming:
             warning: the status when it is stored and nothing else is to be said.
         """
         self._outcomes.append(None)
-        self._identity = None
         if not await self._receive(
             made.sop_class_uid, made.sop_instance_uid, made.transfer_syntax_uid
         ):
@@ -145,7 +170,7 @@ class Incoming:
                 block = await trio.to_thread.run_sync(_together, pieces)
                 if not block:
                     break
-                await self._write_all(block)
+                await self._write(block)
         except (DataSetError, LocalProtocolError, ModelError) as error:
             await self._give_up(Status.CANNOT_UNDERSTAND, str(error))
         except OSError as error:
@@ -166,6 +191,11 @@ class Incoming:
     async def _receive(
         self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
     ) -> bool:
+        if self._wanted is not None and sop_instance_uid not in self._wanted:
+            place = len(self._outcomes) - 1
+            why = "nobody asked for it"
+            self._tell_refused(place, Status.NOT_AUTHORIZED, why, sop_class_uid, sop_instance_uid)
+            return False
         try:
             self._ingest = await self._archive.receive(
                 sop_class_uid=sop_class_uid,
@@ -179,10 +209,7 @@ class Incoming:
             return False
         return True
 
-    async def _write(self, data: Buffer) -> None:
-        await self._write_all([data])
-
-    async def _write_all(self, buffers: list[Buffer]) -> None:
+    async def _write(self, buffers: list[Buffer]) -> None:
         assert self._ingest is not None
         try:
             await self._ingest.write(buffers)
@@ -205,10 +232,13 @@ class Incoming:
         if ingest is None or self._outcomes[-1] is not None:
             return
         try:
-            await self._committing.acquire_on_behalf_of(ingest)
-        except BaseException:
-            self._ingest = ingest
-            raise
+            self._committing.acquire_on_behalf_of_nowait(ingest)  # a turn of the scheduler less
+        except trio.WouldBlock:
+            try:
+                await self._committing.acquire_on_behalf_of(ingest)
+            except BaseException:
+                self._ingest = ingest
+                raise
         place = len(self._outcomes) - 1
         self._nursery.start_soon(self._commit, place, ingest, warning, comment)
 
@@ -248,13 +278,21 @@ class Incoming:
         self._notices.publish(stored_notice(self._caller, record, result.outcome))
 
     def _refuse(self, place: int, ingest: Ingest, status: int, comment: str) -> None:
-        self._tell_refused(place, status, comment, ingest.sop_class_uid, ingest.sop_instance_uid)
+        self._tell_refused(
+            place, status, comment, ingest.sop_class_uid, ingest.sop_instance_uid, ingest
+        )
 
     def _fail(self, status: int, comment: str) -> None:
         self._tell_refused(len(self._outcomes) - 1, status, comment, "", "")
 
     def _tell_refused(
-        self, place: int, status: int, comment: str, sop_class_uid: str, sop_instance_uid: str
+        self,
+        place: int,
+        status: int,
+        comment: str,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        ingest: Ingest | None = None,
     ) -> None:
         self._outcomes[place] = Outcome(
             status=status,
@@ -269,6 +307,9 @@ class Incoming:
                 sop_class_uid=sop_class_uid,
                 sop_instance_uid=sop_instance_uid,
                 status=status,
+                comment=comment,
+                study_instance_uid="" if ingest is None else ingest.study_instance_uid,
+                patient_id="" if ingest is None else ingest.patient_id,
             )
         )
 

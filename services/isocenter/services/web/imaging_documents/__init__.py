@@ -1,0 +1,1 @@
+"""Retrieve Imaging Document Set (RAD-69) as source, and as consumer."""
