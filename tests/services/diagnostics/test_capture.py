@@ -34,8 +34,8 @@ from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.net.tls.contexts import TlsFiles, client_context, server_context
 from isocenter.services.net.transport import StreamTransport
 from isocenter.services.security.certificates.authority import CertificateAuthority
-from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.warnings import warnings
 from support.raw import raw_peer
 from support.serving import port_of, serving
 
@@ -264,7 +264,7 @@ async def test_behind_tls_the_capture_is_in_the_clear(tmp_path: Path) -> None:
     context = server_context(server)
     bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)
     folder = tmp_path / "captures"
-    async with serving(binds=[bind], wrap_transport=CaptureFolder(folder).record) as running:
+    async with serving(addresses=[bind], wrap_transport=CaptureFolder(folder).record) as running:
         port = port_of(running, tls=True)
         async with raw_peer(port, tls=client_context(client)) as peer:
             await peer.associate()

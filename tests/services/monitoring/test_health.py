@@ -13,12 +13,12 @@ import trio
 import trio.testing
 
 from isocenter.services.archive.archive import Archive
-from isocenter.services.archive.ports import IndexStatistics
+from isocenter.services.archive.index_figures import IndexStatistics
 from isocenter.services.errors import StorageError
-from isocenter.services.monitoring.health import CACHE_SECONDS, LOOK_SECONDS, Health, Level
+from isocenter.services.monitoring.health import CACHE_SECONDS, CHECK_SECONDS, Health, Level
+from isocenter.services.testing.clocks import patient_clock
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.memory import MemoryStore
-from support.clocks import patient_clock
 from support.serving import serving
 
 
@@ -73,9 +73,9 @@ async def test_what_goes_wrong_is_told_and_what_comes_back_too(
         began = trio.current_time()
         assert await level() == (
             Level.UNHEALTHY,
-            [f"the index did not answer within {LOOK_SECONDS:g} s"],
+            [f"the index did not answer within {CHECK_SECONDS:g} s"],
         )
-        assert trio.current_time() - began < 2 * LOOK_SECONDS + CACHE_SECONDS
+        assert trio.current_time() - began < 2 * CHECK_SECONDS + CACHE_SECONDS
         index.mood = ""
         assert await level() == (Level.HEALTHY, [])
         usage.value = (100, 85, 15)
@@ -148,7 +148,7 @@ async def test_a_store_that_is_away_is_told_though_nobody_stores(
         for mood, messages in (
             ("", []),
             ("away", ["the object store cannot be used; see the log"]),
-            ("slow", [f"the object store did not answer within {LOOK_SECONDS:g} s"]),
+            ("slow", [f"the object store did not answer within {CHECK_SECONDS:g} s"]),
             ("", []),
         ):
             store.mood = mood

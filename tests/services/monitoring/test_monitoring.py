@@ -26,6 +26,7 @@ from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.messages import Request
+from isocenter.services.notices import CommitmentDone
 from support.processes import ServedArchive, isocenter_command, run, served_archive
 from support.raw import associate_request, message_bytes
 from support.studies import CT_IMAGE_STORAGE, write_studies
@@ -71,12 +72,13 @@ def numbers(archive: ServedArchive) -> Numbers:
 
 
 def changed(before: Numbers, after: Numbers) -> dict[str, float]:
-    """What grew, without histograms' buckets and what is measured in seconds."""
+    """What grew, without histograms' buckets, what is measured in seconds, the database's and
+    the audit trail's."""
     grown = {}
     for key, value in after.items():
         name, labels = key
         if value != before.get(key, 0.0) and name.endswith(("_total", "_count")):
-            if name.startswith(("process", "python")):
+            if name.startswith(("process", "python", "isocenter_database", "isocenter_audit")):
                 continue
             shown = ",".join(text for _, text in labels)
             grown[f"{name.removeprefix('isocenter_')}[{shown}]"] = value - before.get(key, 0.0)
@@ -115,6 +117,7 @@ def test_what_was_done_is_what_is_counted(archive: ServedArchive, tmp_path: Path
         "operation_duration_seconds_count[C-FIND,scp,success]": 1,
         "instances_stored_total[stored]": 3,
         "instances_stored_total[already stored]": 1,
+        "queries_total[answered]": 1,
         "query_matches_total[]": 1,
     }
 
@@ -137,6 +140,7 @@ def test_no_label_holds_what_a_stranger_says(archive: ServedArchive, tmp_path: P
 def test_what_is_now_is_seen(archive: ServedArchive) -> None:
     values = numbers(archive)
     assert values["isocenter_associations_active", ()] == 0
+    assert values["isocenter_queries_active", ()] == 0
     assert values["isocenter_memory_budget_taken_bytes", ()] == 0
     assert values["isocenter_memory_budget_limit_bytes", ()] > 0
     assert values["isocenter_limit", (("name", "associations"),)] == 1_000
@@ -179,6 +183,60 @@ def test_health(archive: ServedArchive) -> None:
     assert told["storage"]["writable"]
     assert told["storage"]["available_bytes"] > 0
     assert told["associations"]["max"] == 1_000
+
+
+def test_metrics_under_the_names_of_others_and_as_json(archive: ServedArchive) -> None:
+    assert run("echoscu", "-aec", "ISOCENTER", "127.0.0.1", archive.port).returncode == 0
+    address = address_of(archive)
+    status, page = get(f"{address}/metrics?names=pacs")
+    assert status == 200
+    found = {
+        sample.name: (sample.value, sample.labels)
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+    echoes, _ = found["pacs_dimse_c_echo_total"]
+    assert echoes >= 1
+    assert found["pacs_dimse_c_echo_success_total"][0] == echoes
+    assert found["dicom_c_echo_requests_total"][0] == echoes
+    assert found["pacs_dimse_c_echo_duration_microseconds_sum"][0] > 0
+    assert found["pacs_associations_established_total"][0] >= 1
+    assert found["dicom_associations_total"][1] == {"ae": "ISOCENTER"}
+    assert found["pacs_bytes_received_total"][0] > 0
+    assert found["pacs_dimse_c_echo_duration_microseconds_max"][0] > 0
+    assert found["pacs_db_connections"][0] > 0
+    assert found["dicom_transfer_rate_mbps"][0] >= 0
+    assert page.count(b"# TYPE pacs_db_queries_total") == 1
+    (done,) = re.findall(rb'pacs_db_queries_total\{status="success"\} ([0-9.]+)', page)
+    assert float(done) > 0
+    assert b'pacs_db_queries_total{status="error"} 0\n' in page
+    status, page = get(f"{address}/metrics?format=json")
+    values = {one["name"]: one for one in json.loads(page)}
+    assert values["isocenter_operations"]["kind"] == "counter"
+    assert any(
+        sample["labels"].get("command") == "C-ECHO" and sample["value"] >= 1
+        for sample in values["isocenter_operations"]["samples"]
+    )
+    for wrong in ("names=other", "format=xml", "names=pacs&format=json", "x"):
+        assert get(f"{address}/metrics?{wrong}")[0] == 400
+
+
+def test_transactions_and_commitments_are_counted() -> None:
+    metrics = Metrics(version="1")
+    metrics.transaction("add", 0.5, False)
+    metrics.transaction("add", 0.25, True)
+    metrics.on_notice(
+        CommitmentDone(requester="CT1", transaction_uid="1.2", committed=("1", "2"), failed=("3",))
+    )
+    sample = metrics.registry.get_sample_value
+    for outcome in ("done", "failed"):
+        assert sample("isocenter_database_transactions_total", {"outcome": outcome}) == 1
+    assert sample("isocenter_database_transaction_duration_seconds_sum") == 0.75
+    counts = {
+        outcome: sample("isocenter_committed_instances_total", {"outcome": outcome})
+        for outcome in ("committed", "failed")
+    }
+    assert counts == {"committed": 2, "failed": 1}
 
 
 PATHS = ("/metrics", "/health", "/health/ready", "/health/live", "/ready", "/live")
@@ -368,7 +426,9 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def test_each_metric_of_the_table_is_counted_and_no_other() -> None:
-    counted = re.findall(r'_(?:of|metrics)[(\[]\s*"(\w+)"', inspect.getsource(Metrics))
+    source = inspect.getsource(Metrics)
+    counted = re.findall(r'_(?:of|metrics)[(\[]\s*"(\w+)"', source)
+    counted += re.findall(r'_counted\([^,"]+, "(\w+)"', source)
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
     # Those of what is kept are named by whoever measures it.

@@ -11,6 +11,7 @@ import pytest
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     make_private_directory,
+    open_private,
     write_file,
 )
 
@@ -61,3 +62,19 @@ def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     make_private_directory(tmp_path)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_a_file_that_is_written_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    for before in (None, "longer than what comes"):
+        if before is not None:
+            path.write_text(before)
+            path.chmod(0o644)
+        with open_private(path) as file:
+            file.write(b"new")
+        assert path.read_bytes() == b"new"
+        assert path.stat().st_mode & 0o777 == 0o600
+    with open_private(Path(os.devnull)) as file:  # which stays everybody's
+        file.write(b"new")
+    assert Path(os.devnull).stat().st_mode & 0o777 == 0o666

@@ -1,13 +1,14 @@
-"""Health of the archive: index, disk, associations.
+"""Health of the archive: index, disk, associations, checks of plug-ins.
 
 ``unhealthy`` means that objects cannot be kept or found; ``degraded`` that this may come.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from enum import Enum
 from pathlib import Path
@@ -20,12 +21,17 @@ from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.ports import RemoteStore
 from isocenter.services.association.server import Server
 from isocenter.services.errors import StorageError, text_of
+from isocenter.services.monitoring.plugin_monitor import NamedCheck
+
+log = logging.getLogger("isocenter.server")
 
 #: The same answer serves everybody who asks within so many seconds.
 CACHE_SECONDS: Final = 5.0
-#: For one look at the index, and one at the disk.
-LOOK_SECONDS: Final = 5.0
+#: For each check.
+CHECK_SECONDS: Final = 5.0
 _PROBE: Final = "health-probe"
+#: Of what a plug-in says.
+_LONGEST_FAULT: Final = 200
 
 
 class Level(Enum):
@@ -63,12 +69,24 @@ class Report:
         self.level = Level.UNHEALTHY
 
 
+class _Answer:
+    """What a check of a plug-in says, once it is here."""
+
+    def __init__(self) -> None:
+        self.is_here = trio.Event()
+        self.fault = ""
+
+
 class Health:
-    """Looks at an archive and its server, not oftener than every `CACHE_SECONDS`.
+    """Looks at an archive and its server.
 
     Args:
         folder: the data directory; None: nothing is kept.
+        node: the name of this server among those of the archive; empty: there is but one.
         warning, critical: percent of the disk in use.
+        cache_seconds: how old an answer may be.
+        check_seconds: for each check.
+        checks: of plug-ins; more may come.
         now: seconds, for the uptime.
     """
 
@@ -81,6 +99,10 @@ class Health:
         version: str,
         warning: float,
         critical: float,
+        node: str = "",
+        cache_seconds: float = CACHE_SECONDS,
+        check_seconds: float = CHECK_SECONDS,
+        checks: Sequence[NamedCheck] = (),
         now: Callable[[], float] = trio.current_time,
     ) -> None:
         self._archive = archive
@@ -89,6 +111,14 @@ class Health:
         self._version = version
         self._warning = warning
         self._critical = critical
+        self._node = node
+        self._cache_seconds = cache_seconds
+        self._check_seconds = check_seconds
+        self._checks = checks
+        #: Those whose fault the log has.
+        self._failing: set[str] = set()
+        #: Of each check, to the last time that it was asked.
+        self._answers: dict[str, _Answer] = {}
         self._now = now
         self._began = now()
         self._report: Report | None = None
@@ -96,22 +126,89 @@ class Health:
         self._looking = trio.Lock()
 
     async def report(self) -> Report:
-        """How it is; at most `CACHE_SECONDS` old."""
+        """How it is; at most *cache_seconds* old."""
         async with self._looking:
-            if self._report is None or self._now() - self._looked_at >= CACHE_SECONDS:
+            if self._report is None or self._now() - self._looked_at >= self._cache_seconds:
                 report = Report()
                 await self._check_index(report)
                 await self._check_disk(report)
                 await self._check_store(report)
                 self._check_server(report)
+                await self._ask_plugins(report)
                 self._report, self._looked_at = report, self._now()
             return self._report
+
+    async def watch(self, seconds: float) -> None:
+        """Look every *seconds* until cancelled; the log says when the level changes."""
+        before = Level.HEALTHY
+        while True:
+            try:
+                report = await self.report()
+            except Exception as error:
+                log.exception("health cannot be looked at: %s", type(error).__name__)
+            else:
+                if report.level is not before:
+                    level = logging.WARNING if report.messages else logging.INFO
+                    why = "; ".join(report.messages) or "all is well"
+                    log.log(level, "the archive is %s: %s", report.level.value, why)
+                    before = report.level
+            await trio.sleep(seconds)
+
+    async def _ask_plugins(self, report: Report) -> None:
+        """All at once: each has its time, and all together no more than one."""
+        if not self._checks:
+            return
+        told = report.details["checks"] = {}
+        late = {name for name, answer in self._answers.items() if not answer.is_here.is_set()}
+        for one in self._checks:
+            if one.name not in late:  # who was asked before answers first
+                answer = self._answers[one.name] = _Answer()
+                trio.lowlevel.spawn_system_task(self._ask, one, answer)
+        with trio.move_on_after(self._check_seconds):
+            for name, answer in self._answers.items():
+                if name not in late:
+                    await answer.is_here.wait()
+        for one in self._checks:
+            answer = self._answers[one.name]
+            fault = answer.fault if answer.is_here.is_set() else self._no_answer
+            told[one.name] = {"ok": not fault} | ({"message": fault} if fault else {})
+            if fault:
+                (report.unhealthy if one.is_vital else report.degraded)(f"{one.name}: {fault}")
+
+    @property
+    def _no_answer(self) -> str:
+        return f"no answer within {self._check_seconds:g} s"
+
+    async def _ask(self, one: NamedCheck, answer: _Answer) -> None:
+        """One check of a plug-in, whatever comes of it.
+
+        In a task of its own, that nobody has to wait for: it may not let itself be cancelled, as
+        when it waits in a thread.
+        """
+        try:
+            with trio.move_on_after(self._check_seconds) as scope:
+                fault = await one.check()
+                if not isinstance(fault, str):
+                    raise TypeError(f"a check returns str, not {type(fault).__name__}")
+            if scope.cancelled_caught:
+                fault = self._no_answer
+            else:
+                self._failing.discard(one.name)
+        except trio.Cancelled:  # the server has ended
+            return
+        except BaseException as error:  # also SystemExit, and groups that a nursery makes
+            fault = f"the check fails: {type(error).__name__}"
+            if one.name not in self._failing:
+                self._failing.add(one.name)
+                log.exception("the check %s fails", one.name)
+        answer.fault = fault[:_LONGEST_FAULT]
+        answer.is_here.set()
 
     async def _check_index(self, report: Report) -> None:
         began = self._now()
         details: dict[str, Any] = {"connected": False}
         report.details["database"] = details
-        with trio.move_on_after(LOOK_SECONDS) as scope:
+        with trio.move_on_after(self._check_seconds) as scope:
             try:
                 counts = await self._archive.index.statistics()
             except StorageError as error:
@@ -127,7 +224,7 @@ class Health:
                 "bytes": counts.size,
             }
         if scope.cancelled_caught:
-            report.unhealthy(f"the index did not answer within {LOOK_SECONDS:g} s")
+            report.unhealthy(f"the index did not answer within {self._check_seconds:g} s")
 
     async def _check_disk(self, report: Report) -> None:
         await self._check_room(report)
@@ -135,7 +232,7 @@ class Health:
             return
         details: dict[str, Any] = {"writable": False, "readable": False}
         report.details["storage"] = details
-        with trio.move_on_after(LOOK_SECONDS) as scope:
+        with trio.move_on_after(self._check_seconds) as scope:
             try:
                 usage = await trio.to_thread.run_sync(_probe, self._folder, abandon_on_cancel=True)
             except OSError as error:
@@ -153,7 +250,7 @@ class Health:
             elif percent >= self._warning:
                 report.degraded(f"the disk is {percent:g} % full")
         if scope.cancelled_caught:
-            report.unhealthy(f"the data directory did not answer within {LOOK_SECONDS:g} s")
+            report.unhealthy(f"the data directory did not answer within {self._check_seconds:g} s")
 
     async def _check_store(self, report: Report) -> None:
         """A store that is somewhere else: without it nothing is kept, and nothing given out."""
@@ -163,7 +260,7 @@ class Health:
         began = self._now()
         details: dict[str, Any] = {"reachable": False}
         report.details["objects"] = details
-        with trio.move_on_after(LOOK_SECONDS) as scope:
+        with trio.move_on_after(self._check_seconds) as scope:
             try:
                 await store.look()
             except StorageError as error:
@@ -172,13 +269,13 @@ class Health:
                 return
             details |= {"reachable": True, "response_ms": round((self._now() - began) * 1e3, 3)}
         if scope.cancelled_caught:
-            report.unhealthy(f"the object store did not answer within {LOOK_SECONDS:g} s")
+            report.unhealthy(f"the object store did not answer within {self._check_seconds:g} s")
 
     async def _check_room(self, report: Report) -> None:
         """After a failure it is tried whether an object could be kept: whoever is told that the
         server is not ready sends nothing that would show it."""
         archive = self._archive
-        with trio.move_on_after(LOOK_SECONDS) as scope:
+        with trio.move_on_after(self._check_seconds) as scope:
             try:
                 if archive.alert.is_failing:
                     await archive.probe()
@@ -190,7 +287,7 @@ class Health:
                 report.unhealthy("objects cannot be kept; see the log")
                 return
         if scope.cancelled_caught:
-            report.unhealthy(f"no object could be kept within {LOOK_SECONDS:g} s")
+            report.unhealthy(f"no object could be kept within {self._check_seconds:g} s")
             return
         room = archive.room
         if room.quota:
@@ -210,6 +307,10 @@ class Health:
             "aborted": server.statistics.aborted,
         }
         report.details["version"] = self._version
+        if self._node:
+            report.details["node"] = self._node
+        if server.is_leaving:
+            report.degraded("it ends, and takes no more associations")
         report.details["uptime_seconds"] = round(self._now() - self._began, 1)
         if server.associations >= most:
             report.degraded("as many associations as are allowed")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 #: Seconds: from an answer without any waiting to a retrieval of a large study.
-_DURATIONS: Final = (
+DURATIONS: Final = (
     0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
 )  # fmt: skip
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -23,6 +23,7 @@ class Joined(Enum):
     #: Each has its own; those that have ended have none.
     SUM = "livesum"
     MAX = "max"
+    MIN = "min"
     #: Each measures what all of them share.
     LATEST = "mostrecent"
 
@@ -53,7 +54,7 @@ class Histogram:
     name: str
     text: str
     labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = _DURATIONS
+    buckets: tuple[float, ...] = DURATIONS
 
 
 Metric = Counter | Gauge | Histogram
@@ -86,7 +87,11 @@ OPERATIONS: Final[tuple[Metric, ...]] = (
         "from the command set to the end",
         ("command", "role", "status"),
     ),
+    Gauge("operation_shortest_seconds", "the shortest since the start", ("command",), Joined.MIN),
+    Gauge("operation_longest_seconds", "the longest since the start", ("command",), Joined.MAX),
     Counter("operations_denied", "operations answered with 0124H", ("command",)),
+    Counter("queries", "C-FIND and searches over HTTP that have ended", ("outcome",)),
+    Gauge("queries_active", "C-FIND under way now"),
     Counter("query_matches", "matches answered, of C-FIND and of searches over HTTP"),
     Counter("suboperations", "C-STORE sub-operations of C-MOVE and C-GET", ("command", "outcome")),
 )
@@ -109,6 +114,7 @@ INSTANCES: Final[tuple[Metric, ...]] = (
         "objects that name another patient than their study came with",
         ("outcome",),
     ),
+    Counter("instances_validated", "objects held against their IODs on arrival", ("outcome",)),
     Counter("stored_bytes", "bytes of data sets kept"),
     Counter("objects_damaged", "objects found that are not what was stored"),
     Counter("instances_deleted", "objects that have left the archive", ("cause",)),
@@ -120,6 +126,14 @@ COMMITS: Final[tuple[Metric, ...]] = (
     Gauge("commits_unsettled", "acknowledged objects whose files are yet to be synced"),
     Histogram("commit_batch_objects", "objects made durable in one round", buckets=_BATCHES),
     Histogram("commit_duration_seconds", "of one round"),
+)
+#: How the database does, beside what the pages show of the latest transactions.
+DATABASE: Final[tuple[Metric, ...]] = (
+    Counter("database_transactions", "transactions of the database", ("outcome",)),
+    Histogram("database_transaction_duration_seconds", "of one, with the wait for its turn"),
+    Counter("database_slow_transactions", "transactions that took a second or longer"),
+    Gauge("database_connections", "connections with the database"),
+    Gauge("database_connections_in_use", "those on which something is done now"),
 )
 #: What is kept, and where: for all processes together.
 KEPT: Final[tuple[Metric, ...]] = (
@@ -136,6 +150,19 @@ KEPT: Final[tuple[Metric, ...]] = (
     Gauge("disk_free_bytes", "what of it is free for the server", joined=Joined.LATEST),
     Gauge("audit_trail_bytes", "bytes of the files of the audit trail", joined=Joined.LATEST),
 )
+#: The audit trail, and the collectors that get it.
+AUDIT: Final[tuple[Metric, ...]] = (
+    Counter("audit_messages", "audit messages, by what became of them", ("outcome",)),
+    Gauge("audit_messages_waiting", "messages in memory that are not in the trail yet"),
+    Counter("audit_sent", "records sent to a collector, some more than once", ("collector",)),
+    Counter("audit_send_failures", "connections that could not be made, or broke", ("collector",)),
+    Gauge(
+        "audit_unsent",
+        "records of the trail that a collector is not known to have",
+        ("collector",),
+        Joined.LATEST,
+    ),
+)
 #: Gauges, also of what only grows: commands delete, too, and have no page of their own.
 TRASH: Final[tuple[Metric, ...]] = (
     Gauge("trash_instances", "deleted objects that can be restored", joined=Joined.LATEST),
@@ -148,6 +175,12 @@ TRASH: Final[tuple[Metric, ...]] = (
         joined=Joined.LATEST,
     ),
     Gauge("rejected_instances", "objects that a rejection note has withheld", joined=Joined.LATEST),
+)
+TIERS: Final[tuple[Metric, ...]] = (
+    Counter("tier_moves", "objects that came into a tier, or could not", ("tier", "outcome")),
+    Counter("tier_moved_bytes", "bytes of the files that came into a tier", ("tier",)),
+    Gauge("tier_instances", "objects in a tier", ("tier",), Joined.LATEST),
+    Gauge("tier_bytes", "bytes of their files", ("tier",), Joined.LATEST),
 )
 COMPRESSION: Final[tuple[Metric, ...]] = (
     Counter(
@@ -166,6 +199,9 @@ WORKFLOW: Final[tuple[Metric, ...]] = (
     Counter("event_deliveries", "attempts to deliver an event", ("consumer", "outcome")),
     Gauge("events_waiting", "events that a consumer has yet to get", ("consumer",)),
     Gauge("studies_receiving", "studies that are not complete"),
+    Counter("study_locks", "locks of studies that are over", ("kind", "outcome")),
+    Histogram("study_lock_seconds", "how long locks of studies were held", ("kind",)),
+    Counter("associations_taken", "uses of associations with peers for objects and jobs", ("how",)),
     Counter("forwards", "attempts to send objects on by rule", ("destination", "outcome")),
     Gauge(
         "forward_queue",
@@ -173,9 +209,46 @@ WORKFLOW: Final[tuple[Metric, ...]] = (
         ("destination", "state"),
         Joined.LATEST,
     ),
+    Counter("analyses", "requests to AI services that are over", ("service", "state")),
+    Counter("analysis_results", "objects that AI services answered with", ("service", "outcome")),
+    Gauge(
+        "publications_behind",
+        "studies of which a repository has another manifest than it ought to have",
+        ("repository",),
+        Joined.LATEST,
+    ),
+    Gauge(
+        "publications_behind_seconds",
+        "for how long the oldest of them",
+        ("repository",),
+        Joined.LATEST,
+    ),
+    Counter(
+        "committed_instances", "objects whose storage commitment was requested of us", ("outcome",)
+    ),
+    Counter("print_jobs", "print jobs, by what became of them", ("what",)),
+    Counter("workitem_changes", "changes of unified procedure steps", ("what", "state")),
     Counter("order_messages", "HL7 order messages answered", ("message_type", "acknowledgement")),
 )
+#: Of servers that have one archive together.
+NODES: Final[tuple[Metric, ...]] = (
+    Gauge("node_info", "which node this is", ("node",), Joined.MAX),
+    Gauge("nodes", "nodes of the archive", ("state",), Joined.LATEST),
+    Gauge(
+        "node_clock_offset_seconds",
+        "how far the clock of a node is ahead of the database's",
+        ("node",),
+        Joined.LATEST,
+    ),
+    Gauge(
+        "node_database_seconds",
+        "how long the database takes to answer a node",
+        ("node",),
+        Joined.LATEST,
+    ),
+)
 SERVER: Final[tuple[Metric, ...]] = (
+    Gauge("recent_rate", "per second, over the last minute", ("of",)),
     Counter("configuration_reloads", "attempts to read something again", ("what", "outcome")),
     Gauge("certificate_expiry_timestamp_seconds", "when it ends", ("what", "name"), Joined.MAX),
     Gauge("build_info", "which version this is", ("version",), Joined.MAX),
@@ -183,8 +256,8 @@ SERVER: Final[tuple[Metric, ...]] = (
 )
 
 METRICS: Final[tuple[Metric, ...]] = (
-    *ASSOCIATIONS, *CONNECTIONS, *OPERATIONS, *WEB, *INSTANCES, *COMMITS, *KEPT, *TRASH,
-    *COMPRESSION, *WORKFLOW, *SERVER,
+    *ASSOCIATIONS, *CONNECTIONS, *OPERATIONS, *WEB, *INSTANCES, *COMMITS, *DATABASE, *KEPT, *AUDIT,
+    *TRASH, *TIERS, *COMPRESSION, *WORKFLOW, *NODES, *SERVER,
 )  # fmt: skip
 
 

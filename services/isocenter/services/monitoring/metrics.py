@@ -12,20 +12,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
+from isocenter.engine.dimse.message_codec import CFindRequest
 from isocenter.engine.dimse.status import StatusClass, classify
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.archive.locks.lock import LockEnded
+from isocenter.services.archive.tiers.mover import StudyMoved
+from isocenter.services.archive.tiers.worker import TiersMeasured
+from isocenter.services.association.pool import AssociationTaken
+from isocenter.services.cluster.member import Member, MemberState
 from isocenter.services.dicom.uid_registry import name_of
+from isocenter.services.integration.sharing.publication_upkeep import PublicationsMeasured
 from isocenter.services.monitoring.metric_table import METRICS, register
+from isocenter.services.monitoring.recent_rates import RecentRates
 from isocenter.services.net.http.notices import HttpLimitReached, RequestAnswered
 from isocenter.services.notices import (
     AccessDenied,
+    AnalysisEnded,
     AssociationEnded,
     AssociationEstablished,
     AssociationRejected,
+    CommitmentDone,
     ConfigurationReloaded,
     ConnectionRefused,
     EventBacklogMeasured,
@@ -40,9 +52,11 @@ from isocenter.services.notices import (
     ObjectTranscoded,
     OperationEnded,
     OrderMessageAnswered,
+    PrintJobChanged,
     QueryAnswered,
     SearchAnswered,
     TrashMeasured,
+    WorkitemChanged,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.certificates.expiry import Expiry
@@ -51,8 +65,10 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from isocenter.services.archive.archive import Archive
+    from isocenter.services.archive.query_times.ports import QueryTimer
     from isocenter.services.association.server import Server
     from isocenter.services.net.http.server import HttpServer
+    from isocenter.services.security.audit.recorder import AuditRecorder
 
 #: Where prometheus_client looks for the files of all processes, when it is imported.
 _FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -79,7 +95,8 @@ class Metrics:
         limits: bounds in force, by name.
 
     Attributes:
-        server, archive, web: what they hold now is looked at when somebody asks; None: nothing.
+        server, archive, web, audit, database: what they hold now is looked at when somebody asks;
+            None: nothing.
     """
 
     def __init__(
@@ -97,7 +114,13 @@ class Metrics:
         self.server: Server | None = None
         self.archive: Archive | None = None
         self.web: HttpServer | None = None
-        self._seen_bytes = (0, 0)
+        self.audit: AuditRecorder | None = None
+        self.database: QueryTimer | None = None
+        #: What was counted elsewhere, when it was last taken up.
+        self._seen: dict[tuple[str, ...], int] = {}
+        self._rates = RecentRates()
+        #: Of each command that peers asked for, the shortest and the longest, in seconds.
+        self._extremes: dict[str, tuple[float, float]] = {}
         self._queued_before: set[tuple[str, str]] = set()
         self._metrics = {metric.name: register(metric, registry) for metric in METRICS}
         self._metrics["build_info"].labels(version).set(1)
@@ -130,9 +153,7 @@ class Metrics:
         """A listener for `Notices`."""
         match notice:
             case OperationEnded():
-                count, seconds = self._operation(notice.command, notice.as_scp, notice.status)
-                count.inc()
-                seconds.observe(notice.seconds)
+                self._ended(notice)
             case InstanceStored():
                 self._of("instances_stored", notice.outcome).inc()
                 self._of("stored_bytes").inc(notice.size)
@@ -147,6 +168,7 @@ class Metrics:
                 self._of("connections_refused", notice.refusal.value).inc()
             case QueryAnswered():
                 self._of("query_matches").inc(notice.matches)
+                self._of("queries", notice.outcome).inc()
             case SearchAnswered():
                 self._of("searches", notice.outcome.value).inc()
             case InstancesSent() if notice.command != "C-STORE":
@@ -165,17 +187,14 @@ class Metrics:
                 self._of("studies_receiving").set(notice.receiving)
             case ObjectDamaged():
                 self._of("objects_damaged").inc()
+            case WorkitemChanged() | PrintJobChanged() | AnalysisEnded() | CommitmentDone():
+                self._on_work(notice)
             case OrderMessageAnswered():
                 self._of("order_messages", notice.message_type, notice.acknowledgement).inc()
             case ForwardAttempted():
                 self._of("forwards", notice.destination, notice.outcome).inc(notice.objects)
             case ObjectTranscoded():
                 self._of("transcoded_objects", name_of(notice.target), notice.outcome).inc()
-            case InstancesCompressed():
-                count = self._of("compressed_objects", name_of(notice.target), notice.outcome)
-                count.inc(notice.instances)
-                self._of("compressed_bytes", "before").inc(notice.size_before)
-                self._of("compressed_bytes", "after").inc(notice.size)
             case InstancesDeleted():
                 cause = notice.cause.value.replace(" ", "_")
                 self._of("instances_deleted", cause).inc(notice.study.instances)
@@ -183,6 +202,92 @@ class Metrics:
                 for names in self._queued_before | notice.counts.keys():
                     self._of("forward_queue", *names).set(notice.counts.get(names, 0))
                 self._queued_before |= notice.counts.keys()
+            case ConfigurationReloaded():
+                self._of(
+                    "configuration_reloads", notice.what, "failed" if notice.fault else "done"
+                ).inc()
+            case AssociationTaken() | LockEnded():
+                self._on_use(notice)
+            case _:
+                self._on_objects(notice)
+
+    def _ended(self, notice: OperationEnded) -> None:
+        command, seconds = notice.command, notice.seconds
+        count, durations = self._operation(command, notice.as_scp, notice.status)
+        count.inc()
+        durations.observe(seconds)
+        if not notice.as_scp:
+            return
+        shortest, longest = self._extremes.get(command, (inf, -inf))
+        if shortest <= seconds <= longest:
+            return
+        if seconds < shortest:
+            shortest = seconds
+            self._of("operation_shortest_seconds", command).set(seconds)
+        if seconds > longest:
+            longest = seconds
+            self._of("operation_longest_seconds", command).set(seconds)
+        self._extremes[command] = (shortest, longest)
+
+    def _on_work(
+        self, notice: WorkitemChanged | PrintJobChanged | AnalysisEnded | CommitmentDone
+    ) -> None:
+        """What is to be done, or was."""
+        match notice:
+            case WorkitemChanged():
+                self._of(
+                    "workitem_changes",
+                    notice.what.replace(" ", "_"),
+                    notice.state.replace(" ", "_").lower(),
+                ).inc()
+            case PrintJobChanged():
+                self._of("print_jobs", notice.what).inc()
+            case AnalysisEnded():
+                self._of("analyses", notice.service, notice.state).inc()
+                for outcome in ("stored", "withheld", "refused"):
+                    count = self._of("analysis_results", notice.service, outcome)
+                    count.inc(getattr(notice, outcome))
+            case CommitmentDone():
+                self._of("committed_instances", "committed").inc(len(notice.committed))
+                self._of("committed_instances", "failed").inc(len(notice.failed))
+            case _:
+                assert_never(notice)
+
+    def _on_use(self, notice: AssociationTaken | LockEnded) -> None:
+        """Of what tasks share."""
+        match notice:
+            case LockEnded():
+                kind = notice.kind.value
+                self._of("study_locks", kind, notice.outcome).inc()
+                if notice.outcome != "refused":
+                    self._of("study_lock_seconds", kind).observe(notice.seconds)
+            case AssociationTaken():
+                how = "reused" if notice.is_reused else "opened"
+                self._of("associations_taken", how).inc()
+            case _:
+                assert_never(notice)
+
+    def _on_objects(self, notice: Notice) -> None:
+        """What became of objects that the archive has."""
+        match notice:
+            case InstancesCompressed():
+                count = self._of("compressed_objects", name_of(notice.target), notice.outcome)
+                count.inc(notice.instances)
+                self._of("compressed_bytes", "before").inc(notice.size_before)
+                self._of("compressed_bytes", "after").inc(notice.size)
+            case StudyMoved():
+                self._of("tier_moves", notice.tier, "moved").inc(notice.instances)
+                self._of("tier_moves", notice.tier, "failed").inc(notice.failed)
+                self._of("tier_moved_bytes", notice.tier).inc(notice.size)
+            case TiersMeasured():
+                for each in notice.usage:
+                    self._of("tier_instances", each.tier.value).set(each.instances)
+                    self._of("tier_bytes", each.tier.value).set(each.size)
+            case PublicationsMeasured():
+                for name, count in notice.behind.items():
+                    self._of("publications_behind", name).set(count)
+                for name, seconds in notice.seconds.items():
+                    self._of("publications_behind_seconds", name).set(seconds)
             case TrashMeasured():
                 self._of("trash_instances").set(notice.instances)
                 self._of("trash_bytes").set(notice.size)
@@ -190,10 +295,6 @@ class Metrics:
                 self._of("deleted_bytes").set(notice.deleted_size)
                 self._of("quarantined_instances").set(notice.quarantined)
                 self._of("rejected_instances").set(notice.rejected)
-            case ConfigurationReloaded():
-                self._of(
-                    "configuration_reloads", notice.what, "failed" if notice.fault else "done"
-                ).inc()
             case _:
                 self._on_web(notice)
 
@@ -216,26 +317,47 @@ class Metrics:
         for name, value in figures.items():
             self._of(name).set(value)
 
+    def sees(self, node: str, members: Sequence[Member]) -> None:
+        """The nodes of the archive as they are now, of which this server is one."""
+        self._of("node_info", node).set(1)
+        for state in MemberState:
+            self._of("nodes", state.value).set(sum(one.state is state for one in members))
+        for one in members:
+            self._of("node_clock_offset_seconds", one.name).set(one.clock_offset)
+            self._of("node_database_seconds", one.name).set(one.answer_seconds)
+
     def committed(self, objects: int, seconds: float) -> None:
         """A round of the committer is over (`Committer`, *on_round*)."""
         self._of("commit_batch_objects").observe(objects)
         self._of("commit_duration_seconds").observe(seconds)
 
+    def transaction(self, what: str, seconds: float, has_failed: bool) -> None:
+        """A listener of `QueryTimer`: a transaction of the database is over."""
+        self._of("database_transactions", "failed" if has_failed else "done").inc()
+        self._of("database_transaction_duration_seconds").observe(seconds)
+
     def met_other_patient(self, kept: bool) -> None:
         """An object names another patient than its study (`Committer`, *on_other_patient*)."""
         self._of("instances_of_other_patients", "kept" if kept else "refused").inc()
 
+    def validated(self, is_valid: bool, is_refused: bool) -> None:
+        """An object was held against its IOD on arrival (`Intake`, *on_validated*)."""
+        outcome = "valid" if is_valid else "refused" if is_refused else "kept"
+        self._of("instances_validated", outcome).inc()
+
     def refresh(self) -> None:
         """Take up what is not told but can be seen; now and then, and before a page is made."""
+        totals: dict[str, float] = {}
         if self.server is not None:
             self._of("associations_active").set(self.server.associations)
             self._of("associations_active_peak").set(self.server.most_associations)
             self._of("connections_active").set(self.server.connections)
             self._of("handshakes_active").set(self.server.handshakes)
+            self._of("queries_active").set(self.server.under_way(CFindRequest))
             received, sent = self.server.traffic()
-            self._of("received_bytes").inc(received - self._seen_bytes[0])
-            self._of("sent_bytes").inc(sent - self._seen_bytes[1])
-            self._seen_bytes = (received, sent)
+            self._counted(received, "received_bytes")
+            self._counted(sent, "sent_bytes")
+            totals |= {"received_bytes": received, "sent_bytes": sent}
         if self.web is not None:
             self._of("http_requests_active").set(self.web.requests)
             self._of("http_connections_active").set(self.web.connections)
@@ -244,10 +366,44 @@ class Metrics:
             self._of("memory_budget_limit_bytes").set(self.archive.budget.limit)
             self._of("commits_waiting").set(self.archive.committer.waiting)
             self._of("commits_unsettled").set(self.archive.committer.unsettled)
+        if self.database is not None:
+            times = self.database.times()
+            self._counted(times.slow, "database_slow_transactions")
+            self._of("database_connections").set(times.connections.total)
+            self._of("database_connections_in_use").set(times.connections.in_use)
+            totals |= {
+                "database_transactions": times.total,
+                "database_failures": times.failed,
+            }
+        for name, rate in self._rates.rates(totals).items():
+            self._of("recent_rate", name).set(rate)
+        if self.audit is not None:
+            self._counted(self.audit.writer.statistics.recorded, "audit_messages", "recorded")
+            self._counted(self.audit.writer.statistics.lost, "audit_messages", "lost")
+            self._of("audit_messages_waiting").set(self.audit.writer.waiting)
+            for delivery in self.audit.deliveries:
+                collector = str(delivery.collector)
+                self._counted(delivery.statistics.sent, "audit_sent", collector)
+                self._counted(delivery.statistics.failures, "audit_send_failures", collector)
         for expiry in self._expiries():
             self._of("certificate_expiry_timestamp_seconds", expiry.what, expiry.name).set(
                 expiry.ends.timestamp()
             )
+
+    def _counted(self, total: int, name: str, *labels: str) -> None:
+        """Somebody else has counted so many since the start."""
+        key = (name, *labels)
+        self._of(*key).inc(total - self._seen.get(key, 0))
+        self._seen[key] = total
+
+    async def look_at_collectors(self) -> None:
+        """Take up how far each collector of the audit trail has got; what cannot be read now is
+        left as it was."""
+        for delivery in self.audit.deliveries if self.audit is not None else ():
+            with suppress(OSError):
+                unsent = await delivery.unsent()
+                if unsent is not None:
+                    self._of("audit_unsent", str(delivery.collector)).set(unsent)
 
     # -- Showing ----------------------------------------------------------------------
 

@@ -11,9 +11,10 @@ import orjson
 from isocenter.services.monitoring.figures_access import FiguresAccess, figures_refused
 from isocenter.services.monitoring.health import Health, Level, Report
 from isocenter.services.monitoring.metrics import Metrics
+from isocenter.services.monitoring.other_names import as_values, page_in_other_names
 from isocenter.services.net.http.application import Handler, RoutedApplication
 from isocenter.services.net.http.limits import HttpLimits
-from isocenter.services.net.http.messages import Request, Response
+from isocenter.services.net.http.messages import HttpError, Request, Response
 from isocenter.services.net.http.routing import Route, RouteTable
 
 #: It shares the loop with DICOM, so what its callers take is little.
@@ -30,11 +31,16 @@ _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def monitoring_application(
-    health: Health, metrics: Metrics, is_serving: Callable[[], bool], access: FiguresAccess
+    health: Health,
+    metrics: Metrics,
+    is_serving: Callable[[], bool],
+    access: FiguresAccess,
+    ae_title: str,
 ) -> RoutedApplication:
     """The pages, as an application.
 
     Args:
+        ae_title: ours, for whom metrics of other names are.
         is_serving: False from the beginning of a stop on.
         access: says who may see figures.
     """
@@ -42,7 +48,16 @@ def monitoring_application(
     async def show_metrics(request: Request) -> Response:
         if not await access.allows(request):
             raise figures_refused(access.token)
-        return _page(200, _PROMETHEUS, metrics.page())
+        asked = dict(request.query)
+        match asked:
+            case {} if not asked:
+                return _page(200, _PROMETHEUS, metrics.page())
+            case {"names": "pacs"} if len(asked) == 1:
+                return _page(200, _PROMETHEUS, page_in_other_names(metrics.families(), ae_title))
+            case {"format": "json"} if len(asked) == 1:
+                return _json(200, as_values(metrics.families()))
+            case _:
+                raise HttpError(400, "BAD_QUERY", "there are names=pacs and format=json")
 
     async def live(request: Request) -> Response:
         return _json(200, {"status": "alive"})

@@ -1,6 +1,6 @@
-"""Spans of associations and operations for OpenTelemetry, made from notices.
+"""Spans of associations, operations, transactions, reads and commits for OpenTelemetry.
 
-Needs the extra ``tracing``; switched on by OpenTelemetry's own variables
+Needs the extra ``tracing``; switched on by the settings, or by OpenTelemetry's own variables
 (``OTEL_EXPORTER_OTLP_ENDPOINT`` and its kin).  Nothing of it is imported otherwise.
 """
 
@@ -11,13 +11,16 @@ import os
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
     AssociationOutcome,
     Notice,
     OperationEnded,
+    association_name,
 )
 
 log = logging.getLogger("isocenter.server")
@@ -83,16 +86,61 @@ class Tracing:
         )
         span.end(end_time=ended)
 
+    def on_transaction(self, what: str, seconds: float, has_failed: bool) -> None:
+        """A listener of `QueryTimer`: a transaction of the database is over."""
+        self._timed("database", seconds, {"db.operation.name": what}, has_failed=has_failed)
+
+    def on_round(self, objects: int, seconds: float) -> None:
+        """A round of the committer is over (`Committer`, *on_round*): objects are durable."""
+        self._timed("storage commit", seconds, {"dicom.objects": objects})
+
+    def on_read(self, stored: StoredInstance, seconds: float, has_failed: bool) -> None:
+        """An object was read (`Archive.on_read`), from the wish for it until it was let go."""
+        attributes = {"dicom.sop_instance_uid": stored.sop_instance_uid, "dicom.bytes": stored.size}
+        self._timed("storage read", seconds, attributes, has_failed=has_failed)
+
+    def _timed(
+        self, name: str, seconds: float, attributes: dict[str, Any], *, has_failed: bool = False
+    ) -> None:
+        """A span that ends now, within that of the association whose task this is."""
+        association = association_name.get()
+        parent = self._associations.get(association)
+        if association:
+            attributes["dicom.association"] = association
+        ended = time.time_ns()
+        span = self._tracer.start_span(
+            name,
+            context=None if parent is None else self._trace.set_span_in_context(parent),
+            kind=self._trace.SpanKind.INTERNAL,
+            attributes=attributes,
+            start_time=ended - int(seconds * _NANOSECONDS),
+        )
+        if has_failed:
+            span.set_status(self._trace.StatusCode.ERROR)
+        span.end(end_time=ended)
+
     def close(self) -> None:
         """Send what is left."""
         self._provider.shutdown()
 
 
 def tracing_of(
-    environ: Mapping[str, str] = os.environ, *, service_name: str = "isocenter"
+    environ: Mapping[str, str] = os.environ,
+    *,
+    endpoint: str = "",
+    service_name: str = "isocenter",
+    interval_seconds: float = 5.0,
 ) -> Tracing | None:
-    """Tracing as the environment asks for it; None: it does not, or the extra is missing."""
-    if not any(environ.get(variable) for variable in _VARIABLES):
+    """Tracing as the settings or the environment ask for it; None: they do not, or the extra is
+    missing.
+
+    Args:
+        endpoint: of a collector that takes OTLP over HTTP; without a path, ``/v1/traces``.  Empty:
+            as the variables say.
+        service_name: unless ``OTEL_SERVICE_NAME`` says another.
+        interval_seconds: how long spans wait for others before they are sent.
+    """
+    if not endpoint and not any(environ.get(variable) for variable in _VARIABLES):
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -102,9 +150,18 @@ def tracing_of(
     except ImportError:
         log.warning(
             "%s is set, and OpenTelemetry is not installed: pip install 'isocenter[tracing]'",
-            " or ".join(_VARIABLES),
+            "monitoring.tracing_endpoint" if endpoint else " or ".join(_VARIABLES),
         )
         return None
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    name = environ.get("OTEL_SERVICE_NAME") or service_name
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    # Other variables of the exporter (headers, certificates, its timeout) hold in either case.
+    exporter = OTLPSpanExporter(endpoint=_address_of(endpoint) if endpoint else None)
+    processor = BatchSpanProcessor(exporter, schedule_delay_millis=interval_seconds * 1_000)
+    provider.add_span_processor(processor)
     return Tracing(provider)
+
+
+def _address_of(endpoint: str) -> str:
+    """Where spans go: OTLP's own path, unless there is one (OTLP specification, OTLP/HTTP)."""
+    return endpoint if urlsplit(endpoint).path.strip("/") else endpoint.rstrip("/") + "/v1/traces"

@@ -10,6 +10,8 @@ from typing import Final
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
+from isocenter.engine.errors import IsocenterError
 from isocenter.services.notices import association_name
 from isocenter.services.system.log_file import LogFile
 from isocenter.services.system.recent_log import RecentLog
@@ -26,6 +28,22 @@ def escape(text: str) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def _error_code_of(record: logging.LogRecord) -> ErrorCode | None:
+    """Of the error that a line is about: one of its arguments, or what is being handled.
+
+    What is told as usual is no error, though an exception may stand in it: a release ends an
+    association, too.
+    """
+    if record.levelno < logging.WARNING:
+        return None
+    about = record.args if isinstance(record.args, tuple) else ()
+    raised = record.exc_info[1] if record.exc_info else None
+    for one in (raised, *about):
+        if isinstance(one, IsocenterError):
+            return one.error_code
+    return None
+
+
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -34,6 +52,9 @@ class _Text(logging.Formatter):
             f"{when} {record.levelname.lower():<7} {record.name}: "
             f"{f'[{name}] ' if name else ''}{escape(record.getMessage())}"
         )
+        code = _error_code_of(record)
+        if code is not None:
+            line += f" (error {code:d})"
         if record.exc_info:
             # Set off: the text of an exception may hold what looks like a line of its own.
             traceback = self.formatException(record.exc_info).split("\n")
@@ -43,7 +64,7 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -51,9 +72,17 @@ class _Json(logging.Formatter):
         }
         if name := association_name.get():
             entry["association"] = name
+        code = _error_code_of(record)
+        if code is not None:
+            entry["error"] = int(code)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(entry).decode()
+
+
+def formatter(*, as_json: bool) -> logging.Formatter:
+    """What makes lines of what is logged."""
+    return _Json() if as_json else _Text()
 
 
 def configure(level: str, *, as_json: bool, file: LogFile | None = None) -> None:
@@ -66,7 +95,7 @@ def configure(level: str, *, as_json: bool, file: LogFile | None = None) -> None
     # What no line of ours shows costs a third of making it.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    handler.setFormatter(_Json() if as_json else _Text())
+    handler.setFormatter(formatter(as_json=as_json))
     root = logging.getLogger("isocenter")
     before = root.handlers[:]
     root.handlers[:] = [handler, *(each for each in before if isinstance(each, RecentLog))]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.errors import text_of
 
@@ -21,6 +24,8 @@ _MOST_SECRET_BYTES: Final = 4_096
 
 class SecretFileError(IsocenterError):
     """A file that is to hold a secret cannot be used; the message says what to do."""
+
+    error_code = ErrorCode.FILE_NOT_READ
 
 
 def read_secret(path: Path) -> bytes:
@@ -90,6 +95,23 @@ def write_file(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
         with suppress(FileNotFoundError):
             staged.unlink()
     sync_directory(path.parent)
+
+
+def open_private(path: Path) -> io.FileIO:
+    """A file to be written from its beginning, for the owner alone, also where it was there.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, PRIVATE_FILE)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and hasattr(os, "fchmod"):
+            os.fchmod(descriptor, PRIVATE_FILE)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return io.FileIO(descriptor, "w")
 
 
 def sync_directory(path: Path) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.notices import association_name
+
+#: Lines that are kept.
+MOST_LINES: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class RecentLog(logging.Handler):
         most: how many.
     """
 
-    def __init__(self, most: int = 2_000) -> None:
+    def __init__(self, most: int = MOST_LINES) -> None:
         super().__init__()
         self._lines: deque[LogLine] = deque(maxlen=most)
 

@@ -22,6 +22,9 @@ from isocenter.services.system import systemd
 
 log = logging.getLogger("isocenter.server")
 
+#: Of a worker: no other takes its place.
+EXIT_LEFT: Final = 75
+
 #: A worker that lives less than this did not start.
 _START_SECONDS: Final = 5.0
 _MOST_FAILED_STARTS: Final = 3
@@ -49,7 +52,7 @@ def run_workers(
         prepare: done once before, in a process of its own; exits or raises to refuse.
         work: a worker; calls its first argument when it accepts connections, the second as
             a sign of life, and ends when the third, a descriptor, becomes readable: the
-            parent is gone.
+            parent is gone.  It exits with `EXIT_LEFT` when all are to end, each in its time.
         announce: called in the parent when the first worker accepts.
         say: called with each line that a person at the terminal has to read.
         on_worker_exit: called in the parent with the process id of a worker that has ended.
@@ -110,6 +113,9 @@ def run_workers(
                 continue
             on_worker_exit(pid)
             started = workers.pop(pid, 0.0)
+            if os.waitstatus_to_exitcode(status) == EXIT_LEFT:
+                # The others hear of it as well, and end when what they do is done.
+                stopping = True
             if stopping:
                 continue
             log.error("a worker ended with %s; another takes its place", _ending(status))
@@ -200,6 +206,8 @@ def _fork(work: Callable[[], object], say: Callable[[str], None], *not_inherited
         code = 0
     except BaseExceptionGroup as group:
         say(str(group.exceptions[0]))
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 2
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # the process ends here; the parent sees the code

@@ -213,7 +213,7 @@ async def test_thoroughly_each_sop_class_has_transfer_syntaxes_of_its_own() -> N
 async def test_a_peer_over_tls_that_is_well(ca: CertificateAuthority, folder: Path) -> None:
     context = server_context(files(ca, folder, "ISOCENTER"))
     ours = client_context(files(ca, folder, "DOCTOR"))
-    async with serving(Scripted([CT], nothing), binds=bind(context)) as server:
+    async with serving(Scripted([CT], nothing), addresses=bind(context)) as server:
         found = await examined(way_to(port_of(server, tls=True), tls=ours))
     assert found.problems == []
     assert [one.what for one in found] == [*STEPS[:2], "TLS", *STEPS[2:]]
@@ -232,7 +232,7 @@ async def test_tls_here_and_in_the_clear_there() -> None:
 
 async def test_in_the_clear_here_and_tls_there(ca: CertificateAuthority, folder: Path) -> None:
     context = server_context(files(ca, folder, "ISOCENTER"))
-    async with serving(binds=bind(context)) as server:
+    async with serving(addresses=bind(context)) as server:
         found = await examined(way_to(port_of(server, tls=True)))
     (finding,) = found.problems
     assert finding.text == "the peer speaks TLS on this port"
@@ -242,7 +242,7 @@ async def test_in_the_clear_here_and_tls_there(ca: CertificateAuthority, folder:
 async def tls_with(ca: CertificateAuthority, folder: Path, name: str) -> Found:
     ours = client_context(files(ca, folder, "DOCTOR"))
     context = raw_server_context(folder, name)
-    async with serving(Scripted([CT], nothing), binds=bind(context)) as server:
+    async with serving(Scripted([CT], nothing), addresses=bind(context)) as server:
         return await examined(way_to(port_of(server, tls=True), tls=ours))
 
 
@@ -274,7 +274,7 @@ async def test_a_certificate_of_a_ca_that_we_do_not_trust(
     foreign.issue("ISOCENTER", hosts=["127.0.0.1"], folder=tmp_path)
     ours = client_context(files(ca, folder, "DOCTOR"))
     context = raw_server_context(tmp_path, "ISOCENTER")
-    async with serving(binds=bind(context)) as server:
+    async with serving(addresses=bind(context)) as server:
         found = await examined(way_to(port_of(server, tls=True), tls=ours))
     assert "its issuer is unknown here" in found.texts
     assert found.problems[0].side is Side.HERE
@@ -285,7 +285,7 @@ async def test_a_peer_that_wants_a_certificate_of_ours(
 ) -> None:
     ours = client_context(TlsFiles(ca=ca.certificate_path))
     context = server_context(files(ca, folder, "ISOCENTER"))
-    async with serving(binds=bind(context)) as server:
+    async with serving(addresses=bind(context)) as server:
         found = await examined(way_to(port_of(server, tls=True), tls=ours))
     (finding,) = found.problems
     assert "--tls-cert" in finding.cure
@@ -296,7 +296,7 @@ async def test_an_ae_title_that_our_certificate_does_not_own(
 ) -> None:
     ours = client_context(files(ca, folder, "DOCTOR"))
     context = server_context(files(ca, folder, "ISOCENTER"))
-    async with serving(binds=bind(context)) as server:
+    async with serving(addresses=bind(context)) as server:
         found = await examined(way_to(port_of(server, tls=True), tls=ours, calling="CT9"))
     (finding,) = found.problems
     assert "calling AE title not recognized" in finding.text
@@ -310,7 +310,7 @@ async def test_a_peer_that_speaks_old_versions_only(ca: CertificateAuthority, fo
         old.minimum_version = ssl.TLSVersion.TLSv1
         old.maximum_version = ssl.TLSVersion.TLSv1
     ours = client_context(files(ca, folder, "DOCTOR"))
-    async with serving(binds=bind(old)) as server:
+    async with serving(addresses=bind(old)) as server:
         found = await examined(way_to(port_of(server, tls=True), tls=ours))
     assert "the peer speaks TLS 1.0 only" in found.texts
     assert any(finding.clause == "RFC 8996" for finding in found.problems)
@@ -319,7 +319,7 @@ async def test_a_peer_that_speaks_old_versions_only(ca: CertificateAuthority, fo
 async def test_whoever_verifies_nothing_is_told(ca: CertificateAuthority, folder: Path) -> None:
     ours = client_context(files(ca, folder, "DOCTOR"), verify=False)
     context = server_context(files(ca, folder, "ISOCENTER"))
-    async with serving(binds=bind(context)) as server:
+    async with serving(addresses=bind(context)) as server:
         found = await examined(way_to(port_of(server, tls=True), tls=ours))
     (finding,) = found.problems
     assert "was not verified" in finding.text

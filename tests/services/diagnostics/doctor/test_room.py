@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from isocenter.services.archive.ports import RoomUsage
+from isocenter.services.archive.index_figures import RoomUsage
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.findings import Severity

@@ -39,8 +39,8 @@ from isocenter.services.security.access.policy import ApplicationEntity, Certifi
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.server_certificate import ensure_server_certificate
+from isocenter.services.testing.clocks import patient_clock
 from services.security.access.policy_support import CT, FIND, GET, MR, control, entities, heard
-from support.clocks import patient_clock
 from support.raw import associate_request, raw_peer
 from support.serving import Scripted, port_of, serving
 
@@ -113,7 +113,7 @@ async def served(
     if settings is not None:
         access.settings = settings
     services = [Scripted([CT, MR, FIND, GET], store)]
-    async with serving(*services, binds=binds, access=access, notices=notices) as server:
+    async with serving(*services, addresses=binds, access=access, notices=notices) as server:
         yield server, told
 
 

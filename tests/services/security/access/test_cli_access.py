@@ -62,6 +62,45 @@ def test_from_the_first_entity_on_nobody_else_is_admitted(cli: Cli) -> None:
     assert "is there already" in cli("ae add MR1", code=1)
 
 
+def test_an_entity_for_a_user(cli: Cli) -> None:
+    assert "is for the user 'alice', and there is none" in cli("ae add WS1 --user alice", code=1)
+    cli("user add alice --role Viewer --without-passcode")
+    assert "WS1 may: C-ECHO C-FIND N-GET N-EVENT-REPORT" in cli("ae add WS1 --user alice")
+    assert "alice" in cli("ae list")
+    assert "user           alice" in cli("ae show WS1")
+    assert "admitted, for C-ECHO C-FIND" in cli("ae test WS1")
+    assert "is for the user 'alice'" in cli("user remove alice", code=1)
+    cli("user deactivate alice")
+    assert "the user behind 'WS1' was deactivated" in cli("ae test WS1", code=1)
+    assert "bob is not the user of WS1" in cli("ae deny WS1 --user bob", code=1)
+    cli("ae deny WS1 --user alice")
+    assert "WS1 may: C-ECHO\n" in cli("ae allow WS1")
+    cli("ae allow WS1 --role Viewer")
+    cli("user remove alice")
+
+
+@pytest.mark.parametrize(
+    ("enforce", "without", "added", "stranger"),
+    [
+        ("always", "nobody may associate", "CT1 may", 1),
+        ("never", "no policy is enforced", "is not enforced: access.enforce is never", 0),
+    ],
+)
+def test_enforcement_is_a_setting(
+    cli: Cli, enforce: str, without: str, added: str, stranger: int
+) -> None:
+    config = cli.folder / "c.toml"
+    config.write_text(f'[access]\nenforce = "{enforce}"\n')
+    given = f"--config {config}"
+    assert without in cli(f"ae list {given}")
+    cli(f"ae test MR1 {given}", code=stranger)
+    said = cli(f"ae add CT1 {given}")
+    assert added in said
+    assert "enforced from now on" not in said
+    cli(f"ae test MR1 {given}", code=stranger)
+    assert without in cli(f"ae remove CT1 {given}")
+
+
 def test_an_entity_by_its_certificate(cli: Cli) -> None:
     ca = CertificateAuthority.create(cli.folder / "ca")
     for name in ("CT1", "WS7"):
@@ -127,7 +166,7 @@ def test_the_last_one_that_is_removed_opens_the_doors_and_says_so(cli: Cli) -> N
     cli("ae add CT1")
     cli("ae add CT2")
     assert "no policy" not in cli("ae remove CT1")
-    assert "no policy is enforced any more" in cli("ae remove CT2")
+    assert "it was the last one: no policy is enforced" in cli("ae remove CT2")
     assert "is not in the policy" in cli("ae remove CT2", code=1)
 
 

@@ -120,3 +120,14 @@ def test_a_sop_class_may_say_itself_what_it_needs() -> None:
     assert modality.refusal("N-ACTION", "2.25.2") == ""
     admin = Rights(ae_title="A", permissions=ROLES["Administrator"], own_needs=own)
     assert admin.refusal("N-ACTION", "2.25.1") == ""
+
+
+@pytest.mark.parametrize("meta", ["1.2.840.10008.5.1.1.9", "1.2.840.10008.5.1.1.18"])
+def test_who_may_make_a_film_may_delete_it_and_nothing_else(meta: str) -> None:
+    modality = Rights(ae_title="CT1", permissions=ROLES["Modality"])
+    assert "N-DELETE" in modality.operations_for(meta)
+    assert modality.refusal("N-DELETE", meta) == ""
+    assert "study:delete" in modality.refusal("N-DELETE", "1.2.840.10008.1.20.1")
+    viewer = Rights(ae_title="WS1", permissions=ROLES["Viewer"])
+    assert "study:write" in viewer.refusal("N-DELETE", meta)
+    assert "study:execute" in viewer.refusal("N-ACTION", meta)

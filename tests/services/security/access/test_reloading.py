@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from isocenter.services.cluster.duties import OneProcess
 from isocenter.services.composition import TlsContexts
 from isocenter.services.composition.access import access_control_of
 from isocenter.services.composition.reloading import Reloader
@@ -36,8 +37,8 @@ from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.pid_file import PidFile, pid_of_server
+from isocenter.services.testing.clocks import patient_clock
 from services.security.access.policy_support import entities, heard
-from support.clocks import patient_clock
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +251,7 @@ async def test_sessions_of_peers_that_are_gone_are_few(
     tls.forget_sessions()
     assert tls.server is first  # it is one
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_certificates, tls, in_memory)
+        nursery.start_soon(_watch_certificates, tls, in_memory, OneProcess())
         while first.session_stats()["number"] < 8:
             shake_hands(first, client)
         with trio.fail_after(20_000):  # before the day on which all is read again

@@ -7,19 +7,28 @@ import errno
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from isocenter.services.notices import Caller, InstancesSent, ServerStarted, TransferStarted
+from isocenter.services.notices import (
+    Caller,
+    InstancesSent,
+    ServerStarted,
+    ServerStopped,
+    TransferStarted,
+)
 from isocenter.services.security.audit import recorder as auditor_module
+from isocenter.services.security.audit import trail_writer as writer_module
 from isocenter.services.security.audit.hash_chain import Entry
 from isocenter.services.security.audit.message_builder import audit_log_used
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.participants import ActiveProcess, Patient
-from isocenter.services.security.audit.recorder import AuditRecorder, run_recorder, trail_of
+from isocenter.services.security.audit.recorder import AuditRecorder, run_recorder
 from isocenter.services.security.audit.trail_verification import verify
+from isocenter.services.security.audit.trail_writer import trail_of
 from services.security.audit.trails import audited_object, messages, of_event, records
 
 HERE = ActiveProcess(ae_titles=("US",), machine="vm", user="root", process_id=7)
@@ -67,9 +76,9 @@ async def test_what_comes_together_is_written_together(disk: Disk) -> None:
         async with run_recorder(auditor):
             for _ in range(50):
                 auditor.record(message())
-            await auditor.written.wait()
+            await auditor.writer.written.wait()
     assert disk.batches == [50]
-    assert auditor.statistics.recorded == len(records(disk.folder)) == 50
+    assert auditor.writer.statistics.recorded == len(records(disk.folder)) == 50
 
 
 async def test_what_is_in_memory_is_written_at_the_end(disk: Disk) -> None:
@@ -92,12 +101,12 @@ async def test_what_is_in_memory_is_written_when_everything_is_cancelled(disk: D
 async def test_a_full_queue_is_written_by_who_fills_it(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditor_module, "MOST_WAITING", 5)
+    monkeypatch.setattr(writer_module, "MOST_WAITING", 5)
     auditor = auditor_on(disk)
     for _ in range(12):
         auditor.record(message())
     assert disk.batches == [5, 5]
-    assert auditor.statistics.lost == 0
+    assert auditor.writer.statistics.lost == 0
     await auditor.close()
     assert len(records(disk.folder)) == 12
 
@@ -105,9 +114,9 @@ async def test_a_full_queue_is_written_by_who_fills_it(
 async def test_a_full_disk_loses_nothing_up_to_the_bound_and_says_what_it_lost_beyond(
     disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(auditor_module, "MOST_WAITING", 5)
-    monkeypatch.setattr(auditor_module, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(auditor_module, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(writer_module, "MOST_WAITING", 5)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writer_module, "LINGER_SECONDS", 0.01)
     caplog.set_level(logging.WARNING, "isocenter.audit")
     monkeypatch.setattr(logging.getLogger("isocenter"), "propagate", True)
     auditor = auditor_on(disk)
@@ -116,10 +125,10 @@ async def test_a_full_disk_loses_nothing_up_to_the_bound_and_says_what_it_lost_b
         async with run_recorder(auditor):
             for _ in range(8):
                 auditor.record(message())
-            await auditor.failed.wait()
-            assert auditor.statistics.lost == 3
+            await auditor.writer.failed.wait()
+            assert auditor.writer.statistics.lost == 3
             disk.is_full = False
-            await auditor.written.wait()
+            await auditor.writer.written.wait()
             auditor.record(message())
     assert verify(disk.folder).is_good
     found = messages(disk.folder)
@@ -190,3 +199,30 @@ def retrieval(studies: dict[str, int]) -> tuple[TransferStarted, InstancesSent]:
         sent=studies,
     )
     return begun, sent
+
+
+async def test_a_node_says_that_it_joins_and_leaves_and_a_server_alone_does_not(
+    disk: Disk,
+) -> None:
+    for node in ("", "east"):
+        auditor = AuditRecorder(disk.trail, replace(HERE, node=node), SOURCE, patients=nobody)
+        async with run_recorder(auditor):
+            auditor.on_notice(ServerStarted(addresses=()))
+            auditor.on_notice(ServerStopped())
+    told = messages(disk.folder)
+    entries = of_event(told, "110108")
+    assert [each.find(".//EventTypeCode").get("csd-code") for each in entries] == [
+        "110124",
+        "110125",
+    ]
+    for entry in entries:
+        assert entry.find("EventIdentification").get("EventActionCode") == "E"
+        (who,) = entry.findall("ActiveParticipant")
+        assert (who.get("UserID"), who.get("UserIsRequestor")) == ("east", "false")
+        assert not entry.findall("ParticipantObjectIdentification")
+    # Its own life encloses that of the node.
+    assert told[-4:] == [
+        *of_event(told, "110100", "110120")[-1:],
+        *entries,
+        *of_event(told, "110100", "110121")[-1:],
+    ]

@@ -18,9 +18,10 @@ from isocenter.services.cli import main
 from isocenter.services.composition.audit import open_trail, record_now, stop_when_failed
 from isocenter.services.security.audit.messages import AuditSource
 from isocenter.services.security.audit.participants import ActiveProcess, Patient
-from isocenter.services.security.audit.recorder import AuditRecorder, trail_of
+from isocenter.services.security.audit.recorder import AuditRecorder
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_verification import verify
+from isocenter.services.security.audit.trail_writer import trail_of
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from services.security.audit.trails import (
@@ -92,6 +93,28 @@ def test_verify_is_content_and_gives_a_checkpoint(
     assert main(["audit", "verify", "--data-dir", str(data), "--checkpoint", other]) == 1
     # Reading it by program is no use of the log.
     assert numbers(data / "audit") == [1, 2]
+
+
+def test_trails_of_several_nodes_are_verified_together(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second, third = tmp_path / "second", tmp_path / "third"
+    filled(second, 3)
+    filled(third, 4)
+    command = ["audit", "verify", "--data-dir", str(data), "--others", str(second), str(third)]
+    capsys.readouterr()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count("unbroken") == said.count("checkpoint") == 3
+    (path,) = second.glob("audit-*.jsonl")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert main(command) == 1
+    said = capsys.readouterr().out
+    assert (said.count("unbroken"), said.count("BROKEN")) == (2, 1)
+    assert main([*command, "--json"]) == 1
+    verdicts = [json.loads(line)["good"] for line in capsys.readouterr().out.splitlines()]
+    assert verdicts == [True, False, True]
+    assert main([*command, str(tmp_path / "nothing")]) == 2
 
 
 def test_verify_names_the_first_record_that_was_changed(
@@ -307,7 +330,7 @@ async def test_a_server_stops_when_its_trail_fails_if_one_wants(tmp_path: Path) 
     for on_failure in ("stop", "continue"):
         auditor = AuditRecorder(trail, here, source, patients=nobody)
         settings = load_settings(environ={}, overrides={"audit.on_failure": on_failure})
-        auditor.failed.set()
+        auditor.writer.failed.set()
         with trio.fail_after(60):
             await stop_when_failed(auditor, settings, stopped.set)
         assert stopped.is_set() == (on_failure == "stop")

@@ -95,7 +95,7 @@ class Running:
         """The messages of an event, once there are so many; all by the schema."""
         with trio.fail_after(60):
             while len(found := of_event(messages(self.folder), code, kind)) < count:
-                await self.auditor.written.wait()
+                await self.auditor.writer.written.wait()
         return found
 
     def calling(self, *contexts: Context, **options: Any) -> Any:
@@ -114,7 +114,7 @@ async def audited(folder: Path, *services: Any, **options: Any) -> AsyncIterator
     ):
         assert auditor is not None
         registry = composition.build_services(settings, parts.archive, parts.stores, None)
-        async with serving(*services, *registry.services, notices=notices, **options) as server:
+        async with serving(*registry.services, *services, notices=notices, **options) as server:
             yield Running(settings, server, parts.archive, auditor, notices)
 
 
@@ -171,6 +171,8 @@ async def test_instances_received_are_one_message_for_each_study(tmp_path: Path)
         event = message.find("EventIdentification")
         assert (event.get("EventActionCode"), event.get("EventOutcomeIndicator")) == ("C", "0")
         check_modality(participant(message, "110153"))
+        # An AE title in the clear proves nothing.
+        assert participant(message, "110153").get("UserName") == "anonymous"
         check_us(participant(message, "110152"))
         study = audited_object(message, "110180")
         assert study.get("ParticipantObjectID") == f"{ROOT}.{number}"
@@ -407,7 +409,7 @@ async def test_a_tls_handshake_that_fails(tmp_path: Path) -> None:
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
     client.load_cert_chain(foreign / "x.crt", foreign / "x.key")
-    async with audited(tmp_path, binds=[bind]) as running:
+    async with audited(tmp_path, addresses=[bind]) as running:
         stream = await trio.open_tcp_stream("127.0.0.1", port_of(running.server, tls=True))
         secure = trio.SSLStream(stream, client, server_hostname="127.0.0.1")
         with pytest.raises(trio.BrokenResourceError):

@@ -28,8 +28,8 @@ from isocenter.services.security.audit.messages import (
     timestamp,
     to_xml,
 )
-from isocenter.services.security.audit.recorder import entry_of
 from isocenter.services.security.audit.syslog_format import octet_counted, syslog_message
+from isocenter.services.security.audit.trail_writer import entry_of
 from services.security.audit.trails import parsed
 
 SOURCE = AuditSource(source_id="ARCHIVE", site_id="Hospital")

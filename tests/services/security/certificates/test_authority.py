@@ -200,6 +200,15 @@ def test_renewing(ca: CertificateAuthority, tmp_path: Path) -> None:
             ca.renew(name)
 
 
+def test_what_is_valid_for_a_while_only_is_renewed_for_as_long(ca: CertificateAuthority) -> None:
+    month = timedelta(days=30)
+    old = ca.issue("A", lifetime=month)
+    assert old.not_after - old.not_before <= month + timedelta(hours=1)
+    assert ca.renew(now=old.not_before + 10 * DAY) == ()
+    (new,) = ca.renew(now=old.not_before + 20 * DAY)
+    assert abs((new.not_after - new.not_before) - month) <= timedelta(hours=1)
+
+
 def test_renewing_what_was_carried_away(ca: CertificateAuthority, tmp_path: Path) -> None:
     out = tmp_path / "stick"
     ca.issue("A", folder=out)

@@ -7,12 +7,15 @@ A reader of captures yields these in the order in which they happened; who looks
 from __future__ import annotations
 
 from isocenter.engine.buffers import Buffer
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 
 
 class CaptureError(IsocenterError):
     """A capture that cannot be written or read: which, why, and what would help."""
+
+    error_code = ErrorCode.FILE_NOT_READ
 
 
 @dataclass(frozen=True, slots=True)

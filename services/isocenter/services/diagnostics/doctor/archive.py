@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.counted_findings import CountedFindings
-from isocenter.services.archive.ports import IndexInspection
+from isocenter.services.archive.index_figures import IndexInspection
 from isocenter.services.archive.verification import VerifyReport
 from isocenter.services.diagnostics.doctor.check import CheckResult, count
 from isocenter.services.diagnostics.doctor.lock_holders import is_locked, lock_holders

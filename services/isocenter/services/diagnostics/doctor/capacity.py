@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.archive.capacity import reserve_of
-from isocenter.services.archive.ports import RoomUsage
+from isocenter.services.archive.index_figures import RoomUsage
 from isocenter.services.diagnostics.doctor.check import CheckResult, size_text
 from isocenter.services.diagnostics.findings import Finding, Side, error, note, warning
 from isocenter.services.settings.settings import Settings

@@ -73,14 +73,16 @@ class PeerTarget:
             ConnectError: there is none.
         """
         if transport is SocketTransport:
-            return await connect(self.peer.host, self.peer.port, self.tls, self.deadlines)
+            return await connect(
+                self.peer.host, self.peer.port, self.tls, self.deadlines, self.peer.tls_name
+            )
         plain = transport(await self._connect())
         if self.tls is None:
             return plain
         try:
             with trio.fail_after(self.deadlines.tls_handshake):
                 return await tls_transport(
-                    plain, self.tls, server_side=False, server_hostname=self.peer.host
+                    plain, self.tls, server_side=False, server_hostname=self.peer.tls_name
                 )
         except (trio.BrokenResourceError, trio.TooSlowError) as fault:
             raise ConnectError(f"TLS handshake failed: {describe_tls_error(fault)}") from fault
@@ -179,7 +181,7 @@ async def _check_tls(way: PeerTarget, tell: Tell) -> bool:
     peer = way.peer
     began = trio.current_time()
     try:
-        transport = await connect(peer.host, peer.port, way.tls, way.deadlines)
+        transport = await connect(peer.host, peer.port, way.tls, way.deadlines, peer.tls_name)
     except ConnectError as fault:
         await _explain_handshake(way, fault, tell)
         return False
@@ -279,12 +281,13 @@ def _certificate_findings(way: PeerTarget, seen: TlsProbe, now: datetime) -> Ite
         name = issuer.subject.rfc4514_string()
         yield from date_findings(issuer, f"the CA {name} of the peer", now, Side.PEER)
     names = names_of(own)
-    if way.tls is not None and way.tls.check_hostname and not _covers(way.peer.host, own):
+    if way.tls is not None and way.tls.check_hostname and not _covers(way.peer.tls_name, own):
         yield error(
             f"the peer's certificate is for {', '.join(names) or 'no host at all'}, "
-            f"and not for {way.peer.host}",
+            f"and not for {way.peer.tls_name}",
             "RFC 9525",
-            "connect by a name that is in it, have one issued for this name, or --tls-any-host",
+            "connect by a name that is in it, have one issued for this name, say whose it has to "
+            "be (--tls-server-name), or --tls-any-host",
             meaning="we cannot know that it is this machine whom we talk to",
             side=Side.EITHER,
         )

@@ -6,14 +6,15 @@ import trio
 
 from isocenter.services.diagnostics.doctor import archive
 from isocenter.services.diagnostics.doctor import host as machine
+from isocenter.services.diagnostics.doctor.access_policy import check_policy
 from isocenter.services.diagnostics.doctor.certificates import check_certificates
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
 from isocenter.services.diagnostics.doctor.identity_provider import check_provider
 from isocenter.services.diagnostics.doctor.listening_ports import check_ports
 from isocenter.services.diagnostics.doctor.server_health import check_health, server_of
 from isocenter.services.diagnostics.findings import Side, warning
-from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.settings import Settings
+from isocenter.services.settings.warnings import warnings
 
 
 def check_settings(settings: Settings) -> CheckResult:
@@ -27,6 +28,7 @@ async def check_installation(settings: Settings, tell: Tell) -> None:
     """All that can be known without opening the archive, which is for whoever has adapters."""
     tell(machine.check_versions())
     tell(check_settings(settings))
+    tell(await trio.to_thread.run_sync(check_policy, settings))
     tell(machine.check_clock(settings))
     tell(machine.check_umask())
     tell(machine.check_descriptors(settings))

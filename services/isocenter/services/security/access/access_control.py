@@ -16,6 +16,7 @@ from isocenter.engine.negotiation import CALLING_AE_TITLE_NOT_RECOGNIZED
 from isocenter.engine.pdu import AssociateRequest
 from isocenter.services.association.access import Admitted, AeTitleRules, ConnectionOrigin, Rejected
 from isocenter.services.net.peer_identity import PeerIdentity, owns_ae_title
+from isocenter.services.security.access.enforcement import Enforcement
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.grants import PolicyGrant, Rights, ae_command
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
@@ -41,6 +42,7 @@ class PolicyAccessControl:
         current: the policy; None: there is none.
         identities: proves users; None: user identity items are ignored.
         own_needs: of SOP classes that say themselves what is asked for on them.
+        enforcement: when the policy decides.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class PolicyAccessControl:
         current: CurrentPolicy | None = None,
         identities: UserIdentities | None = None,
         own_needs: OwnNeeds = NO_OWN_NEEDS,
+        enforcement: Enforcement = Enforcement.AUTO,
     ) -> None:
         self.settings = settings
+        self.enforcement = enforcement
         self.identities = identities
         self._own_needs = own_needs
         self.current = current or CurrentPolicy(None)
@@ -103,12 +107,24 @@ class PolicyAccessControl:
         name = user.name if user else ""
         # They are as good as the policy that has just been asked.
         rights = CachedRights(self, request, origin, name)
-        rights.take(policy, self.permitted(request, name, policy))
+        now = self.permitted(request, name, policy)
+        if now is not None and now.turned_away:
+            return self.settings.as_told(_rejected(now.turned_away))
+        rights.take(policy, now)
         return Admitted(
             grant=PolicyGrant(rights.current),
-            user=name,
+            user=name or self._behind(request.calling_ae_title, policy),
             response=response,
         )
+
+    def enforces(self, policy: Policy) -> bool:
+        """Whether *policy* decides who may associate, and for what."""
+        return self.enforcement.holds(bool(policy.entities))
+
+    def _behind(self, title: str, policy: Policy) -> str:
+        """The name of the user behind an AE title; empty: nobody is known."""
+        entity = policy.entity(title) if self.enforces(policy) else None
+        return entity.user if entity is not None else ""
 
     def check(
         self, request: AssociateRequest, origin: ConnectionOrigin, policy: Policy | None = None
@@ -118,7 +134,7 @@ class PolicyAccessControl:
         rejected = self.settings.check_titles(request)
         if rejected is not None:
             return rejected
-        if not policy.entities:
+        if not self.enforces(policy):
             return self.settings.check_certificate(request, origin.identity)
         return self._check_entity(
             policy.entity(request.calling_ae_title), request.calling_ae_title, origin
@@ -187,9 +203,15 @@ class PolicyAccessControl:
         title = request.calling_ae_title
         if user_name and (user is None or not user.active):
             why = why or "the user was deactivated; activate it with isocenter user activate"
-        if not policy.entities and not (users_only and user is not None):
+        is_enforced = self.enforces(policy)
+        if not is_enforced and not (users_only and user is not None):
             return Rights(ae_title=title, permissions={}, turned_away=why) if why else None
-        entity = policy.entity(title) if policy.entities else None
+        entity = policy.entity(title) if is_enforced else None
+        if not user_name and entity is not None and not policy.is_admitted(entity):
+            why = why or (
+                f"the user behind {title!r} was deactivated; activate it with isocenter user "
+                f"activate {entity.user}"
+            )
         return Rights(
             ae_title=entity.ae_title if entity else title,
             permissions=policy.permissions(entity, user),
@@ -214,16 +236,18 @@ class CachedRights:
         self._origin = origin
         self._user_name = user_name
         self._policy: Policy | None = None
+        self._enforcement: Enforcement | None = None
         self._rights: Rights | None = None
 
     def take(self, policy: Policy, rights: Rights | None) -> None:
         """These are the rights by *policy*."""
         self._policy, self._rights = policy, rights
+        self._enforcement = self._control.enforcement
 
     def current(self) -> Rights | None:
         """The rights now; None: everything is allowed."""
         policy = self._control.policy
-        if policy is not self._policy:
+        if policy is not self._policy or self._control.enforcement is not self._enforcement:
             self.take(
                 policy,
                 self._control.rights(self._request, self._origin, self._user_name, policy),

@@ -21,6 +21,7 @@ from isocenter.services.security.access.permissions import (
     OwnNeeds,
     Permissions,
     missing,
+    needs_on,
     operations_for,
 )
 
@@ -60,7 +61,7 @@ class Rights:
         ):
             cure = ae_command("allow", self.ae_title, "--sop-class", abstract_syntax)
             return f"{self.ae_title} may not use {abstract_syntax}; allow it with {cure}"
-        own = self.own_needs.get(abstract_syntax, {}).get(operation)
+        own = (self.own_needs.get(abstract_syntax) or needs_on(abstract_syntax)).get(operation)
         lacking = missing(self.permissions, operation, own)
         if lacking:
             cure = ae_command("allow", self.ae_title, *lacking.split())
@@ -85,6 +86,11 @@ class PolicyGrant:
         #: (kind of request, abstract syntax) → the refusal, by the rights that are known.
         self._judged: dict[tuple[type[Request], str], str] = {}
 
+    @property
+    def project(self) -> str:
+        """None: `isocenter.services.security.access.deidentified_callers` knows of them."""
+        return ""
+
     def refusal(self, abstract_syntax: str, request: Request) -> str:
         """Why the peer may not have *request* performed; empty: it may."""
         rights = self._rights()
@@ -100,6 +106,13 @@ class PolicyGrant:
             refusal = rights.refusal(operation, abstract_syntax) if operation in NEEDS else ""
             self._judged[key] = refusal
         return refusal
+
+    def is_given(self, operation: str) -> bool:
+        """See `Grant.is_given`."""
+        rights = self._rights()
+        if rights is None or rights.turned_away:
+            return False
+        return not missing(rights.permissions, operation)
 
     def restrict_contexts(
         self, request: AssociateRequest, accept: AssociateAccept

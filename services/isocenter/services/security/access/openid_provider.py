@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
 from isocenter.services.net.addresses import is_loopback
@@ -43,6 +44,8 @@ _MOST_SECRET: Final = 4_096
 class ProviderUnavailableError(PolicyError):
     """The provider cannot be asked now, or does not answer as one does: nobody's fault who signs
     in."""
+
+    error_code = ErrorCode.IDENTITY_PROVIDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

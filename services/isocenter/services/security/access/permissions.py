@@ -73,7 +73,8 @@ NEEDS: Final[Mapping[str, tuple[tuple[Resource, Action], ...]]] = MappingProxyTy
 #: Of SOP classes whose names do not tell: abstract syntax → operation → what it needs.
 OwnNeeds = Mapping[str, Mapping[str, Permissions]]
 NO_OWN_NEEDS: Final[OwnNeeds] = MappingProxyType({})
-#: On no SOP class of ours; who asks is answered by the permission first, and then 0211H.
+#: On no SOP class of ours but those of print (`needs_on`); who asks on others is answered by the
+#: permission first, and then 0211H.
 NOT_PERFORMED: Final = frozenset({"N-DELETE"})
 
 
@@ -203,6 +204,25 @@ _ASKED_ON: Final = {
     "1.2.840.10008.5.1.4.34.6.4": frozenset({"N-EVENT-REPORT"}),  # UPS Event
     "1.2.840.10008.5.1.4.34.6.5": frozenset({"C-FIND"}),  # UPS Query
 }
+#: On print management what is created is a film that is not printed yet, and so is what is deleted.
+_FILMS: Final = {
+    "1.2.840.10008.5.1.1.9": frozenset(  # Basic Grayscale Print Management Meta
+        {"N-CREATE", "N-SET", "N-DELETE", "N-ACTION", "N-GET"}
+    ),
+    "1.2.840.10008.5.1.1.18": frozenset(  # Basic Color Print Management Meta
+        {"N-CREATE", "N-SET", "N-DELETE", "N-ACTION", "N-GET"}
+    ),
+    "1.2.840.10008.5.1.1.1": frozenset({"N-CREATE", "N-SET", "N-DELETE", "N-ACTION"}),
+    "1.2.840.10008.5.1.1.2": frozenset({"N-CREATE", "N-SET", "N-DELETE", "N-ACTION"}),
+    "1.2.840.10008.5.1.1.4": frozenset({"N-SET"}),  # Basic Grayscale Image Box
+    "1.2.840.10008.5.1.1.4.1": frozenset({"N-SET"}),  # Basic Color Image Box
+    "1.2.840.10008.5.1.1.16": frozenset({"N-GET"}),  # Printer
+    "1.2.840.10008.5.1.1.23": frozenset({"N-CREATE", "N-DELETE"}),  # Presentation LUT
+    "1.2.840.10008.5.1.1.15": frozenset({"N-SET"}),  # Basic Annotation Box
+    "1.2.840.10008.5.1.1.14": frozenset({"N-GET"}),  # Print Job
+    "1.2.840.10008.5.1.1.16.376": frozenset({"N-GET"}),  # Printer Configuration Retrieval
+}
+_FILM_NEEDS: Final[Mapping[str, Permissions]] = MappingProxyType({"N-DELETE": needs_of("N-CREATE")})
 _ENDINGS: Final = {" - FIND": "C-FIND", " - MOVE": "C-MOVE", " - GET": "C-GET", " Query": "C-FIND"}
 _DICOM_ROOT: Final = "1.2.840.10008."
 
@@ -212,6 +232,8 @@ def operations_for(abstract_syntax: str) -> frozenset[str]:
     """The operations that a requestor asks for on *abstract_syntax*."""
     if abstract_syntax in _ASKED_ON:
         return _ASKED_ON[abstract_syntax]
+    if abstract_syntax in _FILMS:
+        return _FILMS[abstract_syntax]
     name = name_of(abstract_syntax)
     for ending, operation in _ENDINGS.items():
         if name.endswith(ending):
@@ -219,3 +241,8 @@ def operations_for(abstract_syntax: str) -> frozenset[str]:
     if abstract_syntax.startswith(_DICOM_ROOT) and "Storage" not in name and " " in name:
         return _NORMALIZED
     return frozenset({"C-STORE"})
+
+
+def needs_on(abstract_syntax: str) -> Mapping[str, Permissions]:
+    """Operations that need something else on *abstract_syntax* than on others, and what."""
+    return _FILM_NEEDS if abstract_syntax in _FILMS else {}

@@ -89,6 +89,8 @@ class ApplicationEntity:
         sop_classes: the only abstract syntaxes that it may use, beside Verification;
             empty: all.
         active: whether it may associate at all.
+        user: who is at it when nobody proves to be somebody else: it has the permissions of that
+            user beside those of its roles; empty: nobody is known.
     """
 
     ae_title: str
@@ -101,6 +103,7 @@ class ApplicationEntity:
     sop_classes: frozenset[str] = frozenset()
     active: bool = True
     description: str = ""
+    user: str = ""
 
     def __post_init__(self) -> None:
         _check(is_ae_title(self.ae_title), "AE title", self.ae_title)
@@ -174,6 +177,14 @@ class Policy:
         for role in chain.from_iterable(used):
             if role not in known:
                 raise PolicyError(f"there is no role {role!r}; there are {', '.join(known)}")
+        names_of_users = {one.name for one in self.users}
+        for entity in self.entities:
+            if entity.user and entity.user not in names_of_users:
+                raise PolicyError(
+                    f"{entity.ae_title} is for the user {entity.user!r}, and there is none; make "
+                    "it with isocenter user add, or name another (isocenter ae allow "
+                    f"{entity.ae_title} --user NAME)"
+                )
 
     @property
     def all_roles(self) -> Mapping[str, Permissions]:
@@ -202,12 +213,29 @@ class Policy:
             (one for one in self.users if subject == one.name or subject in one.subjects), None
         )
 
+    def user_behind(self, entity: ApplicationEntity | None) -> User | None:
+        """Who is at *entity* when nobody proves to be somebody else."""
+        return self.user(entity.user) if entity is not None and entity.user else None
+
+    def is_admitted(self, entity: ApplicationEntity) -> bool:
+        """Whether *entity* may associate at all: it is not turned away, nor is its user."""
+        behind = self.user_behind(entity)
+        return entity.active and (behind is None or behind.active)
+
+    def roles_of(self, entity: ApplicationEntity | None, user: User | None) -> tuple[str, ...]:
+        """The roles of *entity* and of *user*; None: of who is behind the entity."""
+        user = user or self.user_behind(entity)
+        return (*(entity.roles if entity else ()), *(user.roles if user else ()))
+
     def permissions(self, entity: ApplicationEntity | None, user: User | None) -> Permissions:
-        """What *user* on *entity* may do: the permissions of both, without what is denied."""
-        names = (*(entity.roles if entity else ()), *(user.roles if user else ()))
+        """What *user* on *entity* may do: the permissions of both, without what is denied; None:
+        who is behind the entity."""
         roles = self.all_roles
         given = union(
-            [entity.allowed if entity else NO_PERMISSIONS, *(roles[name] for name in names)]
+            [
+                entity.allowed if entity else NO_PERMISSIONS,
+                *(roles[name] for name in self.roles_of(entity, user)),
+            ]
         )
         return without(given, entity.denied if entity else NO_PERMISSIONS)
 
@@ -225,27 +253,31 @@ def to_text(policy: Policy) -> bytes:
     document = {
         "format": _FORMAT,
         "roles": {name: permission_texts(role) for name, role in policy.roles.items()},
-        "application_entities": [
-            {
-                "ae_title": one.ae_title,
-                "certificates": [
-                    {f.name: getattr(rule, f.name) for f in fields(rule) if getattr(rule, f.name)}
-                    for rule in one.certificates
-                ],
-                "addresses": one.addresses,
-                "tls": one.tls,
-                "roles": one.roles,
-                "allowed": permission_texts(one.allowed),
-                "denied": permission_texts(one.denied),
-                "sop_classes": sorted(one.sop_classes),
-                "active": one.active,
-                "description": one.description,
-            }
-            for one in policy.entities
-        ],
+        "application_entities": [_entity_document(one) for one in policy.entities],
         "users": [_user_document(one) for one in policy.users],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _entity_document(one: ApplicationEntity) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "ae_title": one.ae_title,
+        "certificates": [
+            {f.name: getattr(rule, f.name) for f in fields(rule) if getattr(rule, f.name)}
+            for rule in one.certificates
+        ],
+        "addresses": one.addresses,
+        "tls": one.tls,
+        "roles": one.roles,
+        "allowed": permission_texts(one.allowed),
+        "denied": permission_texts(one.denied),
+        "sop_classes": sorted(one.sop_classes),
+        "active": one.active,
+        "description": one.description,
+    }
+    if one.user:
+        document["user"] = one.user  # programs from before there was any read the rest
+    return document
 
 
 def _user_document(user: User) -> dict[str, Any]:

@@ -100,6 +100,7 @@ class CurrentPolicy:
     Args:
         file: None: nothing is kept, and nothing is enforced.
         on_change: told of each change, with its fault.
+        is_told: the log hears of changes; not of those that another one of the process tells.
 
     Attributes:
         fault: why what is in the file is not in use; empty: it is.
@@ -109,9 +110,14 @@ class CurrentPolicy:
     """
 
     def __init__(
-        self, file: PolicyFile | None, *, on_change: Callable[[str], None] = lambda fault: None
+        self,
+        file: PolicyFile | None,
+        *,
+        on_change: Callable[[str], None] = lambda fault: None,
+        is_told: bool = True,
     ) -> None:
         self._file = file
+        self._level = logging.INFO if is_told else logging.DEBUG
         self.fault = ""
         self._on_change = on_change
         self._stamp = file.stamp() if file is not None else None
@@ -130,7 +136,7 @@ class CurrentPolicy:
             if stamp is None:
                 raise PolicyError(f"{self._file.path} has gone; restore it")
             self.policy = self._file.read()
-            log.info("policy: read again, and in use")
+            log.log(self._level, "policy: read again, and in use")
         except PolicyError as error:
             self.fault = str(error)
             log.error("policy: what is in use stays: %s", self.fault)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
@@ -35,6 +36,8 @@ _LONGEST_SECONDS: Final = 86_400.0
 
 class KeysUnavailableError(PolicyError):
     """There are no keys now: no token can be judged, which is nobody's fault who shows one."""
+
+    error_code = ErrorCode.IDENTITY_PROVIDER
 
 
 class TokenKeys(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
-from isocenter.services.notices import Caller, Notices
+from isocenter.services.notices import ANONYMOUS, SYSTEM, Caller, Notices
 from isocenter.services.security.access.errors import MayNotGiveError, PolicyError
 from isocenter.services.security.access.one_time_codes import new_secret
 from isocenter.services.security.access.passwords import hash_passcode
@@ -31,6 +31,11 @@ from isocenter.services.security.access.policy_changes import (
 from isocenter.services.security.access.policy_file import PolicyFile
 from isocenter.services.security.access.sessions import SessionKeeper
 
+#: Names that no new user gets, and who has them.
+RESERVED_NAMES: Final = {
+    ANONYMOUS: "whoever has proven nothing",
+    SYSTEM: "the archive itself",
+}
 #: What makes another policy of one.
 Edit = Callable[[Policy], Policy]
 
@@ -57,10 +62,16 @@ def adding(user: User) -> Edit:
     """An edit that makes a user.
 
     Raises, when it is applied:
-        PolicyError: its name or one of its subjects is taken.
+        PolicyError: its name or one of its subjects is taken, or stands for nobody's user.
     """
 
     def edit(policy: Policy) -> Policy:
+        for name in (user.name, *user.subjects):
+            if name.casefold() in RESERVED_NAMES:
+                raise PolicyError(
+                    f"{name!r} is what the audit trail calls {RESERVED_NAMES[name.casefold()]}; "
+                    "choose another name"
+                )
         if policy.user(user.name) is not None:
             raise PolicyError(f"{user.name} is there already; see isocenter user passwd and role")
         for subject in user.subjects:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from isocenter.services.archive.locks.lock import StudyLock
+from isocenter.services.archive.object_signing import ObjectSigned
+from isocenter.services.archive.signature_marks.verifier import SignaturesVerified
 from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.notices import (
     AccessDenied,
@@ -19,7 +23,9 @@ from isocenter.services.notices import (
     FunctionUsed,
     NodesChanged,
     PluginStarted,
+    RulesChanged,
     SettingsChanged,
+    TasksChanged,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy_changes import PolicyChanged
@@ -109,6 +115,41 @@ def association_ended_by_hand(here: ActiveProcess, ended: AssociationEndedByHand
     return replace(message, outcome=Outcome.SUCCESS)
 
 
+def signatures_verified(here: ActiveProcess, verified: SignaturesVerified) -> AuditMessage:
+    """A.5.3.11: what the signatures of an object are worth; a failure where they do not hold."""
+    caller = verified.caller
+    performer = (
+        here.person(None, is_requestor=True)
+        if caller is None
+        else peer_participant(caller, None, is_requestor=True)
+    )
+    message = _alert(
+        here,
+        EventType.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
+        f"the digital signatures of instance {verified.sop_instance_uid} were verified: "
+        f"{verified.state}" + (f", signed by {verified.signer}" if verified.signer else ""),
+        performer=performer,
+        subject=study_object(verified.study_instance_uid, {}),
+    )
+    return replace(message, outcome=Outcome.SUCCESS) if verified.state == "valid" else message
+
+
+def object_signed(here: ActiveProcess, signed: ObjectSigned) -> AuditMessage:
+    """A.5.3.11: an object was given a signature of ours."""
+    if signed.destination:
+        why, subject = f"for {signed.destination}", node_object(signed.destination)
+    else:
+        why, subject = f"by rule {signed.rule}", study_object(signed.study_instance_uid, {})
+    message = _alert(
+        here,
+        EventType.OBJECT_SECURITY_ATTRIBUTES_CHANGED,
+        f"instance {signed.sop_instance_uid} was signed {why}: signature {signed.signature_uid}",
+        performer=here.person(None, is_requestor=True),
+        subject=subject,
+    )
+    return replace(message, outcome=Outcome.SUCCESS)
+
+
 def connection_refused(here: ActiveProcess, refused: ConnectionRefused) -> AuditMessage:
     """A.5.3.11: a secure connection that could not be established."""
     return _alert(
@@ -181,30 +222,51 @@ def policy_changed(
 ) -> AuditMessage:
     """A.5.3.11: somebody has changed who may do what, or by which certificate."""
     name = "policy" if isinstance(changed, PolicyChanged) else "certificates"
-    return _configuration_changed(here, name, changed.what, changed.caller)
+    return configuration_changed(here, name, changed.what, changed.caller)
 
 
 def settings_changed(here: ActiveProcess, changed: SettingsChanged) -> AuditMessage:
     """A.5.3.11: somebody has changed settings while the server ran."""
-    text = f"settings changed: {', '.join(changed.keys)}"
-    return _configuration_changed(here, "settings", text, changed.caller)
+    return configuration_changed(here, "settings", settings_text(changed.keys), changed.caller)
+
+
+def settings_text(keys: Sequence[str]) -> str:
+    """Which settings were changed, without their values: some are secrets."""
+    return f"settings changed: {', '.join(keys)}"
 
 
 def nodes_changed(here: ActiveProcess, changed: NodesChanged) -> AuditMessage:
     """A.5.3.11: somebody has changed whom this archive speaks to."""
-    return _configuration_changed(here, "nodes", changed.what, changed.caller)
+    return configuration_changed(here, "nodes", changed.what, changed.caller)
 
 
-def _configuration_changed(
-    here: ActiveProcess, name: str, text: str, caller: Caller
+def rules_changed(here: ActiveProcess, changed: RulesChanged) -> AuditMessage:
+    """A.5.3.11: somebody has changed what this archive does with objects that come."""
+    return configuration_changed(here, "rules", changed.what, changed.caller)
+
+
+def tasks_changed(here: ActiveProcess, changed: TasksChanged) -> AuditMessage:
+    """A.5.3.11: somebody has changed what this archive does by itself."""
+    return configuration_changed(here, "tasks", changed.what, changed.caller)
+
+
+def configuration_changed(
+    here: ActiveProcess, name: str, text: str, caller: Caller | None = None
 ) -> AuditMessage:
+    """A.5.3.11: somebody has changed how the archive behaves.
+
+    Args:
+        name: of what is changed: ``policy``, ``settings`` …
+        caller: who has; None: whoever runs this process.
+    """
     subject = _resource(ObjectKind.CONFIGURATION, f"urn:isocenter:configuration:{name}", text)
+    who = here.person(None) if caller is None else peer_participant(caller, None, is_requestor=True)
     return AuditMessage(
         event=EventId.SECURITY_ALERT,
         type=_CONFIGURATIONS.get(name, EventType.SOFTWARE_CONFIGURATION),
         action=Action.EXECUTE,
         outcome=Outcome.SUCCESS,
-        participants=(here.participant(None), peer_participant(caller, None, is_requestor=True)),
+        participants=(here.participant(None), who),
         objects=(subject,),
     )
 
@@ -234,6 +296,27 @@ def restricted_function_used(here: ActiveProcess, subject: Path, text: str) -> A
     )
 
 
+def lock_released(
+    here: ActiveProcess, lock: StudyLock, actor: str, reason: str, patient: Patient
+) -> AuditMessage:
+    """A.5.3.11: somebody took the lock of a study away from whoever had it."""
+    text = _description(f"the lock of {lock.holder} was released: {reason}")
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.USE_OF_RESTRICTED_FUNCTION,
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        participants=(
+            here.participant(None, is_requestor=False),
+            Participant(user_id=actor, is_requestor=True, access_point=here.machine),
+        ),
+        objects=(
+            replace(study_object(lock.study_instance_uid, {}), details=text),
+            patient_object(patient),
+        ),
+    )
+
+
 def hold_changed(
     here: ActiveProcess, study: str, reason: str, patient: Patient, actor: str, *, is_held: bool
 ) -> AuditMessage:
@@ -249,6 +332,26 @@ def hold_changed(
         ),
         objects=(
             replace(study_object(study, {}), details=_description(f"{what}: {reason}")),
+            patient_object(patient),
+        ),
+    )
+
+
+def study_placed(
+    here: ActiveProcess, study: str, what: str, patient: Patient, actor: str
+) -> AuditMessage:
+    """A.5.3.11: somebody says in which storage tier a study is to be."""
+    return AuditMessage(
+        event=EventId.SECURITY_ALERT,
+        type=EventType.USE_OF_RESTRICTED_FUNCTION,
+        action=Action.EXECUTE,
+        outcome=Outcome.SUCCESS,
+        participants=(
+            here.participant(None, is_requestor=False),
+            Participant(user_id=actor, is_requestor=True, access_point=here.machine),
+        ),
+        objects=(
+            replace(study_object(study, {}), details=_description(f"the study {what}")),
             patient_object(patient),
         ),
     )

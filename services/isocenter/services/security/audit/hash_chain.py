@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 
@@ -32,6 +33,8 @@ _SEALED: Final = re.compile(rb'(\{.*),"(sha256|hmac_sha256)":"([0-9a-f]{64})"\}\
 
 class RecordError(IsocenterError):
     """A line that is no record, or not the one that was written; the message says why."""
+
+    error_code = ErrorCode.AUDIT
 
 
 class UnknownKeyError(RecordError):

@@ -84,6 +84,17 @@ def application_activity(here: ActiveProcess, *, started: bool) -> AuditMessage:
     )
 
 
+def network_entry(here: ActiveProcess, *, is_attached: bool) -> AuditMessage:
+    """A.5.3.9: this node joins those of the archive, or leaves them, as somebody wants it to."""
+    node = replace(here.participant(codes.APPLICATION), user_id=here.node)
+    return AuditMessage(
+        event=EventId.NETWORK_ENTRY,
+        type=EventType.ATTACH if is_attached else EventType.DETACH,
+        action=Action.EXECUTE,
+        participants=(node,),
+    )
+
+
 def audit_log_used(here: ActiveProcess, trail: Path) -> AuditMessage:
     """A.5.3.2: somebody reads the trail."""
     log = ParticipantObject(
@@ -220,9 +231,26 @@ def instances_received(
 
 
 def instances_imported(
-    here: ActiveProcess, media: Path, study: str, sop_classes: Mapping[str, int], patient: Patient
+    here: ActiveProcess,
+    media: Path,
+    study: str,
+    sop_classes: Mapping[str, int],
+    patient: Patient,
+    person: str = "",
 ) -> AuditMessage:
-    """A.5.3.5: files were taken into the archive."""
+    """A.5.3.5: files were taken into the archive.
+
+    Args:
+        person: who asked for it; empty: the user of this process.
+    """
+    asker = here.person(codes.DESTINATION)
+    if person:
+        asker = Participant(
+            user_id=person,
+            is_requestor=True,
+            role=codes.DESTINATION,
+            access_point=here.machine,
+        )
     source = Participant(
         user_id=media.absolute().as_uri(),
         is_requestor=False,
@@ -232,11 +260,7 @@ def instances_imported(
     return AuditMessage(
         event=EventId.IMPORT,
         action=Action.CREATE,
-        participants=(
-            here.person(codes.DESTINATION),
-            here.participant(codes.DESTINATION),
-            source,
-        ),
+        participants=(asker, here.participant(codes.DESTINATION), source),
         objects=(study_object(study, sop_classes), patient_object(patient)),
     )
 

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.notices import (
-    Caller,
-)
+from isocenter.services.notices import ANONYMOUS, SYSTEM, Caller
 from isocenter.services.security.audit import codes
 from isocenter.services.security.audit.codes import Code
 from isocenter.services.security.audit.messages import (
@@ -40,6 +38,7 @@ class ActiveProcess:
     Attributes:
         machine: its name: the network access point in every message (A.5.2.4).
         user: who runs it.
+        node: the name of this server among those of the archive; empty: there is but one.
     """
 
     ae_titles: tuple[str, ...]
@@ -47,12 +46,14 @@ class ActiveProcess:
     process_id: int = field(default_factory=os.getpid)
     machine: str = field(default_factory=socket.gethostname)
     user: str = field(default_factory=acting_user)
+    node: str = ""
 
     def participant(self, role: Code | None, *, is_requestor: bool = False) -> Participant:
         return Participant(
             user_id=str(self.process_id),
             ae_titles=self.ae_titles,
-            user_name=self.process_name,
+            # What it does without being asked, it does as itself.
+            user_name=SYSTEM if is_requestor else self.process_name,
             is_requestor=is_requestor,
             role=role,
             access_point=self.machine,
@@ -77,10 +78,11 @@ def node_object(address: str) -> ParticipantObject:
 def peer_participant(
     caller: Caller, role: Code | None, *, is_requestor: bool = False
 ) -> Participant:
-    """The peer by the most certain of its names."""
+    """The peer by the most certain of its names; who has proven nothing is `ANONYMOUS`, too."""
     titles = (caller.calling_ae_title,) if caller.calling_ae_title else ()
     return Participant(
         user_id=caller.user or caller.certificate or caller.calling_ae_title or caller.address,
+        user_name=ANONYMOUS if caller.principal == ANONYMOUS else "",
         ae_titles=titles,
         is_requestor=is_requestor,
         role=role,
@@ -91,7 +93,7 @@ def peer_participant(
 def address_participant(address: str) -> Participant:
     """Somebody of whom nothing but the address is known."""
     host = host_of(address)
-    return Participant(user_id=host, is_requestor=False, access_point=host)
+    return Participant(user_id=host, user_name=ANONYMOUS, is_requestor=False, access_point=host)
 
 
 def host_of(address: str) -> str:

@@ -1,23 +1,17 @@
-"""Audit recorder of a running server: notices in, records written and sent.
+"""Audit recorder of a running server: from notices to messages of the trail.
 
-`AuditRecorder.on_notice` only puts messages into a queue in memory; one task writes what has come
-together, with one sync for all of it.  The queue has a bound.  When it is full, the listener writes
-itself: the server is then as slow as its disk, and nothing is lost.  When the trail cannot be
-written at all, that is said once in the log and, by setting, the server stops or goes on; going on,
-the messages wait up to the bound, and later ones are counted.  As soon as writing works again the
-trail says since when it did not, and how many messages are missing.
+What a message needs of patients is looked up in the index; messages of one kind that come in
+numbers are gathered (`aggregation`).
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -25,10 +19,11 @@ import trio
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.deletion.records import InstancesDeleted
+from isocenter.services.archive.object_signing import ObjectSigned
 from isocenter.services.archive.reconciled import PatientReconciled
+from isocenter.services.archive.signature_marks.verifier import SignaturesVerified
 from isocenter.services.association.server import AssociationEndedByHand
 from isocenter.services.concurrency import Broadcast
-from isocenter.services.errors import text_of
 from isocenter.services.notices import (
     AccessDenied,
     AssociationEnded,
@@ -46,15 +41,21 @@ from isocenter.services.notices import (
     NodesChanged,
     Notice,
     OrderChanged,
+    PerformedStepChanged,
     PluginOperationEnded,
     PluginStarted,
+    PrintJobChanged,
+    ProcedureRecordRead,
     QueryAnswered,
     RefusalReason,
     RetrieveFailed,
+    RulesChanged,
     ServerStarted,
     ServerStopped,
     SettingsChanged,
+    TasksChanged,
     TransferStarted,
+    WorkitemChanged,
 )
 from isocenter.services.security.access.failed_sign_ins import SignInFailed
 from isocenter.services.security.access.policy_changes import PolicyChanged
@@ -69,28 +70,27 @@ from isocenter.services.security.audit.aggregation import (
     ReceivedInstances,
     RepeatedAlerts,
 )
-from isocenter.services.security.audit.hash_chain import Entry
-from isocenter.services.security.audit.messages import AuditMessage, AuditSource, timestamp, to_xml
+from isocenter.services.security.audit.messages import AuditMessage, AuditSource
 from isocenter.services.security.audit.order_messages import order_changed
 from isocenter.services.security.audit.participants import ActiveProcess, Patient, host_of
+from isocenter.services.security.audit.print_messages import print_job_changed
+from isocenter.services.security.audit.step_messages import (
+    step_changed,
+    step_read,
+    workitem_changed,
+)
 from isocenter.services.security.audit.syslog_delivery import FINISH_SECONDS, Delivery
 from isocenter.services.security.audit.trail import Trail
 from isocenter.services.security.audit.trail_reader import TrailRead
+from isocenter.services.security.audit.trail_writer import TrailWriter
 from isocenter.services.security.certificates.changes import CertificateChanged
 
 log = logging.getLogger("isocenter.audit")
 
-#: Messages in memory; each some kilobytes, a long query a hundred.
-MOST_WAITING: Final = 4_096
 #: Retrievals whose patients are still to be looked up; beyond, they are told without.
 MOST_LOOKUPS: Final = 1_024
-#: What comes within so long shares its syncs.
-LINGER_SECONDS: Final = 0.2
 LOOKUP_SECONDS: Final = 5.0
 TICK_SECONDS: Final = 1.0
-RETRY_SECONDS: Final = 1.0
-#: A fault that stays is told again after so long.
-AGAIN_AFTER_SECONDS: Final = 300.0
 
 #: Rejections that are about who the peer is: no reason given, calling, and called AE title
 #: (PS3.8 Table 9-21, source 1, result 1).
@@ -124,51 +124,12 @@ class AuditSelection:
     security_alerts: bool = True
 
 
-@dataclass(slots=True)
-class AuditStatistics:
-    """Messages.
-
-    Attributes:
-        recorded: durable in the trail.
-        lost: there was no room while the trail could not be written.
-    """
-
-    recorded: int = 0
-    lost: int = 0
-
-
-def entry_of(message: AuditMessage, source: AuditSource, process: int) -> Entry:
-    """What the trail keeps of a message."""
-    return Entry(
-        time=timestamp(message.time),
-        event=message.event.value.meaning,
-        type=message.type.value.meaning if message.type else "",
-        outcome=message.outcome.value,
-        ae_titles=tuple(title.encode("ascii", "replace").decode() for title in message.ae_titles()),
-        process=process,
-        message=to_xml(message, source),
-    )
-
-
-def trail_of(
-    folder: Path, here: ActiveProcess, source: AuditSource, *, rotate_bytes: int, key: bytes | None
-) -> Trail:
-    """The trail in *folder*, which tells what is wrong with it in the name of this process."""
-
-    def note(text: str) -> Entry:
-        message = alerts.recording_resumed(here, folder, text)
-        return entry_of(message, source, here.process_id)
-
-    return Trail(folder, rotate_bytes=rotate_bytes, note=note, key=key)
-
-
 class AuditRecorder:
     """Makes the audit trail of one process.
 
     Attributes:
-        written: sent whenever the trail has grown.
-        failed: set when the trail cannot be written for the first time.
-        statistics: what was recorded.
+        writer: of the trail.
+        record: takes a message for it.
         deliveries: to collectors, each with statistics of its own.
     """
 
@@ -183,28 +144,16 @@ class AuditRecorder:
         written: Broadcast | None = None,
         deliveries: Sequence[Delivery] = (),
     ) -> None:
-        self.statistics = AuditStatistics()
-        self.failed = trio.Event()
-        self.written = written or Broadcast()
+        self.writer = TrailWriter(trail, here, source, written or Broadcast())
+        self.record = self.writer.record
         self.deliveries = tuple(deliveries)
-        self._trail = trail
         self._here = here
-        self._source = source
         self._patients = patients
         self._received = ReceivedInstances(here, self.record)
         self._read = ReadInstances(self._look_up)
         self._alerts = RepeatedAlerts(self.record)
         self._lookups: deque[tuple[datetime, _OfStudies]] = deque()
-        self._came = Broadcast()
         self._lookup_came = Broadcast()
-        self._writing = threading.Lock()
-        self._queue: deque[AuditMessage] = deque()
-        #: Taken from the queue, and not written yet.
-        self._taken: list[Entry] = []
-        self._failing_since: datetime | None = None
-        self._failure = ""
-        self._told_at: float | None = None
-        self._lost_now = 0
         self._handlers = self._handlers_for(switches or AuditSelection())
 
     def _handlers_for(self, switches: AuditSelection) -> Mapping[type, Callable[[Any], None]]:
@@ -214,6 +163,11 @@ class AuditRecorder:
             AssociationEnded: self._association_ended,
             InstancesDeleted: self._deleted,
             PatientReconciled: self._reconciled,
+            OrderChanged: lambda notice: self.record(order_changed(self._here, notice)),
+            PerformedStepChanged: lambda notice: self.record(step_changed(self._here, notice)),
+            WorkitemChanged: lambda notice: self.record(workitem_changed(self._here, notice)),
+            ProcedureRecordRead: lambda notice: self.record(step_read(self._here, notice)),
+            PrintJobChanged: lambda notice: self.record(print_job_changed(self._here, notice)),
             InstancesCompressed: self._compressed,
             InstancesMarked: self._look_up,
             PluginStarted: lambda notice: self.record(alerts.plugin_started(self._here, notice)),
@@ -252,9 +206,14 @@ class AuditRecorder:
                 TrailRead: self._trail_read,
                 ConfigurationReloaded: self._reloaded,
                 SettingsChanged: self._settings_changed,
+                ObjectSigned: lambda notice: self.record(alerts.object_signed(self._here, notice)),
+                SignaturesVerified: lambda notice: self.record(
+                    alerts.signatures_verified(self._here, notice)
+                ),
                 FunctionUsed: lambda notice: self.record(alerts.function_used(self._here, notice)),
+                TasksChanged: lambda notice: self.record(alerts.tasks_changed(self._here, notice)),
                 NodesChanged: lambda notice: self.record(alerts.nodes_changed(self._here, notice)),
-                OrderChanged: self._order_changed,
+                RulesChanged: lambda notice: self.record(alerts.rules_changed(self._here, notice)),
             }
         return handlers
 
@@ -271,25 +230,19 @@ class AuditRecorder:
         if handler is not None:
             handler(notice)
 
-    def record(self, message: AuditMessage) -> None:
-        """Have *message* recorded."""
-        if len(self._queue) + len(self._taken) >= MOST_WAITING:
-            if self._failing_since is None:
-                self._attempt()
-                self._after_attempt()
-            if self._failing_since is not None:
-                self._lost_now += 1
-                self.statistics.lost += 1
-                return
-        self._queue.append(message)
-        self._came.send()
-
     def _activity(self, *, started: bool) -> None:
         if not started:
             self._received.flush()
             self._read.flush()
             self._alerts.flush()
+            self._network_entry(is_attached=False)
         self.record(builders.application_activity(self._here, started=started))
+        if started:
+            self._network_entry(is_attached=True)
+
+    def _network_entry(self, *, is_attached: bool) -> None:
+        if self._here.node:
+            self.record(builders.network_entry(self._here, is_attached=is_attached))
 
     def _instance_stored(self, notice: InstanceStored) -> None:
         self._received.add(notice, trio.current_time())
@@ -339,9 +292,6 @@ class AuditRecorder:
 
     def _policy_changed(self, notice: PolicyChanged | CertificateChanged) -> None:
         self.record(alerts.policy_changed(self._here, notice))
-
-    def _order_changed(self, notice: OrderChanged) -> None:
-        self.record(order_changed(self._here, notice))
 
     def _settings_changed(self, notice: SettingsChanged) -> None:
         self.record(alerts.settings_changed(self._here, notice))
@@ -429,13 +379,7 @@ class AuditRecorder:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
             nursery.start_soon(self._look_up_all)
-            while True:
-                while not self._queue and self._failing_since is None:
-                    await self._came.wait()
-                await trio.sleep(LINGER_SECONDS)
-                await self._write()
-                if self._failing_since is not None:
-                    await trio.sleep(RETRY_SECONDS)
+            nursery.start_soon(self.writer.run)
 
     async def close(self) -> None:
         """Write what is still in memory."""
@@ -444,7 +388,7 @@ class AuditRecorder:
             await self._look_up_one()
         self._received.flush()
         self._alerts.flush()
-        await self._write()
+        await self.writer.write()
 
     async def _tick(self) -> None:
         while True:
@@ -452,62 +396,6 @@ class AuditRecorder:
             self._received.tick(trio.current_time())
             self._read.tick(trio.current_time())
             self._alerts.tick(trio.current_time())
-
-    async def _write(self) -> None:
-        # Whoever is cancelled here must not leave a thread behind that still writes.
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._attempt)
-        self._after_attempt()
-
-    def _attempt(self) -> None:
-        """In any thread: write what is in the queue; what cannot be written stays."""
-        with self._writing:
-            while self._queue:
-                message = self._queue.popleft()
-                self._taken.append(entry_of(message, self._source, self._here.process_id))
-            entries, lost = self._taken, self._lost_now
-            if self._failing_since is not None:
-                entries = [*entries, self._outage(lost)]
-            if not entries:
-                return
-            try:
-                self._trail.append(entries)
-            except (OSError, IsocenterError) as error:
-                self._failing_since = self._failing_since or datetime.now(UTC)
-                self._failure = text_of(error)
-                return
-            self.statistics.recorded += len(entries)
-            self._taken = []
-            self._failing_since = None
-            self._lost_now -= lost
-
-    def _outage(self, lost: int) -> Entry:
-        assert self._failing_since is not None
-        text = (
-            f"the trail could not be written since {timestamp(self._failing_since)}: "
-            f"{self._failure}; {lost} messages are missing"
-        )
-        message = alerts.recording_resumed(self._here, self._trail.folder, text)
-        return entry_of(message, self._source, self._here.process_id)
-
-    def _after_attempt(self) -> None:
-        """In the event loop: tell whom it concerns."""
-        if self._failing_since is None:
-            if self._told_at is not None:
-                self._told_at = None
-                log.warning("the audit trail is written again")
-            self.written.send()
-            return
-        now = trio.current_time()
-        if self._told_at is None or now - self._told_at >= AGAIN_AFTER_SECONDS:
-            self._told_at = now
-            log.error(
-                "the audit trail in %s cannot be written: %s; up to %d messages wait in memory",
-                self._trail.folder,
-                self._failure,
-                MOST_WAITING,
-            )
-        self.failed.set()
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from typing import Final, TypeVar
 import orjson
 import trio
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.concurrency import Broadcast
@@ -68,6 +69,8 @@ TlsContext = Callable[[], ssl.SSLContext]
 
 class RepositoryUnreachableError(IsocenterError):
     """The collector cannot be reached, or was lost; the message says why."""
+
+    error_code = ErrorCode.AUDIT
 
 
 @dataclass(slots=True)
@@ -115,7 +118,15 @@ class Delivery:
         self._confirmed = Cursor()
         self._unconfirmed: deque[tuple[float, Cursor]] = deque()
         self._acknowledged = 0
+        self._is_sending = False
         self._stopping = trio.Event()
+
+    async def unsent(self) -> int | None:
+        """How many records of the trail the collector is not known to have; None: another process
+        sends, and knows."""
+        if not self._is_sending:
+            return None
+        return max(0, await _in_thread(self._durable_upto) - self._confirmed.sequence)
 
     @property
     def _finishing(self) -> bool:
@@ -127,6 +138,7 @@ class Delivery:
             with _locked(self._place.with_suffix(".lock")) as ours:
                 if ours:
                     self._confirmed = self._cursor = await _in_thread(self._load)
+                    self._is_sending = True
                     with closing(self._reader):
                         await self._serve()
                     return
@@ -349,10 +361,7 @@ class Delivery:
         """What is durable and was not sent."""
 
         def read() -> tuple[list[Record], Cursor]:
-            try:
-                upto = head_sequence((self._folder / HEAD_FILE).read_bytes())
-            except FileNotFoundError:
-                return [], self._cursor
+            upto = self._durable_upto()
             if upto <= self._cursor.sequence:
                 return [], self._cursor
             return self._reader.read_on(self._cursor, upto=upto)
@@ -366,6 +375,13 @@ class Delivery:
             log.error("%d records that %s should get are gone", missing, self.collector)
         self._cursor = cursor
         return records
+
+    def _durable_upto(self) -> int:
+        """The number of the last record; 0: there is none yet."""
+        try:
+            return head_sequence((self._folder / HEAD_FILE).read_bytes())
+        except FileNotFoundError:
+            return 0
 
     async def _confirm(self, cursor: Cursor) -> None:
         if cursor != self._confirmed:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.errors import text_of
 from isocenter.services.security.audit.hash_chain import (
@@ -69,6 +70,8 @@ LONGEST_KEY: Final = 4_096
 
 class TrailError(IsocenterError):
     """The trail cannot be written as the settings stand; the message says what to do."""
+
+    error_code = ErrorCode.AUDIT
 
 
 def read_key(path: Path) -> bytes:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.trail_segments import COMPRESSED, Segment, segments_of
 from isocenter.services.system.file_lock import directory_lock
@@ -30,6 +31,8 @@ LEVEL: Final = 6
 
 class CompressionError(IsocenterError):
     """What was compressed is not what was read; nothing was changed."""
+
+    error_code = ErrorCode.AUDIT
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.hash_chain import (
     Record,
@@ -40,6 +41,8 @@ from isocenter.services.system.private_files import PRIVATE_FILE, sync_directory
 
 class RemovalRefusedError(IsocenterError):
     """What is old enough may not go; the message says why."""
+
+    error_code = ErrorCode.AUDIT
 
 
 @dataclass(frozen=True, slots=True)

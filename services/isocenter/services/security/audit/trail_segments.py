@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.services.security.audit.hash_chain import LONGEST_LINE
 
@@ -26,6 +27,8 @@ COMPRESSED: Final = ".gz"
 
 class DamagedSegmentError(IsocenterError):
     """A compressed file that cannot be read to its end; the message says why."""
+
+    error_code = ErrorCode.AUDIT
 
 
 @dataclass(frozen=True, slots=True, order=True)

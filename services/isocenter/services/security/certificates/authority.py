@@ -13,12 +13,8 @@ from the record.
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,13 +22,15 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.net.tls.contexts import check_private
-from isocenter.services.net.tls.errors import TlsFileError
+from isocenter.services.security.certificates.authority_files import (
+    CA_CERTIFICATE,
+    AuthorityFiles,
+    refuse_to_overwrite,
+)
 from isocenter.services.security.certificates.issued import (
     RENEW_WITHIN,
     CertificateError,
@@ -45,7 +43,6 @@ from isocenter.services.security.certificates.keys import (
     DEFAULT_KEY,
     KeyKind,
     Pkcs12,
-    PrivateKey,
     PublicKey,
     check_passphrase,
     generate,
@@ -54,28 +51,22 @@ from isocenter.services.security.certificates.keys import (
 )
 from isocenter.services.security.certificates.names import check_names, similar_name
 from isocenter.services.security.certificates.profile import (
+    LIFETIME,
     alternative_names,
-    build_ca,
-    build_crl,
     build_leaf,
     key_pem,
     names_in,
 )
 from isocenter.services.security.certificates.signing_requests import Request
-from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
     PUBLIC_FILE,
     make_private_directory,
-    sync_directory,
     write_file,
 )
 
-_CA_CERTIFICATE: Final = "ca.crt"
-_CA_KEY: Final = "ca.key"
-_CRL: Final = "crl.pem"
+_DAY: Final = timedelta(days=1)
 _ISSUED_FOLDER: Final = "issued"
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +77,7 @@ class _Plan:
     common_name: str
     names: Sequence[x509.GeneralName]
     folder: Path
+    lifetime: timedelta
 
 
 class CertificateAuthority:
@@ -98,35 +90,8 @@ class CertificateAuthority:
             CertificateError: there is none, or its files cannot be used.
         """
         self.directory = directory
-        try:
-            if (
-                os.name == "posix"
-                and directory.is_dir()
-                and directory.stat().st_mode & _OTHERS_WRITE
-            ):
-                raise CertificateError(
-                    f"others may write into {directory} and put a CA of theirs there; "
-                    f"chmod 700 {directory}"
-                )
-            check_private(directory / _CA_KEY)
-            self.certificate: Final = x509.load_pem_x509_certificate(
-                (directory / _CA_CERTIFICATE).read_bytes()
-            )
-        except TlsFileError as error:
-            if not (directory / _CA_KEY).exists() and not (directory / _CA_CERTIFICATE).exists():
-                raise CertificateError(
-                    f"no CA in {directory}; make one with isocenter certs init"
-                ) from error
-            if not (directory / _CA_KEY).exists():
-                raise CertificateError(
-                    f"the key of the CA in {directory} is missing; put it back as "
-                    f"{directory / _CA_KEY} (isocenter restore --key-passphrase-file brings it, if "
-                    "the backup has keys), or move the folder away to begin with a new CA, whom "
-                    "no peer trusts yet"
-                ) from error
-            raise CertificateError(str(error)) from error
-        except (OSError, ValueError) as error:
-            raise unusable(directory / _CA_CERTIFICATE, error) from error
+        self._files = AuthorityFiles(directory)
+        self.certificate: Final = self._files.certificate
 
     @classmethod
     def create(
@@ -137,44 +102,26 @@ class CertificateAuthority:
         Raises:
             CertificateError: *directory* holds something, or cannot be written.
         """
-        now = now or datetime.now(UTC)
-        key = generate(key_kind)
-        certificate = build_ca(key, now)
-        try:
-            make_private_directory(directory.parent)
-            staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        except OSError as error:
-            raise unusable(directory.parent, error) from error
-        try:
-            write_file(staged / _CA_KEY, key_pem(key), PRIVATE_FILE, replace=False)
-            pem = certificate.public_bytes(serialization.Encoding.PEM)
-            write_file(staged / _CA_CERTIFICATE, pem, PUBLIC_FILE, replace=False)
-            authority = cls(staged)
-            write_record(staged, [])
-            authority._write_crl([], now)
-            if os.name != "posix" and directory.is_dir():
-                directory.rmdir()
-            staged.rename(directory)  # fails when there is something in it
-            sync_directory(directory.parent)
-        except OSError as error:
-            if directory.exists():
-                raise CertificateError(
-                    f"{directory} holds something already; nothing was overwritten"
-                ) from error
-            raise unusable(directory, error) from error
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)  # gone, once it has its name
+        AuthorityFiles.create(directory, key_kind, now or datetime.now(UTC))
         return cls(directory)
 
     @property
     def certificate_path(self) -> Path:
         """What peers have to trust."""
-        return self.directory / _CA_CERTIFICATE
+        return self._files.certificate_path
 
     @property
     def crl_path(self) -> Path:
         """The certificates that were revoked."""
-        return self.directory / _CRL
+        return self._files.crl_path
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else changes what is in the directory meanwhile."""
+        return self._files.locked()
+
+    def public_key(self) -> PublicKey:
+        """Of the CA itself."""
+        return self._files.public_key()
 
     def issued(self) -> tuple[Issued, ...]:
         """Everything that was ever issued, oldest first."""
@@ -190,6 +137,7 @@ class CertificateAuthority:
         key_kind: KeyKind = DEFAULT_KEY,
         passphrase: bytes | None = None,
         pkcs12: Pkcs12 = Pkcs12.AES,
+        lifetime: timedelta = LIFETIME,
         now: datetime | None = None,
     ) -> Issued:
         """Sign a new key, and write ``NAME.crt``, ``NAME.key`` and ``ca.crt``.
@@ -200,6 +148,7 @@ class CertificateAuthority:
                 that compare them.
             folder: where to; None: ``issued/NAME`` beside the CA.
             passphrase: write ``NAME.p12`` with it in the place of ``NAME.key``.
+            lifetime: of the certificate; it never outlives the CA.
 
         Raises:
             CertificateError: a name that cannot be, that has a valid certificate already,
@@ -208,7 +157,7 @@ class CertificateAuthority:
         if passphrase is not None:
             check_passphrase(passphrase)
         key = generate(key_kind)
-        plan = self._plan(name, ae_title, hosts, folder)
+        plan = self._plan(name, ae_title, hosts, folder, lifetime)
         ends = (".crt", ".key" if passphrase is None else ".p12")
 
         def write(issued: Issued) -> None:
@@ -230,13 +179,14 @@ class CertificateAuthority:
         ae_title: str | None = None,
         hosts: Iterable[str] = (),
         folder: Path | None = None,
+        lifetime: timedelta = LIFETIME,
         now: datetime | None = None,
     ) -> Issued:
         """Sign the key of a request, and write ``NAME.crt`` and ``ca.crt``.
 
         Args:
             ae_title: the common name; None: that of the request.
-            hosts: as of `issue`; names that only the request wants are left out.
+            hosts, lifetime: as of `issue`; names that only the request wants are left out.
 
         Raises:
             CertificateError: as of `issue`, or the key was signed before.
@@ -247,11 +197,16 @@ class CertificateAuthority:
                 "characters, no backslash); give the one that its sender will use with "
                 "--ae-title AET"
             )
-        plan = self._plan(name, ae_title or request.common_name, hosts, folder)
+        plan = self._plan(name, ae_title or request.common_name, hosts, folder, lifetime)
         return self._issue(plan, request.public_key, (".crt",), lambda issued: None, now)
 
     def _plan(
-        self, name: str, ae_title: str | None, hosts: Iterable[str], folder: Path | None
+        self,
+        name: str,
+        ae_title: str | None,
+        hosts: Iterable[str],
+        folder: Path | None,
+        lifetime: timedelta,
     ) -> _Plan:
         common_name = name if ae_title is None else ae_title.strip(" ")
         check_names(name, common_name)
@@ -260,7 +215,7 @@ class CertificateAuthority:
             names = alternative_names(hosts)
         except ValueError as error:
             raise CertificateError(str(error)) from error
-        return _Plan(name, common_name, names, folder)
+        return _Plan(name, common_name, names, folder, lifetime)
 
     def _issue(
         self,
@@ -283,9 +238,11 @@ class CertificateAuthority:
             self._refuse_known_key(record, public_key)
             try:
                 make_private_directory(folder)
-                self._refuse_to_overwrite(*(folder / f"{name}{end}" for end in ends))
-                self._put_ca_certificate(folder)
-                issued = self.sign_key(name, plan.common_name, plan.names, public_key, folder, now)
+                refuse_to_overwrite(*(folder / f"{name}{end}" for end in ends))
+                self._files.lay_certificate_in(folder)
+                issued = self.sign_key(
+                    name, plan.common_name, plan.names, public_key, folder, now, plan.lifetime
+                )
                 write_record(self.directory, [*record, issued])
                 write(issued)
                 path = folder / f"{name}.crt"
@@ -325,7 +282,7 @@ class CertificateAuthority:
             revoked = {one.serial_number: replace(one, revoked_at=now) for one in ended}
             record = [revoked.get(one.serial_number, one) for one in record]
             write_record(self.directory, record)
-            self._write_crl(record, now)
+            self._files.write_crl(record, now)
         return tuple(revoked.values())
 
     def renew(
@@ -343,9 +300,9 @@ class CertificateAuthority:
             name: only this one, and whenever it ends.
             passphrase: of ``NAME.p12``, which is written anew with the new certificate.
 
-        The key stays, so that certificate and key fit together at any moment.  What was
-        revoked stays so.  A certificate whose folder is gone is recorded there anew under
-        ``issued/NAME``.
+        The key stays, so that certificate and key fit together at any moment, and the new one
+        is valid for as many days as the old one.  What was revoked stays so.  A certificate
+        whose folder is gone is recorded there anew under ``issued/NAME``.
 
         Raises:
             CertificateError: no certificate of that name, or it was revoked.
@@ -364,7 +321,8 @@ class CertificateAuthority:
                     )
                 )
             for one in last.values():
-                is_due = one.not_after - now <= within
+                # What is valid for a month is not always about to end.
+                is_due = one.not_after - now <= min(within, (one.not_after - one.not_before) / 2)
                 is_wanted = is_due if name is None else one.name == name
                 if one.revoked_at is not None or not is_wanted:
                     continue
@@ -373,7 +331,13 @@ class CertificateAuthority:
                 if not folder.is_dir():
                     folder = self.directory / _ISSUED_FOLDER / one.name
                 again = self.sign_key(
-                    one.name, one.common_name, names_in(old), old.public_key(), folder, now
+                    one.name,
+                    one.common_name,
+                    names_in(old),
+                    old.public_key(),
+                    folder,
+                    now,
+                    min(timedelta(days=round((one.not_after - one.not_before) / _DAY)), LIFETIME),
                 )
                 bundle = folder / f"{one.name}.p12"
                 content = b""
@@ -398,7 +362,7 @@ class CertificateAuthority:
                 except OSError as error:
                     raise unusable(folder, error) from error
                 renewed.append(again)
-            self._write_crl(record, now)
+            self._files.write_crl(record, now)
         return tuple(renewed)
 
     def refresh(self) -> None:
@@ -414,29 +378,7 @@ class CertificateAuthority:
             except (FileNotFoundError, ValueError):
                 is_current = False
             if not is_current:
-                self._write_crl(record, datetime.now(UTC))
-
-    def public_key(self) -> PublicKey:
-        """Of the CA itself."""
-        key = self.certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-            raise CertificateError(f"{self.certificate_path} is not a CA that isocenter has made")
-        return key
-
-    def _private_key(self) -> PrivateKey:
-        path = self.directory / _CA_KEY
-        try:
-            check_private(path)
-            key = serialization.load_pem_private_key(path.read_bytes(), None)
-        except TlsFileError as error:
-            raise CertificateError(str(error)) from error
-        except (OSError, ValueError, TypeError) as error:
-            raise unusable(path, error) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            raise CertificateError(f"{path} is not a key that isocenter has made")
-        if key.public_key() != self.certificate.public_key():
-            raise CertificateError(f"{path} is not the key of {self.certificate_path}")
-        return key
+                self._files.write_crl(record, datetime.now(UTC))
 
     def sign_key(
         self,
@@ -446,6 +388,7 @@ class CertificateAuthority:
         public_key: CertificatePublicKeyTypes,
         folder: Path,
         now: datetime,
+        lifetime: timedelta = LIFETIME,
     ) -> Issued:
         if self.certificate.not_valid_after_utc <= now:
             raise CertificateError(
@@ -453,7 +396,13 @@ class CertificateAuthority:
                 "isocenter certs init --ca-dir DIR, and let the peers trust it"
             )
         certificate = build_leaf(
-            self.certificate, self._private_key(), common_name, names, public_key, now
+            self.certificate,
+            self._files.private_key(),
+            common_name,
+            names,
+            public_key,
+            now,
+            lifetime,
         )
         return Issued(
             name=name,
@@ -464,48 +413,6 @@ class CertificateAuthority:
             folder=folder,
             pem=certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
         )
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else changes what is in the directory meanwhile."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(directory_lock(self.directory))
-            except OSError as error:
-                raise unusable(self.directory, error) from error
-            yield
-
-    def _refuse_to_overwrite(self, *paths: Path) -> None:
-        for path in paths:
-            if path.exists():
-                raise CertificateError(
-                    f"{path} is there already and is not overwritten; "
-                    "move it away, or write elsewhere with --out DIR"
-                )
-
-    def _put_ca_certificate(self, folder: Path) -> None:
-        """Lay our ``ca.crt`` beside what it signed; another one there is not ours to replace."""
-        path = folder / _CA_CERTIFICATE
-        content = self.certificate_path.read_bytes()
-        if not path.exists():
-            write_file(path, content, PUBLIC_FILE, replace=False)
-        elif path.read_bytes() != content:
-            self._refuse_to_overwrite(path)
-
-    def _write_crl(self, record: Sequence[Issued], now: datetime) -> None:
-        revoked = [
-            (one.serial_number, one.revoked_at) for one in record if one.revoked_at is not None
-        ]
-        crl = build_crl(self.certificate, self._private_key(), revoked, now)
-        try:
-            write_file(
-                self.crl_path,
-                crl.public_bytes(serialization.Encoding.PEM),
-                PUBLIC_FILE,
-                replace=True,
-            )
-        except OSError as error:
-            raise unusable(self.crl_path, error) from error
 
 
 def ensure_ca(directory: Path) -> CertificateAuthority:
@@ -518,7 +425,7 @@ def ensure_ca(directory: Path) -> CertificateAuthority:
         try:
             return CertificateAuthority.create(directory)
         except CertificateError:
-            if not (directory / _CA_CERTIFICATE).exists():
+            if not (directory / CA_CERTIFICATE).exists():
                 raise
             # Another process was first.
     authority = CertificateAuthority(directory)

@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
@@ -18,6 +19,9 @@ from isocenter.services.system.private_files import PRIVATE_FILE, write_file
 CA_FOLDER: Final = "certs"
 #: The name under which the server's own certificate is listed.
 SERVER_NAME: Final = "server"
+#: Texts that nodes of an archive share (`isocenter.services.security.certificates.shared`).
+REVOCATIONS: Final = "revocations"
+AUTHORITIES: Final = "authorities"
 #: What ends sooner is renewed.
 RENEW_WITHIN: Final = timedelta(days=60)
 
@@ -26,6 +30,8 @@ _RECORD: Final = "issued.json"
 
 class CertificateError(IsocenterError):
     """The CA cannot do this: the message says why, and what would help."""
+
+    error_code = ErrorCode.CERTIFICATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

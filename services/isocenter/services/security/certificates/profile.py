@@ -57,6 +57,7 @@ def build_leaf(
     names: Sequence[x509.GeneralName],
     public_key: CertificatePublicKeyTypes,
     now: datetime,
+    lifetime: timedelta = LIFETIME,
 ) -> x509.Certificate:
     """A certificate for both sides of TLS; it never outlives the CA."""
     builder = (
@@ -66,7 +67,7 @@ def build_leaf(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(max(now - CLOCK_SKEW, ca.not_valid_before_utc))
-        .not_valid_after(min(now + LIFETIME, ca.not_valid_after_utc))
+        .not_valid_after(min(now + lifetime, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
             _key_usage(is_ca=False, is_rsa=isinstance(public_key, rsa.RSAPublicKey)), critical=True
