@@ -55,6 +55,7 @@ def data_set(
     series: str = SERIES,
     instance: str = "",
     study_date: str = "20240229",
+    study_time: str = "",
     pixels: bytes = b"\1\2\3\4",
     patient_id: str = "P1",
     patient_name: str = "Bäcker^Anna",
@@ -65,6 +66,7 @@ def data_set(
         (0x00080016, "UI", sop_class.encode()),
         (0x00080018, "UI", (instance or uid(number)).encode()),
         (0x00080020, "DA", study_date.encode()),
+        (0x00080030, "TM", study_time.encode()),
         (0x00080060, "CS", b"CT"),
         (0x00100010, "PN", patient_name.encode()),
         (0x00100020, "LO", patient_id.encode()),
@@ -116,8 +118,14 @@ async def opened(object_store: Any, index: Any = None, **options: Any) -> AsyncI
     options.setdefault("today", lambda: date(2026, 11, 20))
     options.setdefault("token", lambda: f"{next(serial):08x}")
     archive = Archive(object_store, MemoryIndex() if index is None else index, **options)
-    async with archive:
-        yield archive
+    try:
+        async with archive:
+            yield archive
+    finally:
+        has_crashed = getattr(getattr(object_store, "files", None), "crashed", False)
+        if not has_crashed:  # or nobody is there who could
+            with trio.CancelScope(shield=True):
+                await object_store.aclose()
 
 
 class FailingIndex(MemoryIndex):

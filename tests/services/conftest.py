@@ -16,7 +16,7 @@ Answered = dict[str, set[int]]
 
 def service_of(registry: ServiceRegistry, context: Any) -> Any:
     """The one that performs what comes on *context*."""
-    offering = (each for each in registry.services if each.offer(context.abstract_syntax))
+    offering = (each for each in reversed(registry.services) if each.offer(context.abstract_syntax))
     return next(offering, None)
 
 

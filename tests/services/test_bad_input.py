@@ -566,7 +566,7 @@ def test_a_port_in_use_stops_the_start(tmp_path: Path) -> None:
     (line,) = lines
     assert line == (
         f"isocenter serve: cannot listen on 127.0.0.1:{port}: the port is in use; "
-        "stop the other program or choose another port"
+        "stop the other program or choose another port (error -922)"
     )
 
 

@@ -29,12 +29,14 @@ from isocenter.services.association.server import ListenAddress, Server
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
+from isocenter.services.errors import OperationError
 from isocenter.services.net.tls.contexts import TlsFiles, server_context
 from isocenter.services.notices import (
     AssociationEnded,
     AssociationEstablished,
     AssociationOutcome,
     AssociationRejected,
+    Caller,
     ConnectionRefused,
     InstanceRefused,
     InstancesSent,
@@ -219,7 +221,7 @@ async def test_a_handshake_without_a_certificate_is_refused(tmp_path: Path) -> N
     bind = ListenAddress(host="127.0.0.1", port=0, tls=lambda: context)
     stranger = ssl.create_default_context(cafile=str(ca))
     stranger.check_hostname = False
-    async with serving(binds=[bind], notices=heard.notices) as server:
+    async with serving(addresses=[bind], notices=heard.notices) as server:
         tcp = await trio.open_tcp_stream("127.0.0.1", port_of(server, tls=True))
         stream = trio.SSLStream(tcp, stranger)
         await stream.do_handshake()  # TLS 1.3: the client is done before it is judged
@@ -249,6 +251,33 @@ async def test_an_abort_and_a_lost_connection_are_told_apart() -> None:
     assert aborted.ending is AssociationOutcome.ABORTED_BY_PEER
     assert lost.ending is AssociationOutcome.CONNECTION_LOST
     assert faulty.ending is AssociationOutcome.ABORTED_HERE
+    # The A-ABORT, whoever sent it (PS3.8 Table 9-26): its user; none; we as provider, since the
+    # PDU is none that there is.
+    assert (aborted.abort_source, aborted.abort_reason) == (0, 0)
+    assert (lost.abort_source, lost.abort_reason) == (None, None)
+    assert (faulty.abort_source, faulty.abort_reason) == (2, 1)
+
+
+async def test_an_abort_of_the_peers_provider_and_one_of_ours() -> None:
+    heard = Heard()
+    async with serving(notices=heard.notices) as server:
+        async with raw_peer(port_of(server)) as peer:
+            await peer.associate(VERIFICATION)
+            await peer.send(pdu.encode_abort(pdu.Abort(2, 5)))
+            theirs = await heard.next(AssociationEnded, 1)
+        async with raw_peer(port_of(server)) as peer:
+            await peer.associate(VERIFICATION)
+            established = await heard.next(AssociationEstablished, 2)
+            name = established.caller.association
+            assert await server.end_by_hand(name, Caller(association="", address="127.0.0.1"))
+            assert await peer.pdu() == pdu.Abort(0, 0)
+            ours = await heard.next(AssociationEnded, 2)
+        async with calling(server, VERIFY) as association:
+            await association.echo()
+        released = await heard.next(AssociationEnded, 3)
+    assert (theirs.abort_source, theirs.abort_reason) == (2, 5)
+    assert (ours.abort_source, ours.abort_reason) == (0, 0)
+    assert (released.abort_source, released.abort_reason) == (None, None)
 
 
 async def test_storing_asking_and_retrieving(tmp_path: Path) -> None:
@@ -296,7 +325,31 @@ async def test_an_object_that_is_refused(tmp_path: Path) -> None:
     assert response.status == refused.status == 0xA900
     assert refused.sop_instance_uid == "1.2.3"
     assert refused.caller.calling_ae_title == "MODALITY"
+    assert refused.comment == "SOP Instance UID differs between command and data set"
+    assert (refused.study_instance_uid, refused.patient_id) == (f"{ROOT}.1", "P1")
+    assert "P1" not in repr(refused)
     assert not heard.of(InstanceStored)
+
+
+async def test_a_query_tells_its_level_and_time_and_why_it_failed(tmp_path: Path) -> None:
+    heard = Heard()
+    find = (sop_classes.STUDY_ROOT_FIND, BASIC_SYNTAXES)
+    async with archive_serving(heard) as (server, _), calling(server, find) as association:
+        for level in (Level.STUDY, Level.SERIES):
+            keys = [("StudyInstanceUID", f"{ROOT}.1")]
+            wanted = partial(build_identifier, keys, level)
+            assert [one async for one in association.find(wanted)] == []
+        wanted = partial(build_identifier, [("PatientID", "P1")], Level.PATIENT)
+        with pytest.raises(OperationError, match="is none of"):
+            _ = [one async for one in association.find(wanted)]
+        failed = await heard.next(QueryAnswered, 3)
+    study, series, _ = heard.of(QueryAnswered)
+    assert [(one.level, one.status, one.comment) for one in (study, series)] == [
+        ("STUDY", 0, ""), ("SERIES", 0, ""),
+    ]  # fmt: skip
+    assert all(one.seconds > 0 for one in (study, series, failed))
+    assert (failed.level, failed.status, failed.matches) == ("", 0xA900, 0)
+    assert "Query/Retrieve Level (0008,0052) is none of" in failed.comment
 
 
 async def test_more_than_may_be_retrieved_at_once_is_refused(tmp_path: Path) -> None:

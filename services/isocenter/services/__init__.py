@@ -101,8 +101,13 @@ if TYPE_CHECKING:
         n_set,
     )
     from isocenter.services.service_classes.plugin import (
+        HealthCheck,
         PluginConnect,
         PluginContext,
+        PluginCounter,
+        PluginGauge,
+        PluginHistogram,
+        PluginMonitor,
         PluginSetting,
         PluginSopClass,
         ServicePlugin,
@@ -114,6 +119,13 @@ if TYPE_CHECKING:
         build_identifier,
     )
     from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
+    from isocenter.services.service_classes.query_retrieve.queries import (
+        Query,
+        instances,
+        patients,
+        series,
+        studies,
+    )
     from isocenter.services.service_classes.storage.contexts import plan_associations
     from isocenter.services.service_classes.storage.object_folder import (
         ObjectFolder,
@@ -145,6 +157,11 @@ _MODULES = {
     "BASIC_SYNTAXES": "dicom.uid_registry",
     "plan_associations": "service_classes.storage.contexts",
     "retrieve_contexts": "service_classes.storage.retrieve_contexts",
+    "Query": "service_classes.query_retrieve.queries",
+    "patients": "service_classes.query_retrieve.queries",
+    "studies": "service_classes.query_retrieve.queries",
+    "series": "service_classes.query_retrieve.queries",
+    "instances": "service_classes.query_retrieve.queries",
     "build_identifier": "service_classes.query_retrieve.identifier_builder",
     "read_identifier": "dicom.pydicom_datasets",
     "Level": "archive.index.attributes",
@@ -215,6 +232,11 @@ _MODULES = {
     "PluginSetting": "service_classes.plugin",
     "PluginContext": "service_classes.plugin",
     "PluginConnect": "service_classes.plugin",
+    "PluginMonitor": "service_classes.plugin",
+    "HealthCheck": "service_classes.plugin",
+    "PluginCounter": "service_classes.plugin",
+    "PluginGauge": "service_classes.plugin",
+    "PluginHistogram": "service_classes.plugin",
     "Archive": "archive.archive",
     "stored_object": "archive.stored_objects",
     "StorageScp": "service_classes.storage.scp",
@@ -261,6 +283,11 @@ __all__ = [
     "plan_associations",
     "retrieve_contexts",
     "build_identifier",
+    "Query",
+    "patients",
+    "studies",
+    "series",
+    "instances",
     "read_identifier",
     "Level",
     "FindResults",
@@ -336,6 +363,11 @@ __all__ = [
     "PluginSetting",
     "PluginContext",
     "PluginConnect",
+    "PluginMonitor",
+    "HealthCheck",
+    "PluginCounter",
+    "PluginGauge",
+    "PluginHistogram",
     # an archive
     "Archive",
     "stored_object",

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Generic, TypeVar
 
 import trio
 
+from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: Beyond that a power of two could pass every float.
 _MOST_DOUBLINGS: Final = 32
@@ -69,10 +75,42 @@ class Latch:
 
 
 def alone(error: BaseException) -> BaseException:
-    """Of a group of one, the one: who presses Ctrl-C expects `KeyboardInterrupt`."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """Of a group of one, the one: who presses Ctrl-C expects `KeyboardInterrupt`.
+
+    That tasks beside it were cancelled does not count: they are told again where they wait next.
+    Of several faults that are expected, as when a database goes away under many tasks, it is the
+    first; a fault of ours stays in the group with the others.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    _, faults = error.split(trio.Cancelled)
+    if faults is None:
+        return next(_leaves(error))
+    found = list(_leaves(faults))
+    if len(found) == 1 or all(isinstance(each, IsocenterError | OSError) for each in found):
+        return found[0]
+    return faults
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+@asynccontextmanager
+async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery from which an error leaves as it was raised, for who catches it by its type.
+
+    One of trio's wraps it in a group, also a single one.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        raise alone(group) from None
 
 
 class FairLock:
@@ -125,6 +163,61 @@ class FairLock:
             self._waiting.popleft().set()
         else:
             self._is_taken = False
+
+
+class _Waiting(Generic[K, V]):
+    """A question that waits for its answer."""
+
+    __slots__ = ("answers", "error", "question")
+
+    def __init__(self, question: K) -> None:
+        self.question = question
+        self.answers: list[V] = []
+        self.error: Exception | None = None
+
+
+class Gathered(Generic[K, V]):
+    """Questions of many tasks that are asked at once, by whoever comes first of those who wait."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting[K, V]] = []
+        self._turn = FairLock()
+
+    async def ask(
+        self, question: K, function: Callable[[Sequence[K]], Awaitable[Sequence[V]]]
+    ) -> V:
+        """The answer to *question*; what *function* raised, is raised by all whom it was for.
+
+        Args:
+            function: answers questions, in their order; the same at each call.
+        """
+        ours = _Waiting[K, V](question)
+        self._waiting.append(ours)
+        try:
+            async with self._turn:
+                if not ours.answers and ours.error is None:
+                    waiting, self._waiting = self._waiting, []
+                    with trio.CancelScope(shield=True):  # it is not only ours
+                        await _answer(waiting, function)
+        except trio.Cancelled:
+            if ours in self._waiting:
+                self._waiting.remove(ours)
+            raise
+        if ours.error is not None:
+            raise ours.error
+        return ours.answers[0]
+
+
+async def _answer(
+    waiting: Sequence[_Waiting[K, V]], function: Callable[[Sequence[K]], Awaitable[Sequence[V]]]
+) -> None:
+    try:
+        answers = await function([each.question for each in waiting])
+        for each, answer in zip(waiting, answers, strict=True):
+            each.answers.append(answer)
+    except Exception as error:
+        for each in waiting:
+            each.error = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
 from isocenter.engine.dimse.status import StatusClass, classify, describe_status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import AssociationError, IsocenterError
 
 
@@ -10,6 +13,35 @@ def text_of(error: BaseException) -> str:
     """The message, without the number that OSError puts in front of it."""
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__
+
+
+def error_code_of(error: BaseException) -> ErrorCode | None:
+    """What kind of error it is; None: not one that is expected."""
+    match error:
+        case IsocenterError():
+            return error.error_code
+        case FileNotFoundError():
+            return ErrorCode.FILE_NOT_FOUND
+        case TimeoutError():
+            return ErrorCode.RECEIVE_TIMEOUT
+        case ConnectionError():
+            return ErrorCode.CONNECTION_FAILED
+        case OSError(errno=errno.EADDRINUSE | errno.EADDRNOTAVAIL):
+            return ErrorCode.START
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS):
+            return ErrorCode.FILE_NOT_WRITTEN
+        case OSError():
+            return ErrorCode.FILE_NOT_READ
+    return None
+
+
+def fault_text(error: BaseException) -> str:
+    """What whoever runs a command reads of an error: the file, the fault, and its number."""
+    what = text_of(error)
+    if isinstance(error, OSError) and error.filename:
+        what = f"{error.filename}: {what}"
+    code = error_code_of(error)
+    return what if code is None else f"{what} (error {code:d})"
 
 
 class OperationError(IsocenterError):
@@ -23,6 +55,8 @@ class OperationError(IsocenterError):
         offending_elements: tags for (0000,0901).
         log_detail: for our log only: what failed here, which is none of the peer's business.
     """
+
+    error_code = ErrorCode.DIMSE
 
     def __init__(
         self,
@@ -54,6 +88,8 @@ class StorageError(IsocenterError):
         comment: for the peer, at most 64 characters; empty: it is told the status only.
     """
 
+    error_code = ErrorCode.STORING
+
     def __init__(self, message: str, *, out_of_resources: bool = False, comment: str = "") -> None:
         super().__init__(message)
         self.out_of_resources = out_of_resources
@@ -63,6 +99,10 @@ class StorageError(IsocenterError):
 class ConnectError(AssociationError):
     """No connection to the peer: nobody listens, no route, TLS failed, or too slow."""
 
+    error_code = ErrorCode.CONNECTION_FAILED
+
 
 class NoPresentationContextError(IsocenterError):
     """The peer accepted no presentation context for what was to be done."""
+
+    error_code = ErrorCode.NO_PRESENTATION_CONTEXT

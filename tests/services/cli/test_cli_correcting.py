@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,16 @@ def test_patients_are_linked_and_listed(archive: str, capsys: Output) -> None:
         patients = each.findall("ParticipantObjectIdentification")
         assert [one.get("ParticipantObjectID") for one in patients] == ["P1", "P2"]
         assert {detail(one, "Reason") for one in patients} == {b"a test"}
+
+
+def test_who_takes_a_link_back_has_told_them_apart(archive: str, capsys: Output) -> None:
+    where = ("--data-dir", archive)
+    for pair in (("P1", "P2"), ("P2", "P3"), ("P1", "P3")):
+        assert run("link", "add", *pair, *REASON, *where) == 0
+    with closing(sqlite3.connect(Path(archive, "index.db"), isolation_level=None)) as database:
+        database.execute("UPDATE patient_link SET actor = 'somebody', at = 1")
+    assert run("link", "remove", "P1", "P3", *REASON, *where) == 0
+    with closing(sqlite3.connect(Path(archive, "index.db"))) as database:
+        ((actor, at),) = database.execute("SELECT actor, at FROM patient_distinct").fetchall()
+    assert actor != "somebody"
+    assert at > 1

@@ -10,8 +10,12 @@ import socket
 from pathlib import Path
 
 import pytest
+import trio
 
+from isocenter.services import composition
+from isocenter.services.archive.locks.lock import LockKind, StudyLock
 from isocenter.services.cli import main
+from isocenter.services.settings.loading import load_settings
 from isocenter.services.system.users import acting_user
 from services.archive_support import STUDY, uid
 from services.cli_support import write_object
@@ -208,6 +212,37 @@ def test_holds(archive: str, capsys: Output) -> None:
     assert main(["hold", "remove", STUDY, "--data-dir", archive]) == 1
     assert "is not held" in capsys.readouterr().err
     assert delete(archive, "--study", STUDY, "--yes") == 0
+
+
+def test_what_somebody_else_changes_is_not_deleted_until_its_lock_is_released(
+    archive: str, capsys: Output
+) -> None:
+    settings = load_settings(environ={}, overrides={"storage.data_dir": archive})
+    lock = StudyLock(
+        study_instance_uid=STUDY, lock_id="a", kind=LockKind.EXCLUSIVE, holder="alice",
+        reason="correction", process="elsewhere/1/aa", since=0.0, until=0.0,
+    )  # fmt: skip
+
+    async def take() -> None:
+        async with composition.open_stores(settings) as stores:
+            assert await stores.locks.take(lock, 600.0) is None
+
+    trio.run(take)
+    assert main(["lock", "list", "--json", "--data-dir", archive]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["study_instance_uid"], row["by"], row["waits_for"]) == (STUDY, "alice", [])
+    assert main(["lock", "list", "--data-dir", archive]) == 0
+    assert "alice (correction)" in capsys.readouterr().out
+    assert delete(archive, "--study", STUDY, "--yes") == 1
+    assert "in use right now" in (said := capsys.readouterr().err)
+    assert "alice (correction)" in said
+    release = ["lock", "release", STUDY, "--data-dir", archive, "--reason", "it hangs"]
+    assert main(release) == 0
+    assert main(release) == 1
+    assert delete(archive, "--study", STUDY, "--yes") == 0
+    (alert,) = of_event(messages(Path(archive, "audit")), "110113", "110132")
+    described = detail(audited_object(alert, "110180"), "Alert Description")
+    assert described == b"the lock of alice was released: it hangs"
 
 
 def test_holds_are_in_the_audit_trail(archive: str, capsys: Output) -> None:

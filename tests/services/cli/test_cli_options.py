@@ -61,6 +61,24 @@ def test_a_peer_in_every_spelling(arguments: tuple[str, ...], peer: Peer) -> Non
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        "echoscu", "storescu", "findscu", "movescu", "getscu", "commit_scu", "mpps_scu",
+        "print_scu", "query_scu", "retrieve_scu", "ups_scu", "worklist_scu",
+    ],
+)  # fmt: skip
+def test_every_client_has_the_options_of_the_network(command: str) -> None:
+    module = import_module(f"isocenter.services.cli.scu.{command}")
+    made = CommandParser(prog=command, prefix_chars="-+", allow_abbrev=False)
+    module.add_arguments(made)
+    known = {flag for action in made._actions for flag in action.option_strings}
+    assert known >= {
+        "-aet", "--aetitle", "-aec", "--call", "-to", "--timeout", "-ta", "--acse-timeout", "-td",
+        "--dimse-timeout", "-v", "-d", "--debug", "-q",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     "arguments",
     [("archive",), ("archive", "0"), ("archive", "65536"), ("archive", "x"), ("A@archive:",)],
 )

@@ -119,11 +119,9 @@ async def test_an_object_that_never_came_into_the_index_is_swept(tmp_path: Path)
         await staged.write([b"abandoned by a crash"])
         await staged.finish("1.2/3~0a0a0a0a.dcm")
         assert len(keys_in(location)) == 2
-        sweeper = Sweeper(parts.archive, parts.stores.staged_keys, parts.stores.trash)
+        sweeper = Sweeper(parts.archive, parts.stores.staged_keys)
         assert await sweeper.sweep() == 0  # it may be on its way still
-        sweeper = Sweeper(
-            parts.archive, parts.stores.staged_keys, parts.stores.trash, age_seconds=-1
-        )
+        sweeper = Sweeper(parts.archive, parts.stores.staged_keys, age_seconds=-1)
         assert await sweeper.sweep() == 1
         assert len(keys_in(location)) == 1
         assert await parts.stores.staged_keys.count() == 0
@@ -324,9 +322,7 @@ async def test_objects_are_encrypted_with_keys_of_a_file(tmp_path: Path) -> None
 async def sweep_all(parts: ArchiveParts) -> None:
     """As two hours later; what is needed has to be there afterwards."""
     later = time() + 7200
-    await Sweeper(
-        parts.archive, parts.stores.staged_keys, parts.stores.trash, now=lambda: later
-    ).sweep()
+    await Sweeper(parts.archive, parts.stores.staged_keys, now=lambda: later).sweep()
     assert await parts.stores.staged_keys.count() == 0
 
 
@@ -372,6 +368,63 @@ async def test_what_waits_to_be_exchanged_is_not_swept(tmp_path: Path) -> None:
         assert len(await keys_of(parts.archive)) == 2
         await corrections.work()
         assert (await verify(parts.archive)).is_good
+
+
+async def test_what_was_swept_meanwhile_is_not_kept_as_corrected(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, new_location())
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        corrections = corrections_of(settings, parts, "test")
+        plan = await corrections.planner.correct(
+            Scope(study_instance_uid=STUDY), {0x00100010: "Right^Name"}
+        )
+        await corrections.order(plan, ADMIN, "a test")
+        (work,) = await corrections.book.due(STUDY, 9)
+        form = await make_form(
+            parts.archive, work, breaks_signatures=False, token=lambda: "0a0b0c0d"
+        )
+        await parts.stores.staged_keys.claim_overdue(1e12, 9)
+        with pytest.raises(StorageError, match="swept away meanwhile"):
+            await keep_forms(parts.archive, corrections.book, [form])
+        await corrections.work()
+        await sweep_all(parts)
+        assert (await verify(parts.archive)).is_good
+
+
+async def test_what_is_restored_while_its_old_key_is_swept_keeps_its_bytes(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, new_location())
+    async with open_archive_parts(settings) as parts:
+        await store(parts.archive, 1)
+        trash = trash_of(settings, parts, "test")
+        assert trash is not None
+        (key,) = await keys_of(parts.archive)
+        await trash.delete(await trash.plan(ALL), ADMIN, "a test")
+        keys = parts.stores.staged_keys
+        await keys.begin([key])  # a note that outlived what it was for
+
+        class Slow(type(keys)):  # type: ignore[misc]
+            """Has something restored between its claim and the removal."""
+
+            def __init__(self) -> None:
+                self.has_claimed = False
+
+            async def claim_overdue(self, before: float, limit: int) -> Any:
+                claimed = await keys.claim_overdue(before, limit)
+                if claimed and not self.has_claimed:
+                    self.has_claimed = True
+                    assert (await trash.restore(TrashChoice(), ADMIN)).instances == 1
+                return claimed
+
+            async def end(self, some: Any) -> None:
+                await keys.end(some)
+
+        slow = Slow()
+        assert await Sweeper(parts.archive, slow, age_seconds=-1).sweep() == 1
+        assert slow.has_claimed
+        assert await keys_of(parts.archive) != {key}
+        assert (await verify(parts.archive)).is_good
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert await data_set_of(parts.archive, stored) == data_set(1)
 
 
 async def test_quarantined_objects_are_moved_and_not_swept(tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ async def test_a_plugin_serves_what_it_declares_and_the_audit_hears() -> None:
     sop_class = PluginSopClass(uid=NOTES, name="Notes", operations=("N-ACTION",))
     plugin = plugin_of(make=make, sop_classes=(sop_class,))
     async with registry_with(plugin, notices) as registry:
-        assert registry.services[0].name == "notes"
+        assert registry.services[-1].name == "notes"
         async with asking(registry, notices) as association:
             # OTHER is offered by the plug-in and not declared.
             assert {one.abstract_syntax for one in association.contexts} == {NOTES, VERIFICATION}

@@ -117,14 +117,14 @@ async def test_what_cannot_be_used_is_taken_back(running: Running) -> None:
     await running.change(log__level="debug")
     before = ChangedSettings(running.data).read()
     context = running.tls.server
-    fault = await running.refused(
-        log__level="info", tls__certificate="none.pem", tls__key="none.key", tls__ca="none.ca"
-    )
+    with (running.data.parent / "isocenter.toml").open("a") as file:  # as somebody edits it
+        file.write('[tls]\ncertificate = "none.pem"\nkey = "none.key"\nca = "none.ca"\n')
+    fault = await running.refused(log__level="info", tls__strict=True)
     assert "none" in fault
     assert ChangedSettings(running.data).read() == before
     assert logging.getLogger("isocenter").level == logging.DEBUG
-    assert running.reloader.settings.tls.certificate is None
-    assert context is not None
+    assert not running.reloader.settings.tls.strict
+    assert running.tls.server is context
     assert running.others == 1
 
 
@@ -132,6 +132,30 @@ async def test_what_is_wrong_is_told_and_changes_nothing(running: Running) -> No
     assert "did you mean log.level?" in await running.refused(log__lvel="x", server__port=-1)
     assert not ChangedSettings(running.data).path.exists()
     assert not [one for one in running.told if isinstance(one, SettingsChanged)]
+
+
+async def test_no_command_is_named_from_afar(running: Running) -> None:
+    """Whoever may change settings would else be the user of the server."""
+    file = running.data.parent / "isocenter.toml"
+    command = {"name": "c", "command": ["/bin/true"]}
+    with file.open("a") as more:
+        more.write(
+            "[schedules]\nprograms = ['report=/bin/report']\n"
+            "[[events.consumers]]\nname = 'c'\ncommand = ['/bin/true']\n"
+        )
+    assert "on the machine" in await running.refused(
+        schedules__programs=["report=/bin/report", "x=/bin/sh -c id"]
+    )
+    for new in {"name": "x", "command": ["/bin/sh"]}, {"name": "x", "python": "os:system"}:
+        assert "on the machine" in await running.refused(events__consumers=[new])
+    assert not ChangedSettings(running.data).path.exists()
+    webhook = {"name": "w", "webhook": "https://ris.example/"}
+    there = (await running.shown("events.consumers")).value
+    assert isinstance(there, list)
+    assert there[0]["command"] == command["command"]
+    await running.change(events__consumers=[*there, webhook])
+    await running.change(schedules__programs=["report=/bin/report"])
+    await running.change(schedules__programs=[], events__consumers=[webhook])
 
 
 async def test_an_archive_in_memory_keeps_no_settings(tmp_path: Path) -> None:
@@ -167,3 +191,66 @@ async def test_what_is_shown_can_be_sent_back(running: Running) -> None:
         shown = await running.shown(key)
         await running.configuration.change({key: shown.value}, ALICE)
         assert (await running.shown(key)).value == shown.value
+
+
+PLACES = {
+    "log.file": "/etc/cron.d/x",
+    "server.capture": "/srv",
+    "jobs.export_folder": "/srv",
+    "jobs.import_folders": ["/"],
+    "audit.folder": "/srv",
+    "print.directory": "/srv",
+    "hl7.reject_folder": "/srv",
+    "worklist.folder": "/srv",
+    "tls.key": "/etc/shadow",
+    "objects.url": "file:///srv",
+    "tiers.cold": "file:///srv",
+    "database.url": "postgresql://elsewhere/x",
+    "signatures.trusted": ["/srv/x.pem"],
+    "plugins": ["evil"],
+}
+
+
+async def test_places_of_the_machine_are_set_there_only(running: Running) -> None:
+    file = running.data.parent / "isocenter.toml"
+    for key, value in PLACES.items():
+        fault = await running.refused(**{key.replace(".", "__"): value})
+        assert fault.startswith(f"{key}: it names a place of this machine")
+        assert f"isocenter config set {key}, or {file}" in fault
+        shown = await running.shown(key)
+        assert shown.is_of_machine
+        assert not shown.can_be_changed
+    assert not ChangedSettings(running.data).path.exists()
+    # Said again with others, it is no change; and what was changed on the machine is put back.
+    await running.change(log__level="debug", jobs__import_folders=[])
+    await running.change(log__file=None)
+
+
+FILES = {
+    "events.consumers": {"name": "x", "url": "https://evil.example/", "secret_file": "/etc/shadow"},
+    "sharing.repositories": {
+        "name": "x", "kind": "mhd", "url": "https://evil.example/", "token_file": "/etc/shadow",
+    },
+    "deidentification": {"name": "x", "key_file": "/etc/shadow"},
+    "ai_services": {
+        "name": "x", "url": "https://evil.example/", "authentication": "bearer",
+        "key_file": "/etc/shadow",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", FILES)
+async def test_no_table_from_afar_names_a_file_of_the_machine(running: Running, key: str) -> None:
+    """What is read from there is sent to where the table says."""
+    fault = await running.refused(**{key.replace(".", "__"): [FILES[key]]})
+    assert "what names a file of this machine is set and changed there" in fault
+    assert not ChangedSettings(running.data).path.exists()
+    # Nor as one text: that is no list of tables.
+    await running.refused(**{key.replace(".", "__"): f"[{FILES[key]!r}]"})
+
+
+def test_whatever_is_a_file_or_a_folder_is_of_the_machine() -> None:
+    of_machine = {one.key for one in SETTINGS if one.is_of_machine}
+    assert of_machine >= PLACES.keys()
+    words = ("folder", "_file", "directory", "data_dir", ".file")
+    assert not [one.key for one in SETTINGS if one.key.endswith(words) and not one.is_of_machine]

@@ -15,13 +15,12 @@ from isocenter.services import composition
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server
 from isocenter.services.composition.reloading import Reloader
-from isocenter.services.composition.server import (
+from isocenter.services.composition.server import prepare_archive, serve_archive
+from isocenter.services.composition.server_parts import (
     StartupError,
     build_server,
     check_addresses,
     listen,
-    prepare_archive,
-    serve_archive,
 )
 from isocenter.services.service_classes.client import open_association
 from isocenter.services.settings.settings import Settings

@@ -71,3 +71,24 @@ def test_a_CA_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     done = isocenter_command("serve", "--config", config, "--check-config")
     assert done.returncode == 2
     assert str(folder) in done.stdout
+
+
+def test_a_former_name_is_told_of_in_the_log(tmp_path: Path) -> None:
+    config = tmp_path / "isocenter.toml"
+    config.write_text('[sharing]\ntime_zone = "UTC"\n')
+    done = isocenter_command("serve", "--config", config, "--check-config")
+    assert done.returncode == 0, done.stdout
+    assert "sharing.time_zone is called server.time_zone now" in done.stdout
+
+
+def test_what_should_be_known_is_told_of_in_the_log(tmp_path: Path) -> None:
+    config = tmp_path / "isocenter.toml"
+    config.write_text(
+        '[access]\nenforce = "never"\n'
+        '[signatures]\nsign_key = "none.pem"\nsign_certificate = "none.crt"\n'
+        '[[rules]]\nname = "reports"\nsign = true\n'
+    )
+    done = isocenter_command("serve", "--config", config, "--check-config")
+    assert done.returncode == 0, done.stdout
+    assert "access.enforce is never" in done.stdout
+    assert "nothing can be signed: signatures.sign_key" in done.stdout

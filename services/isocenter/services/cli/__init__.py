@@ -56,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except IsocenterError as error:
         # Late: the table of settings is large, and most commands end well.
+        from isocenter.services.errors import fault_text
         from isocenter.services.settings.errors import SettingsError
 
-        print(f"isocenter {command.name}: {error}", file=sys.stderr)
+        print(f"isocenter {command.name}: {fault_text(error)}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from isocenter.services.association.access import AeTitleRules
@@ -10,6 +11,7 @@ from isocenter.services.security.access.access_control import PolicyAccessContro
 from isocenter.services.security.access.failed_sign_ins import FailureRules
 from isocenter.services.security.access.openid_provider import OpenIdProvider
 from isocenter.services.security.access.permissions import NO_OWN_NEEDS, OwnNeeds
+from isocenter.services.security.access.policy import Policy
 from isocenter.services.security.access.policy_file import ACCESS_FOLDER, CurrentPolicy, PolicyFile
 from isocenter.services.security.access.rejected_callers import RejectedCallers, RejectedFile
 from isocenter.services.security.access.token_keys import KeysUrl
@@ -30,7 +32,7 @@ def access_of(settings: Settings) -> AeTitleRules:
     """Who may associate by the settings alone."""
     return AeTitleRules(
         ae_titles=settings.ae_titles,
-        allow=settings.access.allow,
+        allow=() if settings.access.accept_unknown_calling_ae_title else settings.access.allow,
         certificate_owns_ae_title=settings.tls.identity is TlsIdentity.CN,
         uniform_rejection=settings.access.uniform_rejection,
     )
@@ -93,7 +95,25 @@ def access_control_of(
         CurrentPolicy(None if folder is None else PolicyFile(folder), on_change=tell),
         UserIdentities(identity_rules_of(settings)),
         own_needs,
+        settings.access.enforce,
     )
+
+
+def policy_of(settings: Settings) -> Callable[[], Policy]:
+    """The policy as it is now, for those who ask beside the server's access control.
+
+    Asking raises `PolicyError` where there is one that cannot be used.
+    """
+    current: list[CurrentPolicy] = []
+
+    def ask() -> Policy:
+        if not current:
+            folder = access_folder(settings)
+            file = None if folder is None else PolicyFile(folder)
+            current.append(CurrentPolicy(file, is_told=False))
+        return current[0].refresh()
+
+    return ask
 
 
 def rejected_callers_of(settings: Settings) -> RejectedCallers:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -18,28 +17,36 @@ from isocenter.services.archive.capacity import Room
 from isocenter.services.archive.corrections.service import Corrections, unlocked
 from isocenter.services.archive.deletion.ports import TrashFiles
 from isocenter.services.archive.deletion.service import Trash
+from isocenter.services.archive.locks.keeper import StudyLocks
 from isocenter.services.archive.ports import DuplicatePolicy
 from isocenter.services.archive.rejection.service import Rejections
 from isocenter.services.archive.retention.fullness import Fullness
 from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.sweeping.sweeper import Sweeper
+from isocenter.services.archive.tiers.mover import StudyMoved, TierMover
+from isocenter.services.backup.relocation.mark import check_not_relocating
 from isocenter.services.backup.restore_mark import check_not_restoring
+from isocenter.services.cluster.duties import Duties
 from isocenter.services.composition.audit import correction_recorder, deletion_recorder
+from isocenter.services.composition.cluster import (
+    OBJECTS,
+    begin_node,
+    check_objects,
+    duties_of,
+    take_over_folder,
+)
 from isocenter.services.composition.database import check_index, mark_database, open_stores_of
-from isocenter.services.composition.objects import MemoryPlace, Place, open_place
-from isocenter.services.errors import StorageError, text_of
+from isocenter.services.composition.objects import BucketPlace, MemoryPlace, Place, open_place
+from isocenter.services.composition.tiers import mover_of, open_tiers, recall_by_reading
+from isocenter.services.dicom.sop_class_families import storage_sop_classes
+from isocenter.services.errors import StorageError
 from isocenter.services.settings.settings import Settings
-from isocenter.services.system.file_lock import open_lock_file, wait_for_lock
-from isocenter.services.system.private_files import match_owner
 from isocenter.services.workflow.compression.compressor import finish_exchanges
 from isocenter.services.workflow.forwarding.forwarder import finish_deletions
 from isocenter.storage.objects.files.journal import has_segments
 from isocenter.storage.stores import Stores, StoresOptions
 
 log = logging.getLogger("isocenter.server")
-
-_CORRECTIONS_LOCK: Final = "corrections.lock"
-_LOCK_AGAIN_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +55,17 @@ class ArchiveParts:
 
     Attributes:
         trash_files: where deleted objects are; None: in memory nothing is kept of them.
+        duties: what of all processes one does at a time.
         sweeper: removes what a crash left in a bucket; None: objects are not in one.
+        mover: moves objects between tiers; None: there are no tiers.
     """
 
     archive: Archive
     stores: Stores
     trash_files: TrashFiles | None
+    duties: Duties
     sweeper: Sweeper | None = None
+    mover: TierMover | None = None
 
 
 @asynccontextmanager
@@ -106,8 +117,11 @@ async def open_archive_parts(
     shared: bool = False,
     recover: bool = True,
     rebuild: bool = False,
+    is_relocating: bool = False,
     on_round: Callable[[int, float], None] = lambda objects, seconds: None,
     on_other_patient: Callable[[bool], None] = lambda is_kept: None,
+    on_validated: Callable[[bool, bool], None] = lambda is_valid, is_refused: None,
+    on_tier_move: Callable[[StudyMoved], None] = lambda moved: None,
 ) -> AsyncIterator[ArchiveParts]:
     """The archive that the settings name, whole: locked, migrated and recovered.
 
@@ -116,11 +130,13 @@ async def open_archive_parts(
         shared: own it together with the other worker processes of the same server.
         recover: undo what a crash left unfinished; by the owner only.
         rebuild: allow an index that is missing while there are objects, to fill it again.
-        on_round, on_other_patient: as of `Archive`.
+        is_relocating: allow an archive into which a relocation is not finished.
+        on_round, on_other_patient, on_validated: as of `Archive`.
+        on_tier_move: as of `TierMover`.
 
     Raises:
         StorageError: the data directory cannot be used, or another server uses it.
-        BackupError: a restore into it is not finished.
+        BackupError: a restore or relocation into it is not finished.
     """
     storage = settings.storage
     async with AsyncExitStack() as stack:
@@ -130,19 +146,44 @@ async def open_archive_parts(
             recover = False
         else:
             check_not_restoring(Path(storage.data_dir))
+            if not is_relocating:
+                check_not_relocating(Path(storage.data_dir))
             place = await open_place(
                 settings, stack, lock=lock, shared=shared, tries=recover and lock
             )
-            if not rebuild:
+            if not rebuild and not settings.is_shared:
                 await check_index(settings, place)
         stores = await stack.enter_async_context(
-            _open_stores(settings, is_owner=recover and lock, is_server=lock)
+            _open_stores(settings, place, is_owner=recover and lock, is_server=lock)
         )
+        if settings.is_shared and isinstance(place, BucketPlace):
+            is_known = (await stores.documents.get(OBJECTS)).version > 0
+            if not rebuild:
+                await check_index(settings, place, is_known=is_known)
+            if lock:
+                await check_objects(place, stores, is_new=not is_known)
+            if lock and recover:
+                await begin_node(settings, stores, is_alone=rebuild)
         if lock:
             mark_database(settings)
+        duties = duties_of(settings, stores)
         store = place.store(stores)
         if place.has_unique_keys:
             stack.push_async_callback(store.aclose)
+        trash_files = place.trash(store, duties)
+        tiers = None
+        if trash_files is not None:
+            tiers = await open_tiers(
+                settings,
+                stack,
+                store,
+                trash_files,
+                lock=lock,
+                shared=shared,
+                tries=recover and lock,
+            )
+        if tiers is not None:
+            store, trash_files = tiers.store, tiers.trash
         archive = await stack.enter_async_context(
             Archive(
                 store,
@@ -154,24 +195,37 @@ async def open_archive_parts(
                 other_patient=storage.other_patient,
                 memory_budget=settings.bytes_in_flight_of_one_worker(),
                 limits=settings.engine_limits(),
-                unique_keys=place.has_unique_keys,
+                # What is removed when it has moved to another tier has to be what has moved, and
+                # nothing that came since, however late that is.
+                unique_keys=place.has_unique_keys or tiers is not None,
                 room=_room_of(settings, stores),
+                sop_classes=storage_sop_classes(storage.sop_classes),
                 refuse_stray_meta=storage.meta_in_data_set == "refuse",
+                validation=storage.validation,
                 rules=Rules(settings.rules),
                 modifying_system=settings.server.ae_title,
                 kept=stores.corrections,
+                locks=StudyLocks(None if storage.is_in_memory else stores.locks),
                 on_round=on_round,
                 on_other_patient=on_other_patient,
+                on_validated=on_validated,
+                on_refused=stores.validation.refused,
             )
         )
         parts = ArchiveParts(
             archive=archive,
             stores=stores,
-            trash_files=place.trash(store),
-            sweeper=Sweeper(archive, stores.staged_keys, stores.trash)
+            trash_files=trash_files,
+            duties=duties,
+            sweeper=Sweeper(archive, stores.staged_keys, now=stores.clock)
             if place.has_unique_keys
             else None,
+            mover=None if tiers is None else mover_of(archive, stores, tiers, on_tier_move),
         )
+        if tiers is not None and parts.mover is not None:
+            recall_by_reading(settings, archive, stores, tiers, parts.mover)
+        if recover and settings.is_shared:
+            await take_over_folder(settings, archive, rebuild=rebuild)
         if recover and rebuild:
             await archive.salvage()
         if recover and not rebuild:
@@ -236,6 +290,7 @@ def trash_of(settings: Settings, parts: ArchiveParts, process_name: str) -> Tras
         keep_days=settings.storage.trash_days,
         record=deletion_recorder(settings, process_name),
         on_purge=corrections_of(settings, parts, process_name).sweep,
+        now=parts.stores.clock,
     )
 
 
@@ -249,26 +304,12 @@ def corrections_of(settings: Settings, parts: ArchiveParts, process_name: str) -
         parts.archive,
         parts.stores.corrections,
         breaks_signatures=settings.storage.correct_signed,
+        now=parts.stores.clock,
         record=correction_recorder(settings, parts.stores.index, process_name),
-        locked=partial(_locked, Path(settings.storage.data_dir) / _CORRECTIONS_LOCK)
+        locked=partial(parts.duties.hold, "corrections")
         if parts.trash_files is not None
         else unlocked,
     )
-
-
-@asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
-    """Of all tasks and processes of this machine one."""
-    try:
-        descriptor = open_lock_file(path)
-    except OSError as error:
-        raise StorageError(f"cannot open the lock file {path}: {text_of(error)}") from error
-    try:
-        match_owner(path.parent, descriptor)  # the server has to open it, too
-        await wait_for_lock(descriptor, look_seconds=_LOCK_AGAIN_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def rejections_of(
@@ -295,17 +336,23 @@ def rejections_of(
 
 
 def _open_stores(
-    settings: Settings, *, is_owner: bool, is_server: bool
+    settings: Settings, place: Place, *, is_owner: bool, is_server: bool
 ) -> AbstractAsyncContextManager[Stores]:
     events = settings.events
     options = StoresOptions(
         completion=events.rules() if events.enabled else None,
         include_patient=events.include_patient,
-        notes_keys=settings.objects.in_bucket is not None,
+        notes_keys=settings.object_store is not None,
         follows_steps=settings.worklist.enabled,
         discontinued=settings.worklist.discontinued.state,
+        orders_of=settings.ups.from_worklist if settings.ups.enabled else (),
+        follow_ups=settings.ups.follow_ups,
         although_promised=settings.forwarding.delete_promised,
         is_owner=is_owner,
+        node=settings.cluster.name if settings.is_shared else "",
         rejection=settings.rejection.rules(),
+        fold_accents=settings.query.fold_accents,
+        block_rows=settings.query.page_size,
+        films=place.films(),
     )
     return open_stores_of(settings, options, is_server=is_server)

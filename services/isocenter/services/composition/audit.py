@@ -21,13 +21,21 @@ from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.values import Recorder, TrashChanged
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, ValueList
+from isocenter.services.archive.locks.administration import ReleaseRecorder
+from isocenter.services.archive.locks.lock import StudyLock
 from isocenter.services.archive.ports import Index
 from isocenter.services.archive.retention.holding import HoldRecorder
+from isocenter.services.archive.tiers.administration import TierRecorder
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import Notices
-from isocenter.services.security.audit.alert_messages import hold_changed, restricted_function_used
+from isocenter.services.security.audit.alert_messages import (
+    hold_changed,
+    lock_released,
+    restricted_function_used,
+    study_placed,
+)
 from isocenter.services.security.audit.correction_messages import objects_corrected
 from isocenter.services.security.audit.deletion_messages import objects_deleted
 from isocenter.services.security.audit.messages import AuditMessage, AuditSource
@@ -36,15 +44,14 @@ from isocenter.services.security.audit.recorder import (
     AuditRecorder,
     AuditSelection,
     Patients,
-    entry_of,
     run_recorder,
-    trail_of,
 )
 from isocenter.services.security.audit.repository import Protocol, SyslogRepository
 from isocenter.services.security.audit.syslog_delivery import Delivery, TlsContext
 from isocenter.services.security.audit.trail import Trail, TrailError, read_key
 from isocenter.services.security.audit.trail_removal import RemovalPlan
 from isocenter.services.security.audit.trail_upkeep import Keeping, RecordRemoval
+from isocenter.services.security.audit.trail_writer import entry_of, trail_of
 from isocenter.services.settings.sections.monitoring import OnAuditFailure
 from isocenter.services.settings.settings import Settings
 
@@ -71,7 +78,9 @@ def active_process_of(settings: Settings, process_name: str) -> ActiveProcess:
     """This process as a participant."""
     server = settings.server
     return ActiveProcess(
-        ae_titles=(server.ae_title, *server.additional_ae_titles), process_name=process_name
+        ae_titles=(server.ae_title, *server.additional_ae_titles),
+        process_name=process_name,
+        node=settings.cluster.name if settings.is_shared else "",
     )
 
 
@@ -211,7 +220,7 @@ async def stop_when_failed(
 ) -> None:
     """Call *stop* when the trail cannot be written, if the settings want that."""
     if settings.audit.on_failure is OnAuditFailure.STOP:
-        await auditor.failed.wait()
+        await auditor.writer.failed.wait()
         stop()
 
 
@@ -296,6 +305,37 @@ def hold_recorder(settings: Settings, index: Index, process_name: str) -> HoldRe
             log.error("the audit trail cannot be written: %s", error)
             return settings.audit.on_failure is not OnAuditFailure.STOP
         return True
+
+    return record
+
+
+def lock_recorder(settings: Settings, index: Index, process_name: str) -> ReleaseRecorder:
+    """Records in the trail of the archive that somebody released a lock of somebody else."""
+    here = active_process_of(settings, process_name)
+
+    async def record(lock: StudyLock, actor: str, reason: str) -> None:
+        study = lock.study_instance_uid
+        patients = await patients_of(index)([study])
+        message = lock_released(here, lock, actor, reason, patients.get(study, Patient()))
+        try:
+            await trio.to_thread.run_sync(record_now, settings, here, [message])
+        except (OSError, IsocenterError) as error:
+            log.error("the audit trail cannot be written: %s", error)
+
+    return record
+
+
+def tier_recorder(settings: Settings, index: Index, process_name: str) -> TierRecorder:
+    """Records in the trail of the archive in which tier somebody wants a study."""
+    here = active_process_of(settings, process_name)
+
+    async def record(study: str, actor: str, what: str) -> None:
+        patients = await patients_of(index)([study])
+        message = study_placed(here, study, what, patients.get(study, Patient()), actor)
+        try:
+            await trio.to_thread.run_sync(record_now, settings, here, [message])
+        except (OSError, IsocenterError) as error:
+            log.error("the audit trail cannot be written: %s", error)
 
     return record
 

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from isocenter.services.archive.tiers.tier import InstanceAvailability
 from isocenter.services.backup.manifest import BackupError
 from isocenter.services.backup.restoration import Place
 from isocenter.services.backup.source import Source
+from isocenter.services.backup.tier_files import TierFiles
+from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.composition.audit import audit_folder
+from isocenter.services.composition.tiers import open_tiers
 from isocenter.services.errors import text_of
 from isocenter.services.settings.settings import SETTINGS, Settings
 from isocenter.services.settings.toml_text import show
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.store import open_file_store
+from isocenter.storage.objects.files.trash import TrashFolder
 from isocenter.storage.stores import SqliteIndexFile
 
-__all__ = ["SqliteIndexFile", "backup_source_of", "locked_for_restore", "restore_place_of"]
+__all__ = [
+    "SqliteIndexFile",
+    "backup_source_of",
+    "locked_for_restore",
+    "restore_place_of",
+    "tier_files_of",
+]
 
 #: Settings that name what is backed up, wherever it lies.
 _TAKEN_ALONG: Final = frozenset({"storage.data_dir", "audit.folder"})
 #: Settings that name files which nobody else may have.
-_SECRETS: Final = frozenset({"tls.key", "audit.key", "audit.hmac_key_file", "objects.keys_file"})
+_SECRETS: Final = frozenset(
+    {
+        "tls.key",
+        "audit.key",
+        "audit.hmac_key_file",
+        "objects.keys_file",
+        "signatures.sign_key",
+        "signatures.sign_key_password_file",
+    }
+)
 
 
 def backup_source_of(settings: Settings, config_file: Path | None, program: str) -> Source:
@@ -44,14 +64,24 @@ def backup_source_of(settings: Settings, config_file: Path | None, program: str)
         except OSError as error:
             raise BackupError(f"{config_file}: {text_of(error)}") from error
     paths = dict(_paths(settings))
+    project_keys = {
+        f"key_file of [[deidentification]] {project.name}": project.key_file.absolute()
+        for project in settings.deidentification
+        if project.key_file is not None
+    }
     return Source(
         data_dir=data_dir,
         audit=audit_folder(settings).absolute(),
         index=SqliteIndexFile,
         hold=RemovalHold(data_dir),
         secrets=[path for key, path in paths.items() if key in _SECRETS],
+        keys=list(project_keys.values()),
         settings=texts,
-        outside=[(key, path) for key, path in paths.items() if data_dir not in path.parents],
+        outside=[
+            (key, path)
+            for key, path in (paths | project_keys).items()
+            if data_dir not in path.parents
+        ],
         program=program,
     )
 
@@ -70,18 +100,35 @@ def restore_place_of(settings: Settings) -> Place:
 
 
 @asynccontextmanager
-async def locked_for_restore(place: Place) -> AsyncIterator[None]:
-    """Own the data directory, which is made if it is missing.
+async def locked_for_restore(place: Place, settings: Settings) -> AsyncIterator[TierFiles | None]:
+    """Own the data directory, which is made if it is missing; the tiers of the archive.
 
     Raises:
         StorageError: a server uses it, or it cannot be written.
     """
-    files = await open_file_store(place.data_dir)
-    try:
+    async with AsyncExitStack() as stack:
+        files = await open_file_store(place.data_dir)
+        stack.push_async_callback(files.aclose)
         files.lock()
-        yield
-    finally:
-        await files.aclose()
+        tiers = await open_tiers(
+            settings, stack, files, TrashFolder(files), lock=True, shared=False, tries=True
+        )
+        yield None if tiers is None else TierFiles(tiers.store, tiers.trash)
+
+
+@asynccontextmanager
+async def tier_files_of(settings: Settings) -> AsyncIterator[TierFiles | None]:
+    """The tiers of an archive, beside a server that goes on; None: it has none.
+
+    Raises:
+        StorageError: one cannot be used.
+    """
+    if not settings.tiers.places:
+        yield None
+        return
+    async with open_archive_parts(settings, lock=False, recover=False) as parts:
+        assert parts.trash_files is not None
+        yield TierFiles(parts.archive.store, parts.trash_files)
 
 
 def _check_objects(settings: Settings) -> None:
@@ -92,6 +139,12 @@ def _check_objects(settings: Settings) -> None:
             "or its write-ahead log), and the data directory by yours, the database first: objects "
             "that came in between are taken in by isocenter db reindex"
         )
+    for tier in settings.tiers.places:
+        if settings.tiers.availability[tier] is InstanceAvailability.OFFLINE:
+            raise BackupError(
+                f"objects in the tier {tier.value} are off line (tiers.{tier.value}_availability), "
+                "and can be neither read nor written; have them brought there, and say so"
+            )
     if settings.objects.url is not None:
         raise BackupError(
             f"objects are kept in {settings.objects.url}, and isocenter backup and restore know "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from isocenter.services.archive.ports import IndexInspection
+from isocenter.services.archive.index_figures import IndexInspection
 from isocenter.services.composition.objects import Place
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import Settings
@@ -74,12 +74,19 @@ def inspect_database(settings: Settings) -> IndexInspection:
 
 
 def _server_name(settings: Settings) -> str:
+    if settings.is_shared:
+        return settings.cluster.name
     return f"{platform.node()}:{Path(settings.storage.data_dir).absolute()}"
 
 
-async def check_index(settings: Settings, place: Place) -> None:
-    """Raises:
-    StorageError: the index is missing while there are objects, or is somewhere else.
+async def check_index(settings: Settings, place: Place, *, is_known: bool = False) -> None:
+    """Whether the index is the one of these objects.
+
+    Args:
+        is_known: the database says that it is; then this data directory may be a new one.
+
+    Raises:
+        StorageError: the index is missing while there are objects, or is somewhere else.
     """
     data_dir = Path(settings.storage.data_dir)
     path = data_dir / INDEX_FILE
@@ -97,7 +104,7 @@ async def check_index(settings: Settings, place: Place) -> None:
                 f"{data_dir} has an index as a file ({path}), and database.url names {named}: an "
                 "archive has one index; take the URL away, or another --data-dir"
             )
-        if await place.holds_objects():
+        if not is_known and await place.holds_objects():
             raise StorageError(
                 f"{data_dir} has objects, and {named} has never been its database; have it filled "
                 "from them with isocenter db reindex (with the same settings)"

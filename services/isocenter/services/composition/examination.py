@@ -11,14 +11,19 @@ from typing import Final
 
 import trio
 
+from isocenter.services.composition.archive import open_stores
 from isocenter.services.composition.audit import audit_folder, is_trail_enabled, keeping_of
-from isocenter.services.composition.database import INDEX_FILE, inspect_database
+from isocenter.services.composition.database import INDEX_FILE, has_index, inspect_database
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.objects import try_bucket
+from isocenter.services.composition.run_time_rules import booked_rules
 from isocenter.services.diagnostics.doctor.archive import assess_database, assess_inspection
 from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
 from isocenter.services.diagnostics.doctor.capacity import assess_room
 from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
+from isocenter.services.diagnostics.doctor.destinations import assess_destinations
+from isocenter.services.diagnostics.doctor.nodes import assess_nodes
+from isocenter.services.diagnostics.doctor.publications import assess_publications
 from isocenter.services.diagnostics.findings import Finding, Side, error
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.settings import Settings
@@ -64,6 +69,18 @@ def _shown(result: CheckResult) -> Check:
     )
 
 
+def has_index_of_today(settings: Settings) -> bool:
+    """Whether there is an index with the schema of this program: who opens it changes nothing."""
+    if not has_index(settings):
+        return False
+    if settings.database.url:
+        found = inspect_database(settings)
+    else:
+        data_dir = Path(settings.storage.data_dir)
+        found = inspect_archive(data_dir, data_dir / INDEX_FILE, seconds=0.0, sample=0)
+    return not found.fault and found.schema_version == found.latest_version
+
+
 async def examine(settings: Settings, tell: Tell) -> bool:
     """Look at all that can be looked at beside a server that runs; nothing is changed.
 
@@ -80,11 +97,17 @@ async def examine(settings: Settings, tell: Tell) -> bool:
     data_dir = Path(settings.storage.data_dir)
     if not (data_dir / "objects").is_dir() and not settings.database.url:
         return False
-    if settings.objects.in_bucket is not None:
+    if settings.object_store is not None:
         tell(await _check_bucket(settings))
     if settings.database.url:
         database = await trio.to_thread.run_sync(inspect_database, settings, abandon_on_cancel=True)
         tell(assess_database(database))
+        is_of_today = database.schema_version == database.latest_version
+        if settings.is_shared and is_of_today:
+            tell(await _check_nodes(settings))
+        if not database.fault and is_of_today:
+            tell(await _check_destinations(settings))
+            await _tell_publications(settings, tell)
         return not database.fault
     found = await trio.to_thread.run_sync(
         lambda: inspect_archive(
@@ -108,7 +131,61 @@ async def examine(settings: Settings, tell: Tell) -> bool:
     )
     if room is not None:
         tell(assess_room(room, settings))
+    tell(await _check_destinations(settings))
+    await _tell_publications(settings, tell)
     return True
+
+
+async def _tell_publications(settings: Settings, tell: Tell) -> None:
+    """Nothing where nothing was ever published, and nothing is to be."""
+    names = [one.name for one in settings.sharing.repositories]
+    try:
+        async with open_stores(settings) as stores:
+            book = stores.publications
+            standing = await book.standing()
+            if names or standing:
+                backlog, behind = await book.backlog(), await book.all_behind(_SAMPLE)
+                tell(assess_publications(names, backlog, standing, behind, now=time()))
+    except StorageError as fault:
+        tell(CheckResult("publications", "", (error(str(fault), side=Side.HERE),)))
+
+
+async def _check_destinations(settings: Settings) -> CheckResult:
+    try:
+        async with open_stores(settings) as stores:
+            rules = await stores.rules.all()
+            booked = booked_rules(settings.rules, rules.rules)
+            nodes = await stores.nodes.all()
+            in_use = [one.rule for one in booked if one.rule is not None and one.is_enabled]
+            return assess_destinations(
+                nodes,
+                await stores.limits.limits(),
+                await stores.forwards.destinations(),
+                {
+                    rule.name: [route.destination for route in rule.routes]
+                    for rule in in_use
+                    if rule.routes
+                },
+                [one.fault for one in booked if one.fault],
+                known={
+                    *(peer.ae_title for peer in settings.peers),
+                    *(node.name for node in nodes if node.is_enabled),
+                },
+                are_rules_on=rules.is_on,
+                now=time(),
+            )
+    except StorageError as fault:
+        return CheckResult("destinations", "", (error(str(fault), side=Side.HERE),))
+
+
+async def _check_nodes(settings: Settings) -> CheckResult:
+    try:
+        async with open_stores(settings) as stores:
+            members = await stores.members.list()
+            offset = time() - stores.clock()
+    except StorageError as fault:
+        return CheckResult("nodes", "", (error(str(fault), side=Side.HERE),))
+    return assess_nodes(members, own_clock_offset=offset)
 
 
 async def _check_bucket(settings: Settings) -> CheckResult:

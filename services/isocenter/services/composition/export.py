@@ -14,8 +14,9 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy, ExportRecorder
 from isocenter.services.archive.ports import Index
-from isocenter.services.composition.archive import open_archive, recover_after_crash
+from isocenter.services.composition.archive import open_archive_parts, recover_after_crash
 from isocenter.services.composition.audit import active_process_of, patients_of, record_now
+from isocenter.services.composition.deidentification import open_deidentification
 from isocenter.services.composition.transcoding import pool_limits_of
 from isocenter.services.dicom.pixels.pool import CodecPool
 from isocenter.services.security.audit.message_builder import instances_exported
@@ -36,9 +37,11 @@ async def open_exporter(settings: Settings, process_name: str) -> AsyncIterator[
     if _is_owner(Path(settings.storage.data_dir)):
         await recover_after_crash(settings)
     async with (
-        open_archive(settings, lock=False, recover=False) as archive,
+        open_archive_parts(settings, lock=False, recover=False) as parts,
         CodecPool(pool_limits_of(settings)) as pool,
     ):
+        archive = parts.archive
+        archive.deidentification = open_deidentification(settings, parts.stores, pool)
         yield Exporter(
             archive, pool=pool, record=export_recorder(settings, archive.index, process_name)
         )

@@ -29,11 +29,24 @@ _MOST_INSTANCES: Final = 1_000
 
 
 class ImportAudit:
-    """Gathers what is imported; a context manager that has the rest recorded at its end."""
+    """Gathers what is imported; a context manager that has the rest recorded at its end.
 
-    def __init__(self, settings: Settings, paths: Sequence[str]) -> None:
+    Args:
+        person: who asked for it; empty: the user of this process.
+        process_name: of this process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Sequence[str],
+        *,
+        person: str = "",
+        process_name: str = "isocenter import",
+    ) -> None:
         self._settings = settings
-        self._here = active_process_of(settings, "isocenter import")
+        self._person = person
+        self._here = active_process_of(settings, process_name)
         self._media = Path(os.path.commonpath([os.path.abspath(path) for path in paths]))
         self._studies: dict[tuple[str, str], tuple[Patient, Counter[str]]] = {}
         self._count = 0
@@ -55,7 +68,7 @@ class ImportAudit:
 
     def _record(self) -> None:
         messages = [
-            instances_imported(self._here, self._media, study, sop_classes, patient)
+            instances_imported(self._here, self._media, study, sop_classes, patient, self._person)
             for (study, _), (patient, sop_classes) in self._studies.items()
         ]
         self._studies.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -14,13 +15,16 @@ from typing import Final
 import trio
 
 from isocenter.services.archive.archive import Archive
+from isocenter.services.archive.query_times.ports import QueryTimer
 from isocenter.services.association.server import Server
+from isocenter.services.cluster.ports import Members
 from isocenter.services.composition.audit import audit_folder
 from isocenter.services.errors import StorageError
 from isocenter.services.monitoring.figures_access import FiguresAccess
 from isocenter.services.monitoring.health import Health
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.pages import MONITORING_LIMITS, monitoring_application
+from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
 from isocenter.services.monitoring.tracing import tracing_of
 from isocenter.services.net.http.server import HttpServer
 from isocenter.services.net.listeners import ListenAddress
@@ -32,6 +36,8 @@ from isocenter.services.security.certificates.expiry import Expiry
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.parts import Figure
 
+log = logging.getLogger("isocenter.server")
+
 #: How often a process that nobody asks brings its numbers up to date for the one that is asked.
 _LOOK_SECONDS: Final = 5.0
 
@@ -42,6 +48,9 @@ class Monitoring:
     Args:
         listeners: sockets that listen for HTTP; empty: nobody may ask.
         token: as of `FiguresAccess`.
+
+    Attributes:
+        plugins: what plug-ins register.
     """
 
     def __init__(
@@ -59,10 +68,31 @@ class Monitoring:
         self._version = version
         self._token = token
         self.metrics = Metrics(version=version, limits=_limits(settings), expiries=expiries)
-        self._tracing = tracing_of()
+        self.plugins = PluginMonitoring(lambda: self.metrics.registry)
+        monitoring = settings.monitoring
+        self._tracing = tracing_of(
+            endpoint=monitoring.tracing_endpoint,
+            service_name=monitoring.service_name,
+            interval_seconds=float(monitoring.export_interval),
+        )
         notices.subscribe(self.metrics.on_notice)
         if self._tracing is not None:
             notices.subscribe(self._tracing.on_notice)
+
+    def committed(self, objects: int, seconds: float) -> None:
+        """A round of the committer is over (`Committer`, *on_round*)."""
+        self.metrics.committed(objects, seconds)
+        if self._tracing is not None:
+            self._tracing.on_round(objects, seconds)
+
+    def watch(self, archive: Archive, timer: QueryTimer) -> None:
+        """Have the transactions of an archive's database counted and traced, and what is read of
+        it traced."""
+        self.metrics.database = timer
+        timer.listen(self.metrics.transaction)
+        if self._tracing is not None:
+            timer.listen(self._tracing.on_transaction)
+            archive.on_read = self._tracing.on_read
 
     def health_of(self, server: Server, archive: Archive) -> Health:
         """Looks at how they are."""
@@ -74,6 +104,10 @@ class Monitoring:
             version=self._version,
             warning=settings.monitoring.disk_warning,
             critical=settings.monitoring.disk_critical,
+            cache_seconds=settings.monitoring.cache_seconds,
+            check_seconds=settings.monitoring.check_timeout,
+            checks=self.plugins.checks,
+            node=settings.cluster.name if settings.is_shared else "",
         )
 
     def figures(self) -> Sequence[Figure]:
@@ -81,24 +115,45 @@ class Monitoring:
         return figures_of(self.metrics)
 
     async def run(
-        self, server: Server, archive: Archive, health: Health, tokens: ApiTokens
+        self,
+        server: Server,
+        archive: Archive,
+        health: Health,
+        tokens: ApiTokens,
+        members: Members,
     ) -> None:
         """Answer until cancelled."""
         metrics = self.metrics
         metrics.server, metrics.archive = server, archive
         access = FiguresAccess(self._token, ApiTokenVerifier(tokens))
-        pages = monitoring_application(health, metrics, lambda: not server.is_stopping, access)
+        pages = monitoring_application(
+            health, metrics, lambda: not server.is_stopping, access, self._settings.server.ae_title
+        )
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(HttpServer(pages, MONITORING_LIMITS).run, self._listeners)
+                if interval := self._settings.monitoring.check_interval:
+                    nursery.start_soon(health.watch, float(interval))
                 while True:
-                    metrics.refresh()
-                    metrics.keeps(await self._figures(archive))
+                    try:
+                        await self._look(archive, members)
+                    except Exception as error:  # without figures the archive serves all the same
+                        log.error("figures cannot be looked at: %s", type(error).__name__)
                     await trio.sleep(_LOOK_SECONDS)
         finally:
             if self._tracing is not None:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self._tracing.close)
+
+    async def _look(self, archive: Archive, members: Members) -> None:
+        """Take up what is not told but can be seen."""
+        metrics = self.metrics
+        metrics.refresh()
+        metrics.keeps(await self._figures(archive))
+        await metrics.look_at_collectors()
+        if self._settings.is_shared:
+            with suppress(StorageError):
+                metrics.sees(self._settings.cluster.name, await members.list())
 
     async def _figures(self, archive: Archive) -> dict[str, int]:
         """What is kept, and what the disk has; what cannot be told now is left out."""

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from isocenter.services.archive.deletion.ports import TrashFiles
-from isocenter.services.archive.object_location import ObjectLocation
+from isocenter.services.archive.object_location import ObjectLocation, StoreKind
 from isocenter.services.archive.ports import ObjectStore
+from isocenter.services.cluster.duties import Duties
 from isocenter.services.errors import StorageError, text_of
+from isocenter.services.service_classes.print.ports import FILMS, FilmFiles
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.private_files import SecretFileError, match_owner, read_secret
 from isocenter.storage.objects.files.store import FileStore, open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
+from isocenter.storage.objects.films import FolderFilms, MemoryFilms
 from isocenter.storage.objects.memory import MemoryStore
 from isocenter.storage.stores import Stores
 
@@ -39,7 +42,11 @@ class Place(Protocol):
 
     def store(self, stores: Stores) -> ObjectStore: ...
 
-    def trash(self, store: ObjectStore) -> TrashFiles | None: ...
+    def trash(self, store: ObjectStore, duties: Duties) -> TrashFiles | None: ...
+
+    def films(self) -> FilmFiles:
+        """Where films of print jobs are."""
+        ...
 
     async def holds_objects(self) -> bool:
         """Whether there is an object.
@@ -58,8 +65,11 @@ class MemoryPlace:
     def store(self, stores: Stores) -> ObjectStore:
         return MemoryStore()
 
-    def trash(self, store: ObjectStore) -> TrashFiles | None:
+    def trash(self, store: ObjectStore, duties: Duties) -> TrashFiles | None:
         return None
+
+    def films(self) -> FilmFiles:
+        return MemoryFilms()
 
     async def holds_objects(self) -> bool:
         return False
@@ -70,14 +80,18 @@ class FolderPlace:
 
     has_unique_keys = False
 
-    def __init__(self, files: FileStore) -> None:
+    def __init__(self, files: FileStore, data_dir: Path) -> None:
         self._files = files
+        self._data_dir = data_dir
 
     def store(self, stores: Stores) -> ObjectStore:
         return self._files
 
-    def trash(self, store: ObjectStore) -> TrashFiles | None:
+    def trash(self, store: ObjectStore, duties: Duties) -> TrashFiles | None:
         return TrashFolder(self._files)
+
+    def films(self) -> FilmFiles:
+        return FolderFilms(self._data_dir / FILMS)
 
     async def holds_objects(self) -> bool:
         async with self._files.keys() as blocks:
@@ -94,10 +108,11 @@ class BucketPlace:
     def __init__(
         self, settings: Settings, bucket: Bucket, keys: MasterKeys, cache_bytes: int
     ) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
         self._keys = keys
         self._cache_bytes = cache_bytes
         self._data_dir = Path(settings.storage.data_dir)
+        self._is_shared = settings.is_shared
         self._verify = settings.objects.verify
 
     def store(self, stores: Stores) -> ObjectStore:
@@ -108,9 +123,9 @@ class BucketPlace:
         if self._cache_bytes:
             from isocenter.storage.objects.cloud.range_cache import RangeCache
 
-            cache = RangeCache(self._bucket, folder, most_bytes=self._cache_bytes)
+            cache = RangeCache(self.bucket, folder, most_bytes=self._cache_bytes)
         return CloudStore(
-            self._bucket,
+            self.bucket,
             stores.staged_keys,
             folder,
             cache=cache,
@@ -118,17 +133,24 @@ class BucketPlace:
             verify=self._verify,
         )
 
-    def trash(self, store: ObjectStore) -> TrashFiles | None:
+    def trash(self, store: ObjectStore, duties: Duties) -> TrashFiles | None:
         from isocenter.storage.objects.cloud.store import CloudStore
         from isocenter.storage.objects.cloud.trash import CloudTrash
 
         assert isinstance(store, CloudStore)
-        return CloudTrash(store, self._data_dir)
+        return CloudTrash(store, lambda: duties.hold("trash"))
+
+    def films(self) -> FilmFiles:
+        if not self._is_shared:
+            return FolderFilms(self._data_dir / FILMS)
+        from isocenter.storage.objects.cloud.films import BucketFilms
+
+        return BucketFilms(self.bucket, self._keys)
 
     async def holds_objects(self) -> bool:
         from isocenter.storage.objects.cloud.store import holds_objects
 
-        return await holds_objects(self._bucket)
+        return await holds_objects(self.bucket)
 
 
 async def open_place(
@@ -150,8 +172,10 @@ async def open_place(
     if lock:
         files.lock(shared=shared)
     folder = objects.folder(data_dir)
-    location = objects.url if folder != data_dir else objects.in_bucket
-    here = FolderPlace(files)
+    location = objects.url
+    if location is not None and location.kind is StoreKind.FILES and folder == data_dir:
+        location = None
+    here = FolderPlace(files, data_dir)
     _check_mark(data_dir, location)
     if location is None:
         return here
@@ -161,26 +185,31 @@ async def open_place(
             "all of its objects in one place; take the URL away, or another --data-dir"
         )
     place: Place
-    if objects.in_bucket is None:
+    if settings.object_store is None:
         elsewhere = await open_file_store(folder, durability=storage.durability)
         stack.push_async_callback(elsewhere.aclose)
         if lock:
             elsewhere.lock(shared=shared)
-        place = FolderPlace(elsewhere)
+        place = FolderPlace(elsewhere, data_dir)
     else:
-        bucket = _connect(settings, objects.in_bucket)
-        keys = _master_keys(settings)
+        bucket = connect(settings, location)
+        keys = master_keys(settings)
         if tries:
             await bucket.try_out()
             await bucket.register(keys.fingerprints())
         share = objects.cache_bytes // settings.server.workers
         place = BucketPlace(settings, bucket, keys, share if lock else 0)
     if lock:
-        _mark(data_dir, location)
+        write_place_mark(data_dir / _MARK, location)
     return place
 
 
-def _connect(settings: Settings, location: ObjectLocation) -> Bucket:
+def connect(settings: Settings, location: ObjectLocation, *, storage_class: str = "") -> Bucket:
+    """A bucket with the options of [objects]; it is not asked anything yet.
+
+    Raises:
+        StorageError: obstore is missing, or an option is wrong.
+    """
     try:
         from isocenter.storage.objects.cloud.connecting import ConnectOptions, connect_bucket
     except ImportError as error:
@@ -195,11 +224,18 @@ def _connect(settings: Settings, location: ObjectLocation) -> Bucket:
             timeout=objects.timeout,
             encryption="" if objects.encryption == "bucket" else objects.encryption,
             kms_key=objects.kms_key,
+            is_durable=settings.storage.durability == "full",
+            storage_class=storage_class,
         ),
     )
 
 
-def _master_keys(settings: Settings) -> MasterKeys:
+def master_keys(settings: Settings) -> MasterKeys:
+    """The keys that objects are encrypted with.
+
+    Raises:
+        StorageError: their file cannot be read.
+    """
     from isocenter.storage.objects.cloud.encryption import NO_KEYS, MasterKeys
 
     path = settings.objects.keys_file
@@ -218,8 +254,8 @@ async def try_bucket(settings: Settings) -> None:
     Raises:
         StorageError: it cannot; the message says what to do.
     """
-    if settings.objects.in_bucket is not None:
-        await _connect(settings, settings.objects.in_bucket).try_out()
+    if settings.object_store is not None:
+        await connect(settings, settings.object_store).try_out()
 
 
 async def rewrap_objects(
@@ -239,13 +275,15 @@ async def rewrap_objects(
             "there is nothing to be encrypted anew: that needs objects.url with a bucket, and "
             "objects.keys_file"
         )
-    keys = _master_keys(settings)
+    keys = master_keys(settings)
     await store.bucket.register(keys.fingerprints())
     folder = str(Path(settings.storage.data_dir) / "staging")
     notes, are_indexed = parts.stores.staged_keys, parts.archive.are_indexed
     assert parts.trash_files is not None
+    keeps_films = parts.stores.print_jobs.keeps_films
     async with parts.trash_files.locked():
-        return await Rewrapper(store.bucket, keys, notes, are_indexed, folder).run(progress)
+        rewrapper = Rewrapper(store.bucket, keys, notes, are_indexed, folder, keeps_films)
+        return await rewrapper.run(progress)
 
 
 def _check_mark(data_dir: Path, location: ObjectLocation | None) -> None:
@@ -267,8 +305,12 @@ def _check_mark(data_dir: Path, location: ObjectLocation | None) -> None:
         )
 
 
-def _mark(data_dir: Path, location: ObjectLocation) -> None:
-    path = data_dir / _MARK
+def write_place_mark(path: Path, location: ObjectLocation) -> None:
+    """Note in the data directory where objects are, unless that was done.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     if path.exists():
         return
     new = path.with_suffix(".new")
@@ -276,7 +318,7 @@ def _mark(data_dir: Path, location: ObjectLocation) -> None:
         with suppress(FileNotFoundError):
             new.unlink()
         new.write_text(f"{location.identity}\n", "utf-8")
-        match_owner(data_dir, new)
+        match_owner(path.parent, new)
         new.replace(path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {text_of(error)}") from error

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from isocenter.engine.dimse.message_codec import sop_class_of, sop_instance_of
 from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.negotiation import Offer
@@ -22,6 +23,7 @@ from isocenter.services.association.service_registry import Service, ServiceRegi
 from isocenter.services.conformance.statement import PluginRow
 from isocenter.services.dicom.uid_registry import is_private
 from isocenter.services.errors import OperationError
+from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
 from isocenter.services.notices import Notices, PluginOperationEnded, PluginStarted
 from isocenter.services.security.access.permissions import (
     NEEDS,
@@ -46,6 +48,8 @@ _SETTING_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 class PluginError(IsocenterError):
     """A plug-in that cannot serve; the message says which, why, and what helps."""
+
+    error_code = ErrorCode.PLUGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +149,13 @@ def check_plugins(plugins: Sequence[Plugin]) -> None:
 
 
 def services_of(
-    plugins: Iterable[Plugin], context: PluginContext, notices: Notices, ours: Sequence[Service]
+    plugins: Iterable[Plugin],
+    context: PluginContext,
+    notices: Notices,
+    ours: Sequence[Service],
+    monitoring: PluginMonitoring,
 ) -> list[PluginService]:
-    """The services of plug-ins, beside *ours*.
+    """The services of plug-ins, beside *ours*; *monitoring* gets their checks and metrics.
 
     Raises:
         PluginError: a plug-in fails, or wants to serve what we do.
@@ -162,7 +170,8 @@ def services_of(
                     f"the plug-in {plugin.title}: {sop_class.uid} is served by Isocenter itself "
                     "with these settings"
                 )
-        services.append(PluginService(plugin, context))
+        mine = replace(context, monitor=monitoring.of(plugin.name))
+        services.append(PluginService(plugin, mine))
         notices.publish(
             PluginStarted(
                 name=plugin.name, distribution=plugin.distribution, version=plugin.version

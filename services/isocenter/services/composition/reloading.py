@@ -150,6 +150,7 @@ class Reloader:
         if self._access.identities is not None:
             self._access.identities.reload(identity_rules_of(self._settings))
         self._access.settings = access_of(self._settings)
+        self._access.enforcement = self._settings.access.enforce
         self._access.refresh()
 
     async def _exchange_peers(self) -> None:

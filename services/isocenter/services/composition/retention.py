@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import time
 
+from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import RetentionLook, look
 from isocenter.services.composition.archive import ArchiveParts, fullness_of, trash_of
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.parts import RetentionParts
+
+
+def retention_rules(settings: Settings, archive: Archive) -> Sequence[RetentionRule]:
+    """Those of the settings, and what the rules that are in use say of what they match."""
+    return (*settings.retention, *archive.rules.retention)
 
 
 def retention_of(settings: Settings, parts: ArchiveParts) -> RetentionParts | None:
@@ -21,4 +28,4 @@ def retention_of(settings: Settings, parts: ArchiveParts) -> RetentionParts | No
     async def look_at(rule: RetentionRule, limit: int) -> RetentionLook:
         return await look(rule, parts.stores.retention, trash, fullness.excess, time(), limit=limit)
 
-    return RetentionParts(rules=lambda: settings.retention, look=look_at)
+    return RetentionParts(rules=lambda: retention_rules(settings, parts.archive), look=look_at)

@@ -17,6 +17,7 @@ from isocenter.services.composition.reloading import RELOADED, Reloader
 from isocenter.services.notices import Caller, Notices, SettingsChanged
 from isocenter.services.settings.changed_settings import ChangedSettings, Changes
 from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.former_names import FORMER_NAMES, in_current_names
 from isocenter.services.settings.loading import DATA_DIR, Loaded
 from isocenter.services.settings.settings import SETTINGS, Setting, Settings
 from isocenter.services.settings.source import SettingsSource
@@ -31,6 +32,19 @@ from isocenter.services.web.configuration import (
 from isocenter.services.web.principal import caller_name
 
 _NEEDS_RESTART: Final = frozenset(one.key for one in SETTINGS) - RELOADED
+#: Settings that name commands, and what in a table of one does; empty: each entry is a command.
+_COMMANDS: Final[Mapping[str, frozenset[str]]] = {
+    "schedules.programs": frozenset(),
+    "events.consumers": frozenset({"command", "python"}),
+}
+#: Settings whose tables name files of the machine, and what in a table does: a secret that is read
+#: from there is sent to where the table says.
+_FILES: Final[Mapping[str, frozenset[str]]] = {
+    "events.consumers": frozenset({"secret_file", "ca"}),
+    "sharing.repositories": frozenset({"token_file", "certificate", "key", "ca"}),
+    "deidentification": frozenset({"key_file"}),
+    "ai_services": frozenset({"key_file", "ca"}),
+}
 #: What a reload calls the part that a section belongs to.
 _PARTS: Final = {"tls": "certificates", "access": "access", "identity": "access"}
 
@@ -74,7 +88,7 @@ class RunTimeSettings:
         check: Callable[[Sequence[ShownSetting]], None] = lambda settings: None,
     ) -> ChangedNow:
         """Check, keep, apply and tell a change of some."""
-        kept = self._kept
+        kept, values = self._kept, in_current_names(values)
         if not values:
             raise InvalidChangeError([SettingFault(key="", text="name a setting, and its value")])
         if kept is None:
@@ -85,7 +99,16 @@ class RunTimeSettings:
 
         def edit(found: Changes) -> Changes:
             nonlocal before
-            check(self._shown())
+            shown = self._shown()
+            check(shown)
+            _refuse_places(values, shown, self._source.place)
+            _refuse_entries(
+                values, shown, _COMMANDS, "name new commands on the machine: {}, or its file"
+            )
+            _refuse_entries(
+                values, shown, _FILES,
+                "what names a file of this machine is set and changed there: {}, or its file",
+            )  # fmt: skip
             before = found
             now = datetime.now(UTC).isoformat(timespec="seconds")
             return self._source.changed(found, values, by=caller_name(by), at=now)
@@ -116,6 +139,55 @@ class RunTimeSettings:
         self._tell_others()
 
 
+def _refuse_places(values: Mapping[str, Any], shown: Sequence[ShownSetting], place: str) -> None:
+    """Nor may they have any file of this machine read or written; put back it may be.
+
+    Raises:
+        InvalidChangeError: a place is another one than before.
+    """
+    known = {one.key: one.value for one in shown if one.is_of_machine}
+    faults = [
+        SettingFault(
+            key=key,
+            text=f"{key}: it names a place of this machine, or code that runs there; set it on the "
+            f"machine: isocenter config set {key}, or {place}",
+        )
+        for key, said in values.items()
+        if key in known and said is not None and said != known[key]
+    ]
+    if faults:
+        raise InvalidChangeError(faults)
+
+
+def _refuse_entries(
+    values: Mapping[str, Any],
+    shown: Sequence[ShownSetting],
+    refused: Mapping[str, frozenset[str]],
+    text: str,
+) -> None:
+    """Whoever may change settings from afar may not therefore run any program on this machine, or
+    have its files read and sent.
+
+    Raises:
+        InvalidChangeError: an entry that does so is new, or another one than before.
+    """
+    known = {one.key: one.value for one in shown if one.key in refused}
+    faults = []
+    for key, names in refused.items():
+        said, there = values.get(key), known.get(key)
+        new = [
+            one
+            for one in (said if isinstance(said, list) else [])
+            if not (isinstance(there, list) and one in there)
+            and (not names or (isinstance(one, dict) and not names.isdisjoint(one)))
+        ]
+        if new:
+            told = text.format(f"isocenter config set {key}")
+            faults.append(SettingFault(key=key, text=f"{key}: {told}"))
+    if faults:
+        raise InvalidChangeError(faults)
+
+
 def _put_back(before: Changes, keys: Sequence[str], now: Changes) -> Changes:
     """What is changed now, with some as they were; others may have changed meanwhile."""
     others = {key: one for key, one in now.items() if key not in keys}
@@ -140,8 +212,10 @@ def _shown_setting(setting: Setting, loaded: Loaded, in_use: Settings) -> ShownS
         is_changed=key in loaded.changes and key not in loaded.fixed,
         fixed_by=loaded.fixed.get(key, "the place of these changes" if key == DATA_DIR else ""),
         is_secret=setting.is_secret,
+        is_of_machine=setting.is_of_machine,
         needs_restart=key in _NEEDS_RESTART,
         is_pending=value != _value_of(in_use, key),
+        former=tuple(name for name, now in FORMER_NAMES.items() if now == key),
     )
 
 

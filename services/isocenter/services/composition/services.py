@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,17 +10,25 @@ from pathlib import Path
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.peer import Peer
+from isocenter.services.association.pool import AssociationPool
 from isocenter.services.association.server import ServerLimits
 from isocenter.services.association.service_registry import Service, ServiceRegistry
+from isocenter.services.cluster.duties import Duties, OneProcess
 from isocenter.services.composition.outgoing_associations import OutgoingAssociations
 from isocenter.services.composition.plugins import Plugin, services_of
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow, build_workflow
 from isocenter.services.dicom.pixels.transcoder import Transcoder
-from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES
+from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES, name_of
+from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
+from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.plugin import PluginContext
+from isocenter.services.service_classes.query_retrieve.composite_instance import (
+    CompositeInstanceGetScp,
+    CompositeInstanceMoveScp,
+)
 from isocenter.services.service_classes.query_retrieve.find_scp import FindScp
 from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
 from isocenter.services.service_classes.query_retrieve.information_models import QueryOptions
@@ -31,6 +40,8 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
 from isocenter.services.workflow.nodes.destinations import NodeDestinations
 from isocenter.storage.stores import Stores
+
+log = logging.getLogger("isocenter.server")
 
 
 def build_server_limits(settings: Settings) -> ServerLimits:
@@ -88,6 +99,8 @@ def build_services_and_workflow(
     events: EventService | None = None,
     plugins: Sequence[Plugin] = (),
     transcoder: Transcoder | None = None,
+    duties: Duties | None = None,
+    monitoring: PluginMonitoring | None = None,
 ) -> tuple[ServiceRegistry, Workflow]:
     """The services of the archive, and what of them the web offers, too.  A service class more is
     a line more.
@@ -95,7 +108,9 @@ def build_services_and_workflow(
     Args:
         stores: None: there is nothing but storing and finding.
         peers: by AE title, looked at whenever one is needed; None: those of the settings.
+        duties: what of all processes one does at a time; None: this process is the only one.
         transcoder: makes what peers take that do not take what is stored; None: nothing does.
+        monitoring: gets checks and metrics of plug-ins; None: nobody looks at them.
 
     Raises:
         PluginError: a plug-in fails, or serves what we do.
@@ -104,30 +119,49 @@ def build_services_and_workflow(
     options = QueryOptions(
         relational=settings.query.relational,
         always_relational=settings.query.always_relational,
+        fuzzy_names=settings.query.fuzzy_names,
+        time_zone=settings.server.time_zone,
         shows_first=settings.query.differing == "first",
         max_results=settings.query.max_results,
+        max_seconds=settings.query.max_seconds,
         max_suboperations=settings.query.max_suboperations,
         undeclared=settings.storage.undeclared,
         links=stores.links if stores is not None and settings.query.follow_links else None,
     )
     if peers is None:
         peers = {peer.ae_title: peer for peer in settings.peers}
-    connections = OutgoingAssociations(settings, tls)
+    nodes: NodeDestinations | None = None
+    if stores is not None:
+        nodes = NodeDestinations(
+            stores.nodes,
+            stores.limits,
+            is_peer=peers.__contains__,
+            processes=settings.server.workers,
+        )
+    pool: AssociationPool[ClientAssociation] = AssociationPool(
+        settings.deadlines.kept_association, Notices() if notices is None else notices
+    )
+    connections = OutgoingAssociations(settings, tls, nodes, pool)
     preferred = settings.transfer_syntaxes.preference
     storage = StorageScp(
         archive,
         transfer_syntaxes=tuple(dict.fromkeys((*preferred, *TRANSFER_SYNTAXES))),
         private_sop_classes=settings.storage.private_sop_classes,
+        specialized_sop_classes=settings.storage.specialized_sop_classes,
+        stores=settings.storage.accept,
     )
     places = Places(
         settings.query.move_associations,
         None if settings.storage.is_in_memory else Path(settings.storage.data_dir) / "destinations",
     )
+    if nodes is not None:
+        places.name_of, places.most_of = nodes.name_of, nodes.associations_of
+        nodes.on_gone = pool.release_idle
     services: list[Service] = [VerificationScp()]
-    if settings.storage.accept:
+    if settings.storage.accept or settings.query.enabled:
         services.append(storage)
     workflow = Workflow()
-    if stores is not None:
+    if stores is not None and nodes is not None:
         workflow = build_workflow(
             settings,
             archive,
@@ -136,27 +170,43 @@ def build_services_and_workflow(
             connections,
             places,
             peers,
+            nodes,
             notices,
             events,
+            OneProcess() if duties is None else duties,
             transcoder,
         )
     services += workflow.services
     if settings.query.enabled:
         backlog = RetrieveBacklog(settings.query.max_backlog)
         services += [
-            FindScp(archive.index, ae_title=ae_title, options=options),
-            GetScp(archive, options=options, backlog=backlog, transcoder=transcoder),
-            MoveScp(
-                archive,
-                destination=partial(_destination, peers, workflow.destinations),
-                connect=connections.for_storage,
+            FindScp(
+                archive.index,
+                ae_title=ae_title,
                 options=options,
-                backlog=backlog,
-                places=places,
-                place_seconds=settings.deadlines.destination,
-                transcoder=transcoder,
+                availabilities=archive.availabilities,
+                seen_by=archive.seen_by,
+            ),
+            GetScp(archive, options=options, backlog=backlog, transcoder=transcoder),
+            CompositeInstanceGetScp(
+                archive, options=options, backlog=backlog, transcoder=transcoder
+            ),
+            *(
+                scp(
+                    archive,
+                    destination=partial(_destination, peers, nodes),
+                    why_closed=_never_closed if nodes is None else nodes.why_closed,
+                    connect=connections.for_storage,
+                    options=options,
+                    backlog=backlog,
+                    places=places,
+                    place_seconds=settings.deadlines.destination,
+                    transcoder=transcoder,
+                )
+                for scp in (MoveScp, CompositeInstanceMoveScp)
             ),
         ]
+    monitoring = monitoring or PluginMonitoring()
     added = services_of(
         plugins,
         PluginContext(
@@ -166,13 +216,31 @@ def build_services_and_workflow(
             peers=peers,
             connect=connections.for_notifications,
             concerns=lambda operation, studies: None,
+            monitor=monitoring.of(""),
         ),
-        notices or Notices(),
+        Notices() if notices is None else notices,
         services,
+        monitoring,
     )
-    # First: what a plug-in declares is its own, also where storage takes every private SOP class.
-    registry = ServiceRegistry([*added, *services], background_tasks=workflow.background_tasks)
+    # Last: what a plug-in declares is its own, also where storage takes every private SOP class.
+    tasks = [*workflow.background_tasks, pool.run]
+    registry = ServiceRegistry(
+        [*services, *added],
+        background_tasks=tasks,
+        n_get_sop_classes=settings.query.n_get_sop_classes,
+    )
+    for uid in settings.query.n_get_sop_classes:
+        if registry.offer(uid) is None:
+            log.warning(
+                "query.n_get_sop_classes: with these settings no service is for %s (%s)",
+                uid,
+                name_of(uid),
+            )
     return registry, workflow
+
+
+def _never_closed(ae_title: str) -> str:
+    return ""
 
 
 def _destination(

@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 import trio
 
+from isocenter.services.errors import StorageError
 from isocenter.services.net.tls.certificates import files_in
 from isocenter.services.net.tls.contexts import (
     ClientCertificates,
@@ -100,6 +101,8 @@ class TlsContexts:
                 crl=tls.crl,
                 key_password=tls.key_password,
             )
+        if settings.is_shared:
+            files = _with_shared_trust(files, settings)
         states = _states_of(files)
         server = server_context(files, tls.profile, tls.client_certificates, strict=tls.strict)
         client = client_context(files, tls.profile, strict=tls.strict)
@@ -182,6 +185,17 @@ def files_of_private_ca(directory: Path, ae_title: str) -> TlsFiles | None:
     paths = (files.certificate, files.key, files.crl)
     is_complete = all(path is not None and path.is_file() for path in paths)
     return files if is_current and is_complete else None
+
+
+def _with_shared_trust(files: TlsFiles, settings: Settings) -> TlsFiles:
+    """The same with the CAs and revocation lists that all nodes of the archive have."""
+    from isocenter.services.composition.shared_trust import shared_trust
+
+    revocations, authorities = shared_trust(settings)
+    try:
+        return replace(files, ca=authorities.path(), crl=revocations.path())
+    except OSError as error:
+        raise StorageError(f"the trust that nodes share cannot be read: {error}") from error
 
 
 def _web_context(files: TlsFiles, settings: Settings) -> ssl.SSLContext | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
 from isocenter.services.composition.archive import ArchiveParts
+from isocenter.services.composition.signatures import signer_of
 from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.pixels.encoding import EncodingOptions
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
@@ -72,7 +72,8 @@ async def compress(settings: Settings, parts: ArchiveParts, notices: Notices) ->
                 ),
             ),
             notices=notices,
-            now=time.time,
+            signer=signer_of(settings),
+            now=parts.stores.clock,
             token=lambda: secrets.token_hex(4),
         ).run()
 

@@ -12,6 +12,7 @@ from isocenter.services.archive.export.service import Exporter
 from isocenter.services.composition.access import openid_provider_of
 from isocenter.services.composition.archive import ArchiveParts, trash_of
 from isocenter.services.composition.export import export_recorder
+from isocenter.services.composition.fhir import fhir_of
 from isocenter.services.composition.pages import Running, error_page, web_parts
 from isocenter.services.composition.tls_contexts import TlsContexts
 from isocenter.services.composition.workflow import Workflow
@@ -31,6 +32,7 @@ from isocenter.services.notices import Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier
 from isocenter.services.security.access.ports import ApiTokens, Sessions
+from isocenter.services.security.access.recipients import Recipients
 from isocenter.services.security.access.sessions import SessionKeeper, SessionRules
 from isocenter.services.security.access.share_links import ShareLinkVerifier
 from isocenter.services.settings.settings import Settings
@@ -44,9 +46,13 @@ from isocenter.services.web.dicomweb.performed_steps import (
 )
 from isocenter.services.web.dicomweb.search.qido_rs import SearchLimits
 from isocenter.services.web.dicomweb.service import dicomweb_routes
+from isocenter.services.web.dicomweb.ups.routes import subscription_routes, workitem_routes
+from isocenter.services.web.dicomweb.ups.subscriptions import WebSubscriptions
+from isocenter.services.web.dicomweb.ups.workitems import WebWorkitems
 from isocenter.services.web.dicomweb.urls import PublicUrls
 from isocenter.services.web.dicomweb.worklist import WebWorklist, worklist_routes
 from isocenter.services.web.downloads import Downloads, DownloadSlots
+from isocenter.services.web.imaging_documents.source import imaging_document_routes
 from isocenter.services.web.openid_sign_in import OpenIdSignIn
 from isocenter.services.web.principal import caller_key, caller_of
 from isocenter.services.web.records import RequestRecords
@@ -120,6 +126,7 @@ def web_routes(
 
     Args:
         workflow: that of the services over DIMSE.
+        recipients: who is given de-identified objects only.
         downloads: None: made of the settings.
     """
     web = settings.web
@@ -153,6 +160,24 @@ def _workflow(
                 ),
                 engine_limits=limits,
             )
+        )
+    if workflow.workitems is not None:
+        web, most = settings.web, settings.ups.max_results
+        yield from workitem_routes(
+            WebWorkitems(
+                workflow.workitems,
+                urls,
+                limits,
+                search_limits=SearchLimits(
+                    default=min(web.default_results, most or web.default_results),
+                    most=min(web.max_results, most or web.max_results),
+                    empty_status=web.empty_search.status(200),
+                ),
+                caller_of=caller_of,
+            )
+        )
+        yield from subscription_routes(
+            WebSubscriptions(workflow.workitems, urls, limits, ae_title=settings.server.ae_title)
         )
     if workflow.steps is not None:
         yield from performed_step_routes(
@@ -193,6 +218,8 @@ def _studies(
         trash=trash_of(settings, parts, "isocenter serve"),
         deletes=web.deletes,
         downloads=downloads,
+        anonymize=web.anonymize,
+        links=parts.stores.links if settings.query.follow_links else None,
         caller_of=caller_of,
     )
 
@@ -205,6 +232,7 @@ def web_server(
     access: PolicyAccessControl,
     tokens: ApiTokens,
     sessions: Sessions,
+    recipients: Recipients,
     running: Running,
     *,
     version: str,
@@ -254,6 +282,7 @@ def web_server(
         sessions=browsers,
         shared=shared,
         failures=failures,
+        recipients=recipients,
     )
     streams = EventStreams(
         parts.stores.event_log if settings.events.enabled else None,
@@ -283,7 +312,11 @@ def web_server(
         statement=statement,
         urls=urls,
         rest=rest_routes(shown),
-        pages=pages.routes() if pages else (),
+        others=[
+            *fhir_of(settings, parts, version=version),
+            *imaging_document_routes(parts.archive, settings.sharing.location_uid, transcoder),
+            *(pages.routes() if pages else ()),
+        ],
     )
 
     def on_limit(limit: str) -> None:

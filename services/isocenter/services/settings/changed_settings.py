@@ -15,6 +15,7 @@ import orjson
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
 from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.former_names import in_current_names
 from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import (
     PRIVATE_FILE,
@@ -74,7 +75,7 @@ class ChangedSettings:
         except OSError as error:
             raise SettingsError("", str(self.path), text_of(error)) from error
         try:
-            return _read(content)
+            return changes_of_text(content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SettingsError(
                 "", str(self.path), "cannot be read; correct it, or restore a backup"
@@ -91,7 +92,7 @@ class ChangedSettings:
             match_owner(self.folder.parent, self.folder)
             with directory_lock(self.folder):
                 changes = edit(self.read())
-                write_file(self.path, _text(changes), PRIVATE_FILE, replace=True)
+                write_file(self.path, text_of_changes(changes), PRIVATE_FILE, replace=True)
         except orjson.JSONEncodeError as error:
             raise SettingsError("", str(self.path), f"cannot keep that: {error}") from error
         except OSError as error:
@@ -101,19 +102,23 @@ class ChangedSettings:
         return changes
 
 
-def _read(content: bytes) -> Changes:
+def changes_of_text(content: bytes) -> Changes:
+    """Changes as a file says them; raises what parsers raise."""
     if len(content) > _MOST_BYTES:
         raise ValueError
     document: Any = orjson.loads(content)
     if document["format"] != _FORMAT:
         raise ValueError
-    return {
+    changes = {
         str(key): ChangedSetting(value=one["value"], by=str(one["by"]), at=str(one["at"]))
         for key, one in document["settings"].items()
     }
+    # Of two that have become one the later change holds.
+    return in_current_names(dict(sorted(changes.items(), key=lambda pair: pair[1].at)))
 
 
-def _text(changes: Changes) -> bytes:
+def text_of_changes(changes: Changes) -> bytes:
+    """Changes as a file says them, always in the same words."""
     settings = {
         key: {"value": one.value, "by": one.by, "at": one.at}
         for key, one in sorted(changes.items())

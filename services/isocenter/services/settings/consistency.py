@@ -1,16 +1,23 @@
-"""Consistency of settings with each other, and warnings."""
+"""Consistency of settings with each other."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from isocenter.services.dicom.pixels.transfer_syntaxes import INSTALL, Support, encoding_of
-from isocenter.services.net.addresses import is_loopback
+from isocenter.services.archive.object_location import StoreKind
+from isocenter.services.integration.sharing.repository import PublishWhen
 from isocenter.services.net.tls.contexts import ClientCertificates
+from isocenter.services.settings.conflict import Conflict
 from isocenter.services.settings.field import MIB
-from isocenter.services.settings.sections.access import TlsIdentity
+from isocenter.services.settings.rule_conflicts import (
+    conflicts_of_rule,
+    missing_of_signer,
+    project_at,
+    project_of,
+)
+from isocenter.services.settings.sections.print import PrintOutput
 from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.consumer import Availability, Webhook
 
@@ -23,32 +30,30 @@ _TAKEN: Final = frozenset(
         "index-copies",
         "journal",
         "objects",
+        "prints",
         "removed",
         "staging",
+        "temporary",
         "trash",
     )
 )
-
-
-class Conflict(NamedTuple):
-    """The key of a setting, and what is wrong with its value beside those of the others."""
-
-    key: str
-    fault: str
-    beside: tuple[str, ...]
 
 
 def conflicts(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
     """Settings that contradict each other; *given* are the keys that somebody set."""
     yield from _of_serving(settings, given)
     yield from _of_limits(settings, given)
+    yield from _of_tiers(settings)
     yield from _of_identity(settings)
     yield from _of_oidc(settings)
     yield from _of_web(settings)
     yield from _of_audit(settings)
     yield from _of_events(settings)
     yield from _of_workflow(settings)
+    yield from _of_print(settings)
+    yield from _of_ai_services(settings)
     yield from _of_hl7(settings)
+    yield from _of_sharing(settings)
     yield from _of_peers(settings)
 
 
@@ -68,6 +73,13 @@ def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]
             f"goes together with tls.{missing}; set both, or neither",
             (f"tls.{missing}",),
         )
+    for name in missing_of_signer(settings):
+        if settings.signatures.sign_for:
+            yield Conflict(
+                "signatures.sign_for",
+                f"needs signatures.{name}: who signs",
+                (f"signatures.{name}",),
+            )
     if tls.ca is not None and tls.certificate is None:
         yield Conflict(
             "tls.ca",
@@ -100,6 +112,34 @@ def _of_serving(settings: Settings, given: Container[str]) -> Iterator[Conflict]
         )
 
 
+def _of_tiers(settings: Settings) -> Iterator[Conflict]:
+    tiers = settings.tiers
+    if tiers.places and settings.storage.is_in_memory:
+        yield Conflict(
+            f"tiers.{next(iter(tiers.places)).value}",
+            "needs a data directory: what is in memory ends with the server",
+            ("storage.data_dir",),
+        )
+    known = {} if settings.objects.url is None else {settings.objects.url.identity: "objects.url"}
+    for tier, place in tiers.places.items():
+        key = f"tiers.{tier.value}"
+        if (other := known.get(place.identity)) is not None:
+            yield Conflict(key, f"is {other}, too; each tier has a place of its own", (other,))
+        known[place.identity] = key
+        if place.kind is StoreKind.FILES and Path(place.bucket) == Path(settings.storage.data_dir):
+            yield Conflict(key, "is the data directory; name another folder", ("storage.data_dir",))
+        if tiers.storage_class(tier) and place.kind is StoreKind.FILES:
+            yield Conflict(f"{key}_class", "is for a bucket, and the tier is a folder", (key,))
+    for rule in tiers.rules:
+        if rule.tier not in tiers.places:
+            yield Conflict(
+                "tiers.rules",
+                f"rule {rule.name!r} names the tier {rule.tier.value}, and there is none; set "
+                f"tiers.{rule.tier.value}",
+                (f"tiers.{rule.tier.value}",),
+            )
+
+
 def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
     if settings.server.workers > 1 and settings.storage.is_in_memory:
         yield Conflict(
@@ -112,12 +152,6 @@ def _of_limits(settings: Settings, given: Container[str]) -> Iterator[Conflict]:
             "database.url",
             "needs a data directory: objects in memory end with the server, and their index "
             "would stay",
-            ("storage.data_dir",),
-        )
-    if settings.storage.is_in_memory and any(rule.quarantine for rule in settings.rules):
-        yield Conflict(
-            "rules",
-            "quarantine needs a data directory: in memory nobody could release anything",
             ("storage.data_dir",),
         )
     if settings.objects.url is not None and settings.storage.is_in_memory:
@@ -214,6 +248,20 @@ def _of_events(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             "events.consumers", "get nothing while events.enabled is false", ("events.enabled",)
         )
+    for each in settings.events.consumers:
+        target = each.target
+        project = ""
+        if isinstance(target, Availability):
+            project = project_of(target.ae_title, settings)
+        elif isinstance(target, Webhook):
+            project = project_at([target.host], settings)
+        if project:
+            yield Conflict(
+                "events.consumers",
+                f"consumer {each.name} is among those whom the project {project} is for, and "
+                "events have the UIDs of originals",
+                ("deidentification",),
+            )
 
 
 def _of_workflow(settings: Settings) -> Iterator[Conflict]:
@@ -225,6 +273,60 @@ def _of_workflow(settings: Settings) -> Iterator[Conflict]:
         )
     if settings.mpps.notify and not settings.mpps.enabled:
         yield Conflict("mpps.notify", "hear nothing while mpps.enabled is false", ("mpps.enabled",))
+    for ae_title in settings.mpps.notify:
+        project = project_of(ae_title, settings)
+        if project:
+            yield Conflict(
+                "mpps.notify",
+                f"{ae_title} is among those whom the project {project} is for, and procedure "
+                "steps name the UIDs of originals",
+                ("deidentification",),
+            )
+
+
+def _of_print(settings: Settings) -> Iterator[Conflict]:
+    """Whether films have a place, and densities an order."""
+    wanted = settings.print
+    has_files = {PrintOutput.PDF, PrintOutput.PNG} & set(wanted.outputs)
+    if wanted.enabled and has_files and wanted.directory is None and settings.storage.is_in_memory:
+        yield Conflict(
+            "print.outputs",
+            "files of films need a folder where the archive is in memory; set print.directory",
+            ("storage.data_dir",),
+        )
+    known = {peer.ae_title for peer in settings.peers}
+    is_printing = wanted.enabled and PrintOutput.PRINTER in wanted.outputs
+    project = project_of(wanted.printer, settings) if is_printing else ""
+    if project:
+        yield Conflict(
+            "print.printer",
+            f"is among those whom the project {project} is for, and films show what is stored",
+            ("deidentification",),
+        )
+    if is_printing and wanted.printer not in known:
+        yield Conflict(
+            "print.printer",
+            "has to be the AE title of a printer in [[peers]], since print.outputs has printer",
+            ("print.outputs", "peers"),
+        )
+    if wanted.min_density >= wanted.max_density:
+        yield Conflict(
+            "print.min_density",
+            f"has to be below print.max_density, which is {wanted.max_density}",
+            ("print.max_density",),
+        )
+
+
+def _of_ai_services(settings: Settings) -> Iterator[Conflict]:
+    """Who is to learn nothing of patients is named by a project."""
+    for service in settings.ai_services:
+        if service.is_research and not project_at([service.host], settings):
+            yield Conflict(
+                "ai_services",
+                f"{service.name} is for research, and no project of [[deidentification]] has "
+                f"{service.host} among its destinations: it would be sent objects as they are",
+                ("deidentification",),
+            )
 
 
 def _of_hl7(settings: Settings) -> Iterator[Conflict]:
@@ -262,94 +364,29 @@ def _of_peers(settings: Settings) -> Iterator[Conflict]:
                 ("peers",),
             )
     for rule in settings.rules:
-        compression = rule.compression
-        if compression is not None and compression.when_complete and not settings.events.enabled:
+        yield from conflicts_of_rule(rule, settings, seen)
+
+
+def _of_sharing(settings: Settings) -> Iterator[Conflict]:
+    """Whether what is to be published can be."""
+    for each in settings.sharing.repositories:
+        project = project_at(each.hosts, settings)
+        if project:
             yield Conflict(
-                "rules",
-                f"rule {rule.name!r}: while events.enabled is false nothing says when a study is "
-                'complete; add compress_when = "arrival"',
-                ("events.enabled",),
+                "sharing.repositories",
+                f"repository {each.name} is among those whom the project {project} is for, and "
+                "manifests name patients and UIDs as they are",
+                ("deidentification",),
             )
-        for route in rule.routes:
-            if route.destination not in seen:
+        if each.when is PublishWhen.BY_HAND:
+            continue
+        for key, is_on in (
+            ("events.enabled", settings.events.enabled),
+            ("jobs.enabled", settings.jobs.enabled),
+        ):
+            if not is_on:
                 yield Conflict(
-                    "rules",
-                    f"rule {rule.name!r}: {route.destination} is none of the peers; "
-                    "add it with --peer, or as one of [[peers]]",
-                    ("peers",),
+                    "sharing.repositories",
+                    f"repository {each.name}: nothing is published by itself while {key} is false",
+                    (key,),
                 )
-
-
-def warnings(settings: Settings) -> list[str]:
-    """What is allowed and should be known, one line each, for the start of the server."""
-    found: list[str] = []
-    server, tls = settings.server, settings.tls
-    if settings.plain.enabled and not is_loopback(server.host):
-        found.append(
-            f"clear text on {server.host}:{server.port}: everybody on the way can read and change "
-            "what is sent, and AE titles prove nothing (prefer TLS; --no-plain switches this off)"
-        )
-        if not settings.access.allow:
-            found.append(
-                "every calling AE title is admitted in the clear (list them with --allow AET)"
-            )
-    if tls.enabled and tls.client_certificates is not ClientCertificates.REQUIRED:
-        found.append(
-            f"tls.client_certificates is {tls.client_certificates.value}: "
-            "peers without a certificate are served over TLS"
-        )
-    if tls.enabled and tls.identity is TlsIdentity.ANY:
-        found.append(
-            "tls.identity is any: whoever has a certificate of the CA may use any AE title"
-        )
-    monitoring = settings.monitoring
-    if monitoring.enabled and not is_loopback(monitoring.host):
-        found.append(
-            f"HTTP on {monitoring.host}:{monitoring.port} is in the clear: everybody who reaches "
-            "it learns whether the archive is well, and everybody on the way reads "
-            + ("monitoring.token_file's token" if monitoring.token_file else "the answers")
-            + " (monitoring.host)"
-        )
-    web = settings.web
-    if web.enabled and not is_loopback(web.host):
-        found.append(
-            f"DICOMweb on {web.host}:{web.port} is in the clear: everybody on the way can read "
-            "objects and tokens (prefer web.https_host)"
-        )
-    hl7 = settings.hl7
-    if hl7.enabled and not hl7.tls and not is_loopback(hl7.host):
-        who = "whoever has an address of hl7.senders" if hl7.senders else "whoever reaches it"
-        found.append(
-            f"HL7 on {hl7.host}:{hl7.port} is in the clear: everybody on the way can read orders, "
-            f"and {who} can order (prefer hl7.tls)"
-        )
-    found += [
-        f"events go to the consumer {each.name} in the clear: everybody on the way can read them"
-        for each in settings.events.consumers
-        if isinstance(each.target, Webhook)
-        and not is_loopback(each.target.host_in_the_clear or "localhost")
-    ]
-    found += [
-        f"rule {rule.name!r}: nothing is compressed until the codecs are installed: {INSTALL}"
-        for rule in settings.rules
-        if rule.compression is not None
-        and encoding_of(rule.compression.transfer_syntax_uid) is not Support.AVAILABLE
-    ]
-    if server.capture is not None:
-        found.append(
-            f"every association is recorded in {server.capture}: these captures hold PHI in the "
-            "clear, and nobody deletes them; stop it (server.capture) when the fault is found"
-        )
-    location = settings.objects.in_bucket
-    if location is not None and location.host_in_the_clear:
-        found.append(
-            f"objects travel to {location.host_in_the_clear} in the clear, with what signs the "
-            "requests; use https:// in endpoint= of objects.url"
-        )
-    if settings.storage.is_in_memory:
-        found.append("everything is kept in memory and gone when the server stops")
-    elif settings.storage.durability == "relaxed":
-        found.append(
-            "durability is relaxed: objects that were acknowledged may be lost at power failure"
-        )
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 
 #: More of them in one message help nobody.
@@ -18,6 +19,8 @@ class SettingsError(IsocenterError):
         key: ``section.name``; empty where the fault is of a whole file.
         source: the file, ``environment variable X`` or ``option --x``.
     """
+
+    error_code = ErrorCode.SETTINGS
 
     def __init__(
         self, key: str, source: str, fault: str, value: str | None = None, part: str = ""

@@ -1,6 +1,6 @@
 """Settings from everywhere they can come from, checked.
 
-What is set later wins: defaults, then the TOML file (``--config`` or
+What is set later wins: defaults, then the file in TOML or YAML (``--config`` or
 ``ISOCENTER_CONFIG``), then what was changed while the server ran (`changed_settings`), then
 ``ISOCENTER__SECTION__KEY``, then options.  A list that is set replaces the one before.  What there
 is to set stands in `isocenter.services.settings.sections`.
@@ -30,12 +30,19 @@ from isocenter.services.settings.changed_settings import (
 )
 from isocenter.services.settings.consistency import conflicts
 from isocenter.services.settings.errors import InvalidSettingsError, SettingsError
+from isocenter.services.settings.former_names import (
+    FORMER_NAMES,
+    current_name,
+    in_current_names,
+)
 from isocenter.services.settings.options import CONFIG_VARIABLE
+from isocenter.services.settings.other_names import in_our_names
 from isocenter.services.settings.plugins import PluginEntry
 from isocenter.services.settings.sections.storage import IN_MEMORY, default_data_dir
 from isocenter.services.settings.settings import SETTINGS, Setting, Settings
 from isocenter.services.settings.toml_lines import lines_of
 from isocenter.services.settings.toml_text import HIDDEN, as_tuple
+from isocenter.services.settings.yaml_document import read_yaml
 from isocenter.services.system.environment import PREFIX
 
 #: A secret's variable with this ending names the file that holds it.
@@ -45,9 +52,12 @@ _SHOWN_CHARACTERS: Final = 80
 #: Nobody has a larger configuration or secret; a wrong path may lead to a disk image.
 _MAX_FILE_BYTES: Final = 1 << 20
 
+_YAML: Final = (".yaml", ".yml")
+
 #: Every setting by its key.
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 _BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
+_FORMER_VARIABLES: Final = {PREFIX + name.upper().replace(".", "__"): name for name in FORMER_NAMES}
 DATA_DIR: Final = "storage.data_dir"
 _SECTIONS: Final = tuple(dict.fromkeys(key.partition(".")[0] for key in BY_KEY))
 
@@ -62,6 +72,7 @@ class Loaded:
         faults: what cannot be.
         fixed: by key, the variable or option that nothing changes while the server runs.
         changes: what was changed while it ran; a variable or an option may win over it.
+        former: what was given by a name that it has no more, one line each.
     """
 
     settings: Settings
@@ -69,6 +80,7 @@ class Loaded:
     faults: tuple[SettingsError, ...]
     fixed: Mapping[str, str]
     changes: Changes
+    former: tuple[str, ...] = ()
 
 
 #: Key → (value, where it came from).
@@ -81,6 +93,8 @@ class _Sources:
     def __init__(self) -> None:
         self.given: _Given = {}
         self.faults: list[SettingsError] = []
+        #: Former names → where they were given.
+        self.former: dict[str, str] = {}
 
     def take(self, key: str, source: str, read: Callable[[], object]) -> None:
         """Note what *read* gives, or all that is wrong with it."""
@@ -93,6 +107,7 @@ class _Sources:
         """Take over what others gave, which wins."""
         self.given |= later.given
         self.faults += later.faults
+        self.former |= later.former
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -122,7 +137,11 @@ def load_settings(
         SettingsError: an unknown key, a value that is not allowed, settings that
             contradict each other, a file that cannot be read.
     """
-    loaded = load(config_file, environ, overrides, changes)
+    return checked(load(config_file, environ, overrides, changes))
+
+
+def checked(loaded: Loaded) -> Settings:
+    """The settings, if there is nothing wrong with them; raises as `load_settings` does."""
     if loaded.faults:
         raise _together(loaded.faults)
     return loaded.settings
@@ -169,6 +188,10 @@ def load(
         tuple(sources.faults),
         {key: source for key, (_, source) in later.given.items()},
         changes,
+        tuple(
+            f"{name} is called {current_name(name)} now; rename it ({source})"
+            for name, source in sources.former.items()
+        ),
     )
 
 
@@ -190,16 +213,21 @@ def _build(given: _Given) -> Settings:
 
 
 def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
-    text = _read(path, "", named_by)
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond all bounds
-        raise SettingsError("", str(path), f"not TOML: {error}") from error
-    lines = lines_of(text)
+    document, lines = _document(path, _read(path, "", named_by))
+
+    def place(name: str, part: str = "") -> str:
+        number = lines.get(f"{name}, {part.partition(':')[0]}", lines.get(name))
+        while number is None and "." in name:  # TOML's lines are those of two keys at most
+            name = name.rpartition(".")[0]
+            number = lines.get(name)
+        return str(path) if number is None else f"{path}, line {number}"
+
+    document, names, faults, former = in_our_names(document, BY_KEY, place)
+    sources.faults += faults
+    sources.former |= {name: place(name) for name in former}
 
     def source(key: str, part: str = "") -> str:
-        number = lines.get(f"{key}, {part.partition(':')[0]}", lines.get(key))
-        return str(path) if number is None else f"{path}, line {number}"
+        return place(names.get(key, key), part)
 
     def value(key: str, raw: object) -> object:
         read = _value(BY_KEY[key], raw, partial(source, key))
@@ -223,6 +251,22 @@ def _from_file(sources: _Sources, path: Path, named_by: str) -> None:
                     sources.take(key, source(key), partial(value, key, raw))
                 else:
                     sources.faults.append(unknown_setting(key, source(key)))
+
+
+def _document(path: Path, text: str) -> tuple[dict[str, Any], Mapping[str, int]]:
+    """What a file says, in YAML if its name says so, else in TOML, and on which lines."""
+    if path.suffix.lower() in _YAML:
+        try:
+            return read_yaml(text)
+        except ImportError as error:
+            cure = "needs PyYAML, which is not installed: pip install pyyaml"
+            raise SettingsError("", str(path), f"YAML {cure}") from error
+        except (ValueError, RecursionError) as error:
+            raise SettingsError("", str(path), f"not YAML for settings: {error}") from error
+    try:
+        return tomllib.loads(text), lines_of(text)
+    except (ValueError, RecursionError) as error:  # a number, or a nesting, beyond all bounds
+        raise SettingsError("", str(path), f"not TOML: {error}") from error
 
 
 def _placed(key: str, read: object, folder: Path) -> object:
@@ -257,10 +301,28 @@ def _from_changes(sources: _Sources, changes: Changes, folder: Path) -> None:
 
 
 def _from_environment(sources: _Sources, environ: Mapping[str, str]) -> None:
+    former: dict[str, str] = {}
     for variable, text in environ.items():
-        if variable.upper().startswith(PREFIX):
+        if variable.upper() in _FORMER_VARIABLES:
+            former[variable] = text
+        elif variable.upper().startswith(PREFIX):
             with sources.noting():
                 _from_variable(sources, environ, variable, text)
+    for variable, text in former.items():
+        with sources.noting():
+            _from_former_variable(sources, variable, text)
+
+
+def _from_former_variable(sources: _Sources, variable: str, text: str) -> None:
+    name = _FORMER_VARIABLES[variable.upper()]
+    source, setting = f"environment variable {variable}", BY_KEY[current_name(name)]
+    value = _value_of_text(setting, text, source)
+    before = sources.given.setdefault(setting.key, (value, source))
+    if before[0] != value:
+        raise SettingsError(
+            setting.key, source, f"{before[1]} says another thing; keep {setting.variable}"
+        )
+    sources.former[name] = source
 
 
 def _from_variable(sources: _Sources, environ: Mapping[str, str], variable: str, text: str) -> None:
@@ -283,7 +345,7 @@ def _from_variable(sources: _Sources, environ: Mapping[str, str], variable: str,
 
 
 def _from_overrides(sources: _Sources, overrides: Mapping[str, object]) -> None:
-    for key, raw in overrides.items():
+    for key, raw in in_current_names(overrides).items():
         setting = BY_KEY.get(key)
         if setting is None:
             sources.faults.append(unknown_setting(key, "option"))
@@ -357,6 +419,7 @@ def settings_named(name: str) -> tuple[Setting, ...]:
     Raises:
         SettingsError: there is none.
     """
+    name = current_name(name)
     found = tuple(
         setting for setting in SETTINGS if name in ("", setting.key, setting.key.partition(".")[0])
     )

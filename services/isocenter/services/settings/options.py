@@ -19,7 +19,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     same way wherever it came from.
     """
     parser.add_argument(
-        "--config", metavar="FILE", help=f"TOML file with settings (also {CONFIG_VARIABLE})"
+        "--config",
+        metavar="FILE",
+        help=f"file with settings: TOML, or YAML if it is called so (also {CONFIG_VARIABLE})",
     )
     for setting in SETTINGS:
         text = setting.help.replace("%", "%%")

@@ -16,6 +16,7 @@ _PEER_KEYS: Final[Mapping[str, kinds.ValueType[object]]] = {
     "port": kinds.PEER_PORT,
     "tls": kinds.Boolean(),
     "verify_host": kinds.Boolean(),
+    "server_name": kinds.HOST,
 }
 
 
@@ -25,7 +26,7 @@ class PeerKind:
 
     allowed: str = (
         "AET@host:port, or in a file a table with ae_title, host and port, "
-        "and tls and verify_host if wanted"
+        "and tls, verify_host and server_name if wanted"
     )
 
     def from_toml(self, value: object) -> Peer:
@@ -44,7 +45,10 @@ class PeerKind:
             for key, one in value.items()
         )
         checked: dict[str, Any] = dict(zip(value, kinds.each(parts), strict=True))
-        return Peer(**checked)
+        peer = Peer(**checked)
+        if peer.server_name and not peer.tls:
+            raise kinds.InvalidValueError("server_name is about TLS; add tls = true")
+        return peer
 
     def from_text(self, text: str) -> Peer:
         """`Peer.parse`."""
@@ -53,5 +57,9 @@ class PeerKind:
     def to_toml(self, value: object) -> str:
         """An inline table."""
         assert isinstance(value, Peer)
-        pairs = (f"{key} = {kind.to_toml(getattr(value, key))}" for key, kind in _PEER_KEYS.items())
+        pairs = (
+            f"{key} = {kind.to_toml(found)}"
+            for key, kind in _PEER_KEYS.items()
+            if (found := getattr(value, key)) != ""
+        )
         return f"{{ {', '.join(pairs)} }}"

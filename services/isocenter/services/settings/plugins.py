@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.service_classes.plugin import PluginSetting
@@ -47,6 +47,7 @@ class PluginKind:
         "the name of an installed plug-in, or in a file a table with name and what the plug-in "
         "has to set"
     )
+    names_place: ClassVar[bool] = True
 
     def from_toml(self, value: object) -> PluginEntry:
         """A table, or a name."""

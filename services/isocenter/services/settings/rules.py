@@ -6,17 +6,27 @@ What cannot be is a `RuleFault` that names the rule, the key and the cure.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
-from isocenter.services.archive.ports import CompressionOrder, ForwardPriority, Route
+from isocenter.services.archive.orders import CompressionOrder, ForwardPriority, Route
 from isocenter.services.archive.rules.conditions import CALLED_AE, CALLING_AE, FIELDS, Condition
 from isocenter.services.archive.rules.evaluation import LAST_OF_HEAD, Rule
+from isocenter.services.archive.sent_form import SentForm
+from isocenter.services.archive.validation.mark import ValidationPolicy
 from isocenter.services.dicom.attribute_path import TagOrPath
+from isocenter.services.integration.ai.ai_service import is_service_name
 from isocenter.services.settings import value_types as kinds
+from isocenter.services.settings.array_of_tables import ArrayOfTables, inline
+from isocenter.services.settings.rule_expiry import (
+    EXPIRY_KEYS,
+    rule_retention,
+    table_of_retention,
+)
+from isocenter.services.settings.rule_times import TIME_KEYS, rule_timing, table_of_timing
+from isocenter.services.workflow.nodes.node import is_node_name
 
 if TYPE_CHECKING:
     from isocenter.services.archive.coercion.edits import Edit
@@ -43,12 +53,18 @@ _SHORT_VRS: Final = frozenset(
 )  # fmt: skip
 #: The functional groups of multi-frame objects can take megabytes.
 _FUNCTIONAL_GROUPS: Final = 0x5200
-_FORWARD_KEYS: Final = ("delay_minutes", "forward_priority", "commit", "delete_after")
+_FORWARD_KEYS: Final = (
+    "delay_minutes", "forward_priority", "forward_coerce", "forward_syntax", "commit",
+    "delete_after", "deidentify",
+)  # fmt: skip
+#: Of those that are no codecs of pixels, which objects can be sent in.
+_PLAIN_SYNTAXES: Final = ("implicit", "explicit", "deflated")
 _COMPRESSED_WHEN: Final = ("arrival", "complete")
-_KEYS: Final = frozenset(
+KEYS: Final = frozenset(
     (
         "name", "enabled", "priority", "when", "case_sensitive", "forward", *_FORWARD_KEYS,
-        "area", "coerce", "compress", "compress_when", "quarantine", "stop",
+        *EXPIRY_KEYS, "analyse", "area", "coerce", "compress", "compress_when", "quarantine",
+        "sign", *TIME_KEYS, "stop", "validate",
     )
 )  # fmt: skip
 _BARE_KEY: Final = re.compile(r"[0-9A-Za-z_-]+")
@@ -73,9 +89,9 @@ def parse_rule(table: object) -> Rule:
     def fault(text: str) -> RuleFault:
         return RuleFault(f"rule {name!r}: {text}")
 
-    unknown = sorted(table.keys() - _KEYS)
+    unknown = sorted(table.keys() - KEYS)
     if unknown:
-        raise fault(f"there is no {unknown[0]!r}; there are {', '.join(sorted(_KEYS))}")
+        raise fault(f"there is no {unknown[0]!r}; there are {', '.join(sorted(KEYS))}")
     get = _Getter(table, fault)
     case_sensitive = get.switch("case_sensitive")
     conditions = tuple(
@@ -89,11 +105,18 @@ def parse_rule(table: object) -> Rule:
         conditions=conditions,
         routes=_routes(name, get, fault),
         area=_area(table.get("area", ""), fault),
-        edits=_edits(table.get("coerce", []), fault),
+        edits=_edits("coerce", table, fault),
         compression=_compression(name, table, fault),
+        signs=get.switch("sign"),
+        analyses=_analyses(table.get("analyse", []), fault),
+        retention=rule_retention(name, table, fault),
         quarantine=_quarantine(table.get("quarantine", ""), fault),
+        validation=_validation(table.get("validate", ""), fault),
+        timing=rule_timing(table, fault),
         stop=get.switch("stop"),
     )
+    if rule.timing is not None and rule.timing.schedule and not rule.routes:
+        raise fault('schedule is about sending; add forward = ["AET"], a peer')
     if rule.edits or rule.stop:
         # Coercion is decided when the head of the data set is there, and stops with the rules.
         for condition in conditions:
@@ -179,24 +202,41 @@ def _routes(name: str, get: _Getter, fault: Callable[[str], RuleFault]) -> tuple
     peers = raw if isinstance(raw, list) else [raw]
     delay = get.integer("delay_minutes", 0, _MAX_DELAY_MINUTES)
     priority = get.table_.get("forward_priority", "normal")
-    if priority not in _PRIORITIES:
+    if not isinstance(priority, str) or priority not in _PRIORITIES:
         raise fault(f"forward_priority must be {', '.join(_PRIORITIES)}")
     commit, delete_after = get.switch("commit"), get.switch("delete_after")
     if delete_after and not commit:
         raise fault(
             "delete_after needs commit = true: nothing is deleted that nobody else promises to keep"
         )
+    project = get.table_.get("deidentify", "")
+    if not isinstance(project, str) or not project.isprintable() or len(project) > _MAX_NAME:
+        raise fault('deidentify must be the name of one of [[deidentification]]: "research"')
+    if project and commit:
+        raise fault(
+            "commit asks for what was sent, and with deidentify that is another object; leave one "
+            "of them out"
+        )
+    form = SentForm(
+        project, _edits("forward_coerce", get.table_, fault), _forward_syntax(get.table_, fault)
+    )
+    if form.edits and delete_after:
+        raise fault(
+            "delete_after with forward_coerce would leave nobody with the object as it is; leave "
+            "one of them out"
+        )
     if not peers:
         for key in _FORWARD_KEYS:
             if key in get.table_:
                 raise fault(f'{key} is about sending; add forward = ["AET"], a peer')
     for peer in peers:
-        if not isinstance(peer, str) or not is_ae_title(peer):
-            raise fault('forward must be a list of AE titles of peers: ["PACS"]')
+        if not isinstance(peer, str) or not (is_ae_title(peer) or is_node_name(peer)):
+            raise fault('forward must be a list of AE titles of peers, or names of nodes: ["PACS"]')
     return tuple(
         Route(
             destination=peer,
             rule=name,
+            form=form,
             delay=delay * _MINUTE,
             priority=_PRIORITIES[priority],
             commit=commit,
@@ -217,6 +257,13 @@ def _area(area: object, fault: Callable[[str], RuleFault]) -> str:
     return area
 
 
+def _analyses(names: object, fault: Callable[[str], RuleFault]) -> tuple[str, ...]:
+    listed = names if isinstance(names, list) else [names]
+    if not all(isinstance(one, str) and is_service_name(one) for one in listed):
+        raise fault('analyse must be a list of names of [[ai_services]]: ["lung"]')
+    return tuple(dict.fromkeys(listed))
+
+
 def _quarantine(reason: object, fault: Callable[[str], RuleFault]) -> str:
     if reason == "":
         return ""
@@ -226,6 +273,15 @@ def _quarantine(reason: object, fault: Callable[[str], RuleFault]) -> str:
             'quarantine = "no Patient ID"'
         )
     return reason
+
+
+def _validation(policy: object, fault: Callable[[str], RuleFault]) -> ValidationPolicy | None:
+    if policy == "":
+        return None
+    for each in ValidationPolicy:
+        if policy == each.value:
+            return each
+    raise fault(f"validate must be {', '.join(each.value for each in ValidationPolicy)}")
 
 
 def _compression(
@@ -257,50 +313,38 @@ def _compression(
     )
 
 
-def _edits(raw: object, fault: Callable[[str], RuleFault]) -> tuple[Edit, ...]:
+def _edits(
+    key: str, table: Mapping[str, Any], fault: Callable[[str], RuleFault]
+) -> tuple[Edit, ...]:
+    raw = table.get(key, [])
     if raw == []:
         return ()
     if not isinstance(raw, list):
-        raise fault('coerce must be a list of tables: [{ set = "0008,0080", value = "X" }]')
-    from isocenter.services.archive.coercion.edits import check_edit
+        raise fault(f'{key} must be a list of tables: [{{ set = "0008,0080", value = "X" }}]')
+    # The data dictionary takes a while to load; most configurations need it for nothing.
+    from isocenter.services.archive.coercion.edit_tables import edits_of
 
-    edits = []
-    for number, table in enumerate(raw, 1):
-        try:
-            edit = _edit(table)
-            check_edit(edit)
-        except ValueError as error:
-            raise fault(f"coerce {number}: {error}") from error
-        edits.append(edit)
-    return tuple(edits)
+    try:
+        return edits_of(raw)
+    except ValueError as error:
+        raise fault(f"{key} {error}") from error
 
 
-def _edit(table: object) -> Edit:
-    from isocenter.services.archive.coercion.edits import MapValue, RemoveAttribute, SetValue
+def _forward_syntax(table: Mapping[str, Any], fault: Callable[[str], RuleFault]) -> str:
+    """The UID of the transfer syntax that is named; empty: none is."""
+    keyword = table.get("forward_syntax", "")
+    if keyword == "":
+        return ""
+    # The table of transfer syntaxes is needed by few configurations.
+    from isocenter.services.dicom.pixels.transfer_syntaxes import BY_KEYWORD, LOSSLESS_TARGETS
 
-    match table:
-        case {"set": str(name), "value": str(value), **rest} if not rest:
-            return SetValue(_tag(name), value)
-        case {"remove": str(name), **rest} if not rest:
-            return RemoveAttribute(_tag(name))
-        case {"map": str(name), "table": dict(mapping), **rest} if rest.keys() <= {"default"}:
-            default = rest.get("default")
-            is_text = all(isinstance(text, str) for text in mapping.values())
-            if is_text and (default is None or isinstance(default, str)):
-                return MapValue(_tag(name), mapping, default)
-    raise RuleFault(
-        "must be { set = TAG, value = TEXT }, { remove = TAG }, or "
-        "{ map = TAG, table = { OLD = NEW }, default = TEXT }"
-    )
-
-
-def _tag(name: str) -> int:
-    from isocenter.services.dicom.attribute_path import parse_attribute_path
-
-    sequences, tag = parse_attribute_path(name)
-    if sequences:
-        raise RuleFault(f"{name!r}: items of sequences are not changed")
-    return tag
+    known = (*_PLAIN_SYNTAXES, *LOSSLESS_TARGETS)
+    if keyword not in known:
+        raise fault(
+            f"forward_syntax must be {', '.join(known)}: what loses something would make another "
+            "object (PS3.3 C.7.6.1.1.5)"
+        )
+    return BY_KEYWORD[keyword].uid
 
 
 # -- As a setting ------------------------------------------------------------------------
@@ -311,8 +355,8 @@ class RuleKind:
     """One table of ``[[rules]]``."""
 
     allowed: str = (
-        "a table [[rules]] with name, when, and what is to be done (forward, area, coerce, "
-        "compress, quarantine, stop)"
+        "a table [[rules]] with name, when, and what is to be done (forward, analyse, area, "
+        "coerce, compress, quarantine, sign, validate, stop)"
     )
 
     def from_toml(self, value: object) -> Rule:
@@ -321,44 +365,18 @@ class RuleKind:
 
     def from_text(self, text: str) -> Rule:
         """An inline table of TOML."""
-        return parse_rule(_inline(text))
+        return parse_rule(inline(text, RuleFault))
 
     def to_toml(self, value: object) -> str:
         """An inline table."""
         assert isinstance(value, Rule)
-        return _shown(_table_of(value))
+        return _shown(table_of(value))
 
 
-@dataclass(frozen=True, slots=True)
-class RulesKind(kinds.ListOf[Rule]):
-    """All rules; as text, a TOML array of inline tables."""
-
-    kind: kinds.ValueType[Rule] = RuleKind()
-
-    def from_toml(self, value: object) -> tuple[Rule, ...]:
-        """An array of tables."""
-        rules = kinds.ListOf.from_toml(self, value)
-        if len(rules) > MAX_RULES:
-            raise RuleFault(f"there may be {MAX_RULES} rules; these are {len(rules)}")
-        names = [rule.name for rule in rules]
-        for name in names:
-            if names.count(name) > 1:
-                raise RuleFault(f"two rules have the name {name!r}; rename one")
-        return rules
-
-    def from_text(self, text: str) -> tuple[Rule, ...]:
-        """``[{ name = … }]``."""
-        return self.from_toml(_inline(text))
+RULES: Final = ArrayOfTables(RuleKind(), "rules", MAX_RULES, RuleFault)
 
 
-def _inline(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError) as error:
-        raise RuleFault(f"not TOML: {error}") from error
-
-
-def _table_of(rule: Rule) -> dict[str, object]:
+def table_of(rule: Rule) -> dict[str, object]:
     """What `parse_rule` makes the same rule of; what is as by default is left out."""
     table: dict[str, object] = {"name": rule.name}
     if not rule.enabled:
@@ -375,34 +393,58 @@ def _table_of(rule: Rule) -> dict[str, object]:
         table["forward_priority"] = route.priority.name.lower()
         table["delay_minutes"] = round(route.delay / _MINUTE)
         table |= {"commit": route.commit, "delete_after": route.delete_after}
+        if route.form.project:
+            table["deidentify"] = route.form.project
+        if route.form.edits:
+            table["forward_coerce"] = tables_of(route.form.edits)
+        if route.form.transfer_syntax_uid:
+            table["forward_syntax"] = keyword_of_syntax(route.form.transfer_syntax_uid)
     if rule.area:
         table["area"] = rule.area
     if rule.edits:
-        table["coerce"] = [table_of_edit(edit) for edit in rule.edits]
+        table["coerce"] = tables_of(rule.edits)
     if rule.compression is not None:
-        from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
-
         order = rule.compression
-        table["compress"] = PIXEL_SYNTAXES[order.transfer_syntax_uid].keyword
+        table["compress"] = keyword_of_syntax(order.transfer_syntax_uid)
         table["compress_when"] = "complete" if order.when_complete else "arrival"
+    if rule.signs:
+        table["sign"] = True
+    if rule.analyses:
+        table["analyse"] = list(rule.analyses)
+    if rule.retention is not None:
+        table |= table_of_retention(rule.retention)
     if rule.quarantine:
         table["quarantine"] = rule.quarantine
+    if rule.validation is not None:
+        table["validate"] = rule.validation.value
+    if rule.timing is not None:
+        table |= table_of_timing(rule.timing)
     if rule.stop:
         table["stop"] = True
     return table
 
 
-def table_of_edit(edit: Edit) -> dict[str, object]:
-    """As ``coerce`` has it; the first pair says what is done to which attribute."""
-    from isocenter.services.archive.coercion.edits import RemoveAttribute, SetValue
+def text_of_table(table: Mapping[str, Any]) -> str:
+    """As TOML, a line for each key."""
+    return "".join(f"{_key(name)} = {_shown(value)}\n" for name, value in table.items())
 
-    tag = f"{edit.tag >> 16:04x},{edit.tag & 0xFFFF:04x}"
-    if isinstance(edit, SetValue):
-        return {"set": tag, "value": edit.value}
-    if isinstance(edit, RemoveAttribute):
-        return {"remove": tag}
-    table: dict[str, object] = {"map": tag, "table": dict(edit.table)}
-    return table if edit.default is None else table | {"default": edit.default}
+
+def tables_of(edits: Sequence[Edit]) -> list[dict[str, object]]:
+    """As ``coerce`` has them."""
+    if not edits:
+        return []
+    from isocenter.services.archive.coercion.edit_tables import table_of_edit
+
+    return [table_of_edit(edit) for edit in edits]
+
+
+def keyword_of_syntax(uid: str) -> str:
+    """What a rule calls a transfer syntax; of none it is empty."""
+    if not uid:
+        return ""
+    from isocenter.services.dicom.pixels.transfer_syntaxes import PIXEL_SYNTAXES
+
+    return PIXEL_SYNTAXES[uid].keyword
 
 
 def _shown(value: object) -> str:

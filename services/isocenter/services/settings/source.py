@@ -37,6 +37,11 @@ class SettingsSource:
     overrides: Mapping[str, object] = field(default_factory=dict)
     changes: Changes | None = None
 
+    @property
+    def place(self) -> str:
+        """Where a person sets what cannot be changed from afar, for messages."""
+        return "its configuration file" if self.config_file is None else str(self.config_file)
+
     def settings(self) -> Settings:
         """The settings as they are now.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
@@ -271,6 +271,19 @@ class Choice(Generic[E]):
         return toml_string(str(value.value))
 
 
+def is_time_zone(text: str) -> bool:
+    """Whether the IANA time zone database of this machine has it."""
+    if text == "UTC":
+        return True
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # few need it
+
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
 def one_of(*words: str) -> Text:
     """Text that is one of *words*."""
     return Text(" or ".join(words), frozenset(words).__contains__)
@@ -281,6 +294,8 @@ class FilePath:
     """A path; ``~`` is the home directory."""
 
     allowed: str = "a path"
+    #: What has it is for the machine alone to say (`Setting.is_of_machine`).
+    names_place: ClassVar[bool] = True
 
     def from_toml(self, value: object) -> Path:
         """The loader makes it relative to the file that it stands in."""
@@ -302,6 +317,11 @@ class FilePath:
         return toml_string(str(value))
 
 
+def names_place(kind: object) -> bool:
+    """Whether values are places that the server reads or writes, or code that it runs."""
+    return bool(getattr(kind, "names_place", False))
+
+
 @dataclass(frozen=True, slots=True)
 class ListOf(Generic[T]):
     """Any number of one kind."""
@@ -312,6 +332,11 @@ class ListOf(Generic[T]):
     def allowed(self) -> str:
         """What each may be."""
         return f"a list, each {self.kind.allowed}"
+
+    @property
+    def names_place(self) -> bool:
+        """Whether each does."""
+        return names_place(self.kind)
 
     def from_toml(self, value: object) -> tuple[T, ...]:
         """A TOML array."""

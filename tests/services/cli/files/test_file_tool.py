@@ -194,8 +194,8 @@ def test_a_fault_costs_its_file_and_is_one_line(capsys: pytest.CaptureFixture[st
     assert for_each(quiet(), iter(files), work, title="") == EXIT_INVALID
     assert done == ["a", "d"]
     assert capsys.readouterr().err.splitlines() == [
-        "tool: b: cannot be; do this",
-        "tool: c: No space left on device",
+        "tool: b: cannot be; do this (error -701)",
+        "tool: c: No space left on device (error -702)",
     ]
 
 

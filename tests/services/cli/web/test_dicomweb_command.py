@@ -92,7 +92,8 @@ def test_search_within_what_the_address_names(url: str, capsys: Captured) -> Non
 
 
 def test_no_match_and_warnings(url: str, capsys: Captured) -> None:
-    code, out, err = run(capsys, "search", url, "--patient-id", "NOBODY", "-o", "json", "--fuzzy")
+    words = ("--patient-id", "NOBODY", "-o", "json", "-k", "TimezoneOffsetFromUTC=+0100")
+    code, out, err = run(capsys, "search", url, *words)
     assert (code, out) == (1, "[]\n")
     assert "no match" in err
     assert "the server warns: " in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import BackupError, Manifest
 from isocenter.services.backup.private_keys import read_passphrase
 from isocenter.services.backup.repository import BackupFolder
+from isocenter.services.backup.source import Source
 from isocenter.services.backup.verification import verify_backup
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, program_version
 from isocenter.services.cli.archive.db import print_findings
@@ -26,9 +28,14 @@ from isocenter.services.cli.support.options import (
     add_output_options,
     whole_number,
 )
-from isocenter.services.cli.support.terminal import Advance, Terminal
+from isocenter.services.cli.support.step_progress import StepProgress
+from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, record_now
-from isocenter.services.composition.backup import SqliteIndexFile, backup_source_of
+from isocenter.services.composition.backup import (
+    SqliteIndexFile,
+    backup_source_of,
+    tier_files_of,
+)
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.alert_messages import restricted_function_used
 from isocenter.services.settings.options import CONFIG_VARIABLE
@@ -121,11 +128,24 @@ async def _make(arguments: argparse.Namespace, terminal: Terminal) -> int:
         settings, None if config is None else Path(config), f"isocenter {program_version()}"
     )
     folder = BackupFolder.create(arguments.folder)
+    async with tier_files_of(settings) as tiers:
+        return await _make_with(replace(source, tiers=tiers), settings, folder, passphrase,
+                                arguments, terminal)  # fmt: skip
+
+
+async def _make_with(
+    source: Source,
+    settings: Settings,
+    folder: BackupFolder,
+    passphrase: bytes | None,
+    arguments: argparse.Namespace,
+    terminal: Terminal,
+) -> int:
     with folder.locked(), ExitStack() as stack:
         if folder.unfinished():
             terminal.note("the last backup was not finished; what it had copied is taken over")
         _record(settings, arguments.folder, "the archive is backed up", terminal)
-        show = Shown(terminal, stack)
+        show = StepProgress(terminal, stack)
         generation, manifest = await make_backup(
             source, folder, passphrase=passphrase, progress=show
         )
@@ -140,24 +160,6 @@ async def _make(arguments: argparse.Namespace, terminal: Terminal) -> int:
             if generations:
                 print(f"removed {_count(generations, 'older backup')} and {contents} files of them")
     return EXIT_OK
-
-
-class Shown:
-    """Progress of several steps: a bar for each."""
-
-    def __init__(self, terminal: Terminal, stack: ExitStack) -> None:
-        self._terminal = terminal
-        self._stack = stack
-        self._what = ""
-        self._advance: Advance = lambda done, total: None
-
-    def __call__(self, what: str, done: int, total: int | None) -> None:
-        if what != self._what:
-            self._stack.close()
-            self._what = what
-            self._advance = self._stack.enter_context(self._terminal.progress(what))
-            self._terminal.detail(what)
-        self._advance(done, total)
 
 
 def _print_generation(generation: Generation, manifest: Manifest, terminal: Terminal) -> None:
@@ -222,7 +224,7 @@ async def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
         last = folder.generation(arguments.generation)
         chosen = folder.generations() if arguments.all else [last]
         report = await verify_backup(
-            folder, chosen, SqliteIndexFile, progress=Shown(terminal, stack)
+            folder, chosen, SqliteIndexFile, progress=StepProgress(terminal, stack)
         )
     print_findings(terminal, {"damaged": report.faults})
     print(

@@ -35,9 +35,9 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.compression.ports import CompressionState, CompressionSummary
 
 DESCRIPTION: Final = """\
-Objects that rules have compressed (compress = "jpeg-ls" in [[rules]]), and those that the archive
-has already.  Nothing of the pixels is lost: what is made is read back and compared with what came
-before it takes its place."""
+Objects that rules have compressed (compress = "jpeg-ls" in [[rules]]) or signed (sign = true),
+and those that the archive has already.  Nothing of the pixels is lost: what is made is read back
+and compared with what came before it takes its place."""
 EXAMPLES: Final = """\
 examples:
   isocenter compress status
@@ -57,8 +57,8 @@ _MOST_NUMBER: Final = 2**63 - 1
 _STUDY_INSTANCE_UID: Final = 0x0020000D
 _STATES: Final = {state.value: state for state in CompressionState}
 _HEAD: Final = (
-    "number", "state", "to", "attempts", "queued", "next attempt", "ended", "before", "after",
-    "SOP Instance UID", "rule", "reason",
+    "number", "state", "to", "sign", "attempts", "queued", "next attempt", "ended",
+    "before", "after", "SOP Instance UID", "rule", "reason",
 )  # fmt: skip
 _BY_HAND: Final = "isocenter compress add"
 
@@ -144,6 +144,8 @@ async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) 
 
 
 def _keyword(row: CompressionSummary) -> str:
+    if not row.transfer_syntax_uid:
+        return ""
     known = PIXEL_SYNTAXES.get(row.transfer_syntax_uid)
     return row.transfer_syntax_uid if known is None else known.keyword
 
@@ -151,7 +153,8 @@ def _keyword(row: CompressionSummary) -> str:
 def _line(row: CompressionSummary) -> tuple[str, ...]:
     is_done = row.state is CompressionState.DONE
     texts = (
-        str(row.number), row.state.value, _keyword(row), str(row.attempts),
+        str(row.number), row.state.value, _keyword(row), "yes" if row.signs else "",
+        str(row.attempts),
         local_time(row.created_at),
         local_time(row.due_at) if row.state is CompressionState.DUE else "",
         local_time(row.ended_at),
@@ -166,6 +169,7 @@ def _json(row: CompressionSummary) -> dict[str, object]:
         "number": row.number,
         "state": row.state.value,
         "to": _keyword(row),
+        "sign": row.signs,
         "attempts": row.attempts,
         "created_at": local_time(row.created_at),
         "due_at": local_time(row.due_at),

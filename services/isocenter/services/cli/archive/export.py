@@ -60,6 +60,7 @@ examples:
   isocenter export --study 1.2.840.113619.2.55.3 --to /media/usb --dicomdir
   isocenter export --study 1.2.840.113619.2.55.3 --to cd.zip --profile STD-GEN-CD
   isocenter export -k PatientID=4711 -k StudyDate=20260101- --to /tmp/4711 --dry-run
+  isocenter export --study 1.2.840.113619.2.55.3 --to research.zip --deidentify basic
   isocenter export --series 1.2.3.4 --to series.zip --transfer-syntax explicit
 
 Folders are called by Study and Series Instance UID, files by SOP Instance UID; with --dicomdir by
@@ -109,6 +110,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quality", type=int, choices=range(1, 101), default=90, metavar="1-100",
         help="of lossy encodings (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--deidentify", default="", metavar="PROJECT",
+        help="de-identify objects under a project of [[deidentification]], or basic",
     )  # fmt: skip
     group.add_argument(
         "--deflate", action="store_true", help="compress the ZIP file, which takes its time"
@@ -176,6 +181,7 @@ def _options_of(arguments: argparse.Namespace) -> ExportOptions:
             lossy=arguments.lossy, encoding=EncodingOptions(quality=arguments.quality)
         ),
         leaves_out=arguments.skip_faults,
+        project=arguments.deidentify,
     )
 
 

@@ -27,8 +27,8 @@ from isocenter.services.workflow.reconciliation.values import Identifier, Patien
 
 DESCRIPTION: Final = """\
 Link patients who are one person.  Nothing of their studies changes; with query.follow_links,
-whoever asks for one of them by Patient ID (C-FIND, C-MOVE, C-GET) is answered for all that are
-linked."""
+whoever asks for one of them by Patient ID (C-FIND, C-MOVE, C-GET, QIDO-RS) is answered for all
+that are linked."""
 EXAMPLES: Final = """\
 examples:
   isocenter link add 4711 4712 --reason "registered twice, both IDs are in use"
@@ -76,15 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _add(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    here = active_process_of(settings, "isocenter link")
     one, other = _pair(arguments)
-    link = PatientLink(one=one, other=other, actor=f"{here.user}@{here.machine}", at=time.time())
+    link = _said(settings, one, other)
     async with composition.open_stores(settings) as stores:
         if not await stores.reconciliation.link(link):
             terminal.error("they are linked already; nothing was changed")
             return EXIT_FAILED
         if not await _record(settings, arguments, terminal, is_linked=True):
-            await stores.reconciliation.unlink(one, other)
+            await stores.reconciliation.unlink(link)
             return EXIT_FAILED
     print("they are linked")
     if not settings.query.follow_links:
@@ -98,7 +97,7 @@ async def _remove(settings: Settings, arguments: argparse.Namespace, terminal: T
         book = stores.reconciliation
         known = await book.links(patient_id=one.patient_id, limit=_MOST)
         before = [each for each in known if {each.one, each.other} == {one, other}]
-        if not before or not await book.unlink(one, other):
+        if not before or not await book.unlink(_said(settings, one, other)):
             terminal.error("they are not linked; isocenter link list shows who is")
             return EXIT_FAILED
         if not await _record(settings, arguments, terminal, is_linked=False):
@@ -106,6 +105,12 @@ async def _remove(settings: Settings, arguments: argparse.Namespace, terminal: T
             return EXIT_FAILED
     print("they are linked no more")
     return EXIT_OK
+
+
+def _said(settings: Settings, one: Identifier, other: Identifier) -> PatientLink:
+    """What whoever is at the terminal says of two patients now."""
+    here = active_process_of(settings, "isocenter link")
+    return PatientLink(one=one, other=other, actor=f"{here.user}@{here.machine}", at=time.time())
 
 
 def _pair(arguments: argparse.Namespace) -> tuple[Identifier, Identifier]:

@@ -25,7 +25,6 @@ from isocenter.services.backup.restoration import (
     move_aside,
 )
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
-from isocenter.services.cli.archive.backup import Shown
 from isocenter.services.cli.archive.db import print_report
 from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
@@ -34,6 +33,7 @@ from isocenter.services.cli.support.options import (
     add_archive_options,
     add_output_options,
 )
+from isocenter.services.cli.support.step_progress import StepProgress
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, is_trail_enabled, record_now
 from isocenter.services.composition.backup import (
@@ -125,7 +125,7 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
     folder = BackupFolder.open(arguments.folder)
     with folder.locked(shared=True), ExitStack() as stack:
         generation = folder.generation(arguments.generation)
-        show = Shown(terminal, stack)
+        show = StepProgress(terminal, stack)
         restoring = Restoring(
             folder,
             generation,
@@ -134,6 +134,7 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
             passphrase=passphrase,
             is_incomplete=arguments.incomplete,
             may_replace=arguments.replace,
+            tiers=settings.tiers.places.keys(),
             progress=show,
         )
         manifest = await restoring.check()
@@ -143,8 +144,8 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
             return EXIT_OK
         if arguments.replace:
             _move_aside(place, terminal)
-        async with locked_for_restore(place):
-            report = await restoring.run()
+        async with locked_for_restore(place, settings) as tiers:
+            report = await restoring.run(tiers)
         stack.close()
     print(
         f"restored backup {generation.name} to {place.data_dir}: {report.files} files, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -11,12 +12,14 @@ import orjson
 from isocenter.services import composition
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.retention.service import look
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.cli import EXIT_OK
 from isocenter.services.cli.support.actions import add_actions
 from isocenter.services.cli.support.archive_action import run_action
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
 from isocenter.services.cli.support.options import UsageError, add_archive_options
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.composition.run_time_rules import booked_rules
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.settings.settings import Settings
 
@@ -49,18 +52,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _check(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if not settings.retention:
+    rules = (*settings.retention, *await _of_rules(settings))
+    if not rules:
         raise UsageError(
             "there are no rules of retention: nothing is deleted by age; add [[retention]] to "
-            "the configuration, and name it with --config"
+            "the configuration, and name it with --config; or delete_after_days to a rule"
         )
-    rows = [await _look(settings, rule, terminal) for rule in settings.retention]
+    rows = [await _look(settings, rule, terminal) for rule in rules]
     out = prepare_stdout("json" if arguments.json else "table")
     if arguments.json:
         out.write(orjson.dumps(rows).decode() + "\n")
     else:
         print_table(out, _HEAD, [_line(row) for row in rows])
     return EXIT_OK
+
+
+async def _of_rules(settings: Settings) -> Sequence[RetentionRule]:
+    """What rules for what comes say of what they match."""
+    async with composition.open_stores(settings) as stores:
+        found = await stores.rules.all()
+    booked = booked_rules(settings.rules, found.rules if found.is_on else ())
+    return Rules([one.rule for one in booked if one.rule is not None]).retention
 
 
 async def _look(settings: Settings, rule: RetentionRule, terminal: Terminal) -> dict[str, object]:

@@ -6,12 +6,16 @@ import argparse
 from typing import Final
 
 from isocenter.services.cli.support.archive_action import run_action
-from isocenter.services.cli.support.job_request import add_job_options, submit
+from isocenter.services.cli.support.job_request import (
+    add_job_options,
+    add_study_choice,
+    study_keys,
+    submit,
+)
 from isocenter.services.cli.support.options import (
     UsageError,
     add_archive_options,
     add_output_options,
-    uid,
 )
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import KeySyntaxError
@@ -38,13 +42,7 @@ exit codes: 0 done, 1 something did not come, 2 arguments or settings, 130 stopp
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of retrieve."""
     parser.add_argument("node", metavar="NODE", help="as isocenter node list names it")
-    which = parser.add_argument_group("which studies")
-    which.add_argument("--study", type=uid, action="append", default=[], metavar="UID")
-    which.add_argument(
-        "-k", "--key", action="append", default=[], metavar="KEY=VALUE",
-        help="that the study has, as of findscu (repeatable)",
-    )  # fmt: skip
-    which.add_argument("--all", action="store_true", help="everything that the node has")
+    which = add_study_choice(parser)
     which.add_argument(
         "--again", action="store_true", help="also what is here already: what differs is treated "
         "as storage.duplicates says",
@@ -61,20 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _retrieve(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
-    keys = []
-    for text in arguments.key:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"-k {name}: a key is KEY=VALUE")
-        keys.append((name, value))
-    if arguments.study:
-        keys.append(("StudyInstanceUID", "\\".join(arguments.study)))
-    if bool(keys) == arguments.all:
-        raise UsageError("name studies by --study or -k, or say --all")
     request = JobRequest(
         kind=JobKind.RETRIEVE,
         node=arguments.node,
-        keys=tuple(keys),
+        keys=study_keys(arguments),
         priority=JobPriority[arguments.priority.upper()],
         again=arguments.again,
     )

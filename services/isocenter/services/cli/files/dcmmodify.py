@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +13,6 @@ from isocenter.engine.dataset.walker import Tolerance
 from isocenter.engine.errors import LocalProtocolError
 from isocenter.services.cli.files.dicom_input import dicom_input
 from isocenter.services.cli.files.file_tool import (
-    STANDARD,
     FileToolError,
     InputFile,
     OtherFileKindError,
@@ -28,6 +23,7 @@ from isocenter.services.cli.files.file_tool import (
     output_file,
     run_file_tool,
 )
+from isocenter.services.cli.files.in_place import back_up, in_place_plan, without_backups
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
@@ -71,7 +67,6 @@ _SCRIPT: Final = {
     "i": Kind.INSERT, "m": Kind.MODIFY, "ma": Kind.MODIFY_ALL, "e": Kind.ERASE,
     "ea": Kind.ERASE_ALL,
 }  # fmt: skip
-_BACKUP: Final = ".bak"
 
 
 class _AddEdit(argparse.Action):
@@ -174,8 +169,8 @@ def run(arguments: argparse.Namespace) -> int:
         edits = [*(arguments.edits or ()), *_script(arguments.script)]
         if not edits:
             raise UsageError("what shall be changed? See --help for -i, -m, -e and others")
-        modify = _Modify(arguments, terminal, edits, _plan(arguments))
-        files = _without_backups(input_files(arguments.paths, recursive=arguments.recursive))
+        modify = _Modify(arguments, terminal, edits, in_place_plan(arguments))
+        files = without_backups(input_files(arguments.paths, recursive=arguments.recursive))
         return for_each(
             terminal, files, modify.change, title="modifying", progress=not arguments.no_progress
         )
@@ -205,30 +200,6 @@ def _script(path: Path | None) -> Iterator[Edit]:
             yield parse_edit(kind, rest.strip())
         except ValueError as error:
             raise UsageError(f"{path}, line {number}: {error}") from None
-
-
-def _plan(arguments: argparse.Namespace) -> Plan | None:
-    """Where the results go; None: into the place of each file."""
-    paths: list[str] = arguments.paths
-    target: str | None = arguments.output
-    folders = [path for path in paths if path != STANDARD and os.path.isdir(path)]
-    if target is None and STANDARD in paths:
-        if len(paths) > 1:
-            raise UsageError("standard input among other files: name a folder with -o")
-        target = STANDARD
-    if target is None:
-        return None
-    many = len(paths) > 1 or bool(folders)
-    if target == STANDARD and many:
-        raise UsageError("several files need a folder; name one with -o")
-    is_folder = target != STANDARD and (many or os.path.isdir(target))
-    if is_folder and os.path.exists(target) and not os.path.isdir(target):
-        raise UsageError(f"{target} is a file; several results need a folder")
-    return Plan(tuple(paths), target, is_folder, "", many)
-
-
-def _without_backups(files: Iterator[InputFile]) -> Iterator[InputFile]:
-    return (file for file in files if not (file.is_found and file.path.endswith(_BACKUP)))
 
 
 class _Modify:
@@ -311,19 +282,4 @@ class _Modify:
             write_tree(tree, target, deflated=data_set.encoding.deflated)
             target.flush()
             if self._made is None and self._arguments.has_backup:
-                _back_up(place)
-
-
-def _back_up(path: str) -> None:
-    """Keep what is at *path* beside it; what was kept there before goes."""
-    place = f"{path}{_BACKUP}"
-    staged = f"{place}.{secrets.token_hex(8)}"
-    try:
-        try:
-            os.link(os.path.realpath(path), staged)
-        except OSError:
-            shutil.copy2(path, staged)  # a file system without links
-        os.replace(staged, place)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(staged)
+                back_up(place)

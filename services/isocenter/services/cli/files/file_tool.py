@@ -24,13 +24,14 @@ from dataclasses import field
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.cli import EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.options import UsageError, add_output_options
 from isocenter.services.cli.support.terminal import Terminal
-from isocenter.services.errors import text_of
+from isocenter.services.errors import fault_text, text_of
 
 #: The exit codes of the file tools, which are not those of the network commands.
 EXIT_ARGUMENTS: Final = 1
@@ -46,9 +47,13 @@ _HELD: Final = 8 << 20
 class FileToolError(IsocenterError):
     """A file cannot be worked on; the message says why and what to do, not which file."""
 
+    error_code = ErrorCode.FILE_NOT_READ
+
 
 class OtherFileKindError(FileToolError):
     """A file is of another kind, as many are in a folder: a fault only where it was named."""
+
+    error_code = ErrorCode.FILE_NOT_DICOM
 
 
 # -- Options -----------------------------------------------------------------------------
@@ -62,6 +67,8 @@ def add_file_options(
     several: bool = True,
     debug: tuple[str, ...] = ("-d", "--debug"),
     quiet: tuple[str, ...] = ("-q", "--quiet"),
+    is_needed: bool = True,
+    recursive: tuple[str, ...] = ("-r", "+r", "--recursive", "--recurse"),
 ) -> None:
     """Paths, ``-o``, ``-r``, ``-v``, ``-d``, ``-q`` and ``--no-progress``.
 
@@ -69,11 +76,13 @@ def add_file_options(
         what: the paths are, for the help.
         output: what is written, for the help; empty: nothing is.
         several: whether more than one file can be given.
+        is_needed: whether at least one has to be.
         debug, quiet: as `add_output_options` takes them.
+        recursive: the flags of the option that goes through folders.
     """
     parser.exit_code_of_errors = EXIT_ARGUMENTS
     parser.is_intermixed = True
-    parser.add_argument("paths", nargs="+", metavar="PATH", help=what)
+    parser.add_argument("paths", nargs="+" if is_needed else "*", metavar="PATH", help=what)
     group = parser.add_argument_group("files")
     if output:
         group.add_argument(
@@ -84,7 +93,7 @@ def add_file_options(
         )
     if several:
         group.add_argument(
-            "-r", "+r", "--recursive", "--recurse", action="store_true",
+            *recursive, dest="recursive", action="store_true",
             help="go through folders, with all below them",
         )  # fmt: skip
         group.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -98,7 +107,7 @@ def run_file_tool(arguments: argparse.Namespace, work: Callable[[Terminal], int]
         try:
             return work(terminal)
         except UsageError as error:
-            terminal.error(str(error))
+            terminal.error(fault_text(error))
             return EXIT_ARGUMENTS
         except BrokenPipeError:
             raise  # whoever read our output has gone
@@ -108,14 +117,6 @@ def run_file_tool(arguments: argparse.Namespace, work: Callable[[Terminal], int]
         except KeyboardInterrupt:
             terminal.note("stopped")
             return EXIT_INTERRUPTED
-
-
-def fault_text(error: Exception) -> str:
-    """What a fault says on its line."""
-    if isinstance(error, OSError):
-        what = text_of(error)
-        return f"{error.filename}: {what}" if error.filename else what
-    return str(error)
 
 
 # -- Inputs ------------------------------------------------------------------------------

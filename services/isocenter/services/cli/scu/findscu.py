@@ -12,6 +12,12 @@ from isocenter.services.archive.index.attributes import BY_KEYWORD, Level
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
+from isocenter.services.cli.support.find_negotiation import (
+    add_find_negotiation,
+    extended_for,
+    tell_refused,
+    zoned_keys,
+)
 from isocenter.services.cli.support.match_options import (
     MATCH_FORMATS,
     add_match_output,
@@ -43,6 +49,7 @@ EXAMPLES: Final = """\
 examples:
   isocenter findscu ISOCENTER@localhost:11112 --patient-name 'DOE*' -o table
   isocenter findscu ISOCENTER@localhost:11112 --study-date 20240101- --modality CT -o json
+  isocenter findscu ISOCENTER@localhost:11112 --patient-name 'Mueller Joerg' --fuzzy
   isocenter findscu -S -L SERIES -k StudyInstanceUID=1.2.3 -k Modality -k 0008,103e \\
                     -aec ISOCENTER archive 11112
   isocenter findscu -S -k '(0008,0052)=STUDY' -k 'RequestAttributesSequence[0].0040,1001=RP1' \\
@@ -77,6 +84,7 @@ def add_arguments(parser: CommandParser) -> None:
         help="where those files go (default: .)",
     )
     add_max_results(group, "matches")
+    add_find_negotiation(group)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         requests = [
             _completed(arguments, one) for one in requests_of(arguments, rest, retrieve=False)
         ]
+        requests = [replace(one, keys=(*one.keys, *zoned_keys(arguments))) for one in requests]
         if arguments.extract and not arguments.output_directory.is_dir():
             raise UsageError(f"{arguments.output_directory}: no such folder")
         with output_to(arguments.output_file, arguments.output) as out:
@@ -113,6 +122,7 @@ def _completed(arguments: argparse.Namespace, request: Request) -> Request:
 class _Finder:
     def __init__(self, client: Client, writer: MatchWriter, arguments: argparse.Namespace) -> None:
         self._client = client
+        self._arguments = arguments
         self._writer = writer
         self._most: int = arguments.max_results
         self._folder: Path | None = arguments.output_directory if arguments.extract else None
@@ -125,7 +135,10 @@ class _Finder:
             for uid in dict.fromkeys(request.find_sop_class_uid for request in requests)
         ]
         failed = False
-        async with client.associate(contexts) as association:
+        extended = extended_for(self._arguments, [uid for uid, _ in contexts])
+        async with client.associate(contexts, extended=extended) as association:
+            for uid, _ in contexts:
+                tell_refused(self._arguments, client, association, uid)
             with client.interrupts.stoppable():
                 for request in requests:
                     failed |= not await self._find(association, request)

@@ -10,7 +10,7 @@ usual compressed ones.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from isocenter.engine.errors import AssociationError
@@ -22,6 +22,7 @@ from isocenter.services.association.requestor import Context
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
+from isocenter.services.cli.support.instance_options import frame_list, request_by_instance
 from isocenter.services.cli.support.options import add_network_options
 from isocenter.services.cli.support.query_options import (
     MODELS,
@@ -59,6 +60,8 @@ examples:
   isocenter getscu -S -L SERIES -k StudyInstanceUID=1.2.3 -k SeriesInstanceUID=1.2.3.4 \\
                    -aec ISOCENTER archive 11112 --structure flat
   isocenter getscu ISOCENTER@localhost:11112 --patient-id P1 -od p1 --sop-class CTImageStorage +xa
+  isocenter getscu ISOCENTER@localhost:11112 --sop-instance-uid 1.2.3.4.5 --frames 1,10-20 \\
+                   --sop-class UltrasoundMultiFrameImageStorage
   isocenter getscu ISOCENTER@archive:2762 --study-uid 1.2.3 -aet CT1 \\
                    --tls-cert CT1.crt --tls-key CT1.key --tls-ca ca.crt
 
@@ -91,6 +94,22 @@ def add_arguments(parser: CommandParser) -> None:
     group.add_argument(
         "--no-query", action="store_true", help="do not ask the peer which SOP classes there are"
     )
+    group = parser.add_argument_group("by instance (PS3.4 Y, Z)")
+    group.add_argument(
+        "--by-instance",
+        action="store_true",
+        help="by --sop-instance-uid alone, whatever study it is of",
+    )
+    group.add_argument(
+        "--frames",
+        type=frame_list,
+        metavar="LIST",
+        help="a new object of these frames of one instance: 1,3,5-9",
+    )
+    group.add_argument(
+        "--without-bulk-data", action="store_true", help="all but pixels and other bulk data"
+    )
+    group = parser.add_argument_group("progress")
     group.add_argument("-p", "--progress", action="store_true", default=True, help="default")
     group.add_argument(
         "--no-progress", dest="progress", action="store_false", help="no progress bar"
@@ -114,7 +133,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _get(client: Client, request: Request, arguments: argparse.Namespace) -> bool:
-    sop_class_uid = MODELS[request.model][2]
+    sop_class_uid: str = MODELS[request.model][2]
+    encode: Callable[[str], bytes] = request.encode
+    by_instance = request_by_instance(arguments, request)
+    if by_instance is not None:
+        sop_class_uid, encode = by_instance
     with client.terminal.progress("retrieving", wanted=arguments.progress) as advance:
 
         def received(so_far: ReceivedCounts) -> None:
@@ -122,7 +145,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
 
         folder = folder_of(arguments, received)
         classes: Sequence[str] = arguments.sop_class
-        if not classes and not arguments.no_query:
+        if not classes and not arguments.no_query and by_instance is None:
             classes = await _ask_for_classes(client, request)
         if client.interrupts.were_requested():
             return False
@@ -134,7 +157,7 @@ async def _get(client: Client, request: Request, arguments: argparse.Namespace) 
             with client.interrupts.stoppable():
                 result = await outcome_of(
                     association.get(
-                        request.encode,
+                        encode,
                         folder.receive,
                         sop_class_uid=sop_class_uid,
                         progress=follow(advance),

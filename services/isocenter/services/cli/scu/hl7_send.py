@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         tls = tls_of(arguments)
         messages = [message for name in arguments.files for message in _messages_of(name)]
         refused = 0
-        async with open_sender(arguments.host, arguments.port, tls, deadlines) as sender:
+        name = arguments.tls_server_name or ""
+        async with open_sender(arguments.host, arguments.port, tls, deadlines, name) as sender:
             with interrupts.stoppable():
                 for message in messages:
                     answer = await sender.send(message)

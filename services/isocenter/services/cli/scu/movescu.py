@@ -49,7 +49,7 @@ exit codes: 0 all were sent, 1 some were not, 2 arguments or no association"""
 #: For the peer's associations to end after the last object.
 _GOODBYE_SECONDS: Final = 5.0
 _ADVICE: Final = "the log of the peer tells why it could not send them to the destination"
-_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --port wants others to connect
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # whoever gives --port wants others to connect
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -69,7 +69,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     group.add_argument(
         "--receive-host",
-        default=_EVERYWHERE,
+        default=EVERYWHERE,
         metavar="H",
         help="address to receive at (default: %(default)s)",
     )

@@ -30,6 +30,7 @@ from isocenter.services.cli.support.options import (
     add_network_options,
     ae_title,
     check_paths,
+    run_with_called_ae_title,
 )
 from isocenter.services.cli.support.sent_files import files_below
 from isocenter.services.dicom.attribute_list import AttributeList
@@ -64,7 +65,8 @@ Modality performed procedure step as SCU.  ACTION is one of
   update UID                set attributes of it (N-SET) from -k and --json
   complete UID [FILE …]     end it; the objects that came of it are named from their files
   discontinue UID [FILE …]  give it up, with what came of it until then
-  get UID                   print it (N-GET)"""
+  get UID                   print it (N-GET)
+  set --mpps-uid UID --status COMPLETED|DISCONTINUED      complete or discontinue, in other words"""
 EXAMPLES: Final = """\
 examples:
   isocenter mppsscu RIS@localhost:11112 create --worklist entry.json --modality CT -aet CT1
@@ -73,6 +75,8 @@ examples:
   isocenter mppsscu RIS@localhost:11112 complete 2.25.17 images/ --protocol ABDOMEN
   isocenter mppsscu RIS@localhost:11112 discontinue 2.25.17 --reason 110513^DCM^Unspecified
   isocenter mppsscu RIS@localhost:11112 get 2.25.17 -o json
+  isocenter mppsscu localhost 11112 RIS create --patient-id P1 --patient-name DOE^JANE
+  isocenter mppsscu localhost 11112 RIS set --mpps-uid 2.25.17 --status COMPLETED
 
 A worklist entry is a file as isocenter worklistscu -o json or isocenter findscu -W writes it.
 
@@ -82,7 +86,11 @@ exit codes: 0 the peer took it, 1 it did not, 2 arguments or no association"""
 _MOST_BYTES: Final = 16 << 20
 _CODE_PARTS: Final = 3
 _TIME_FORMATS: Final = ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M")
-_ACTIONS: Final = ("create", "update", "complete", "discontinue", "get")
+_ACTIONS: Final = ("create", "update", "complete", "discontinue", "get", "set")
+#: Of ``set``: what is asked for with it.
+_ENDINGS: Final = {"COMPLETED": "complete", "DISCONTINUED": "discontinue"}
+#: Of ``create --patient-id``, when nobody says the modality.
+_USUAL_MODALITY: Final = "CT"
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -113,6 +121,13 @@ def add_arguments(parser: CommandParser) -> None:
     group.add_argument("--uid", type=_uid, metavar="UID", help="its UID (default: a new one)")
     group.add_argument("--worklist", type=Path, metavar="F", help="the worklist entry it performs")
     group.add_argument("--modality", default="", metavar="M", help="CT, MR … (type 1)")
+    group.add_argument("--patient-id", metavar="ID", help="-k PatientID=ID")
+    group.add_argument("--patient-name", metavar="NAME", help="-k PatientName=NAME")
+    group.add_argument(
+        "--procedure-id",
+        metavar="ID",
+        help="Requested Procedure ID of the step, where there is no worklist entry",
+    )
     group.add_argument("--study-uid", type=_uid, metavar="UID", help="study it is for")
     group.add_argument(
         "--step-id", default="", metavar="ID", help="Performed Procedure Step ID (default: made)"
@@ -132,6 +147,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     group.add_argument(
         "--series",
+        "--series-uid",
         action="append",
         default=[],
         type=_uid,
@@ -143,10 +159,13 @@ def add_arguments(parser: CommandParser) -> None:
     )
     group.add_argument(
         "--reason",
-        type=_code,
+        type=_reason,
         metavar="CODE^SCHEME^MEANING",
-        help="why it was discontinued (PS3.16 CID 9300)",
+        help="why it was discontinued (PS3.16 CID 9300); other text becomes its comment",
     )
+    group = parser.add_argument_group("set")
+    group.add_argument("--mpps-uid", type=_uid, metavar="UID", help="which step")
+    group.add_argument("--status", choices=tuple(_ENDINGS), help="what becomes of it")
     parser.add_argument(
         "-o",
         "--output",
@@ -160,7 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
 
     async def work(client: Client, rest: list[str]) -> int:
-        action, uid, paths = _action(rest)
+        action, uid, paths = _action(rest, arguments)
         uid = uid or arguments.uid or new_uid()
         do = await _prepared(client, arguments, action, uid, paths)
         code = EXIT_FAILED
@@ -176,11 +195,16 @@ def run(arguments: argparse.Namespace) -> int:
                     code = _report(client, arguments, action, uid, answer)
         return EXIT_INTERRUPTED if client.interrupts.were_requested() else code
 
-    return run_client(arguments, work)
+    return run_with_called_ae_title(arguments, lambda given: run_client(given, work), _ACTIONS)
 
 
-def _action(rest: Sequence[str]) -> tuple[str, str, Sequence[str]]:
+def _action(rest: Sequence[str], arguments: argparse.Namespace) -> tuple[str, str, Sequence[str]]:
     """What to do, with which step, and the files that came of it."""
+    if rest and rest[0] == "set":
+        if arguments.mpps_uid is None or arguments.status is None:
+            raise UsageError("set needs --mpps-uid UID and --status COMPLETED or DISCONTINUED")
+        check_paths(rest[1:])
+        return _ENDINGS[arguments.status], arguments.mpps_uid, rest[1:]
     if not rest or rest[0] not in _ACTIONS:
         raise UsageError(f"what? Give one of {', '.join(_ACTIONS)} behind the peer")
     action, *more = rest
@@ -214,12 +238,16 @@ async def _prepared(
             step = new_step(
                 performed_step_id=arguments.step_id or f"PPS{at:%y%m%d%H%M%S}",
                 station_ae_title=arguments.station or client.calling_ae_title,
-                modality=arguments.modality,
+                modality=arguments.modality
+                or (_USUAL_MODALITY if arguments.patient_id and entry is None else ""),
                 started=at,
                 worklist_entry=entry,
                 study_instance_uid=arguments.study_uid or "",
             )
-            step = _with_keys(step, arguments)
+            if arguments.procedure_id is not None:
+                scheduled = step.ScheduledStepAttributesSequence[0]
+                scheduled.RequestedProcedureID = arguments.procedure_id
+            step = _with_keys(step, arguments, _patient_keys(arguments))
             if not step.get("Modality"):
                 raise UsageError(
                     "which modality? Give --modality, or a worklist entry that says it"
@@ -237,7 +265,10 @@ async def _prepared(
             state = StepState.COMPLETED if action == "complete" else StepState.DISCONTINUED
             if arguments.reason is not None and state is StepState.COMPLETED:
                 raise UsageError("--reason is for discontinue")
-            changes = final_step(state, ended=at, series=series, reason=arguments.reason)
+            code = None if isinstance(arguments.reason, str) else arguments.reason
+            changes = final_step(state, ended=at, series=series, reason=code)
+            if isinstance(arguments.reason, str):
+                changes.CommentsOnThePerformedProcedureStep = arguments.reason
             changes = _with_keys(changes, arguments)
             return lambda association: set_step(association, uid, changes)
 
@@ -280,12 +311,14 @@ def _header(path: str) -> Dataset | None:
     return header if is_whole else None
 
 
-def _with_keys(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:
-    """*dataset* with what ``--json`` and ``-k`` say, the latter last."""
+def _with_keys(
+    dataset: Dataset, arguments: argparse.Namespace, more: Sequence[tuple[str, str]] = ()
+) -> Dataset:
+    """*dataset* with what ``--json``, *more* and ``-k`` say, the last of them last."""
     if arguments.json is not None:
         dataset.update(read_attributes(arguments.json))
-    if arguments.key:
-        keys = [parse_key(text) for text in arguments.key]
+    keys = [*more, *map(parse_key, arguments.key)]
+    if keys:
         encoded = build_identifier(keys, None, EXPLICIT_VR_LITTLE_ENDIAN)
         given = AttributeList.read(encoded, EXPLICIT_VR_LITTLE_ENDIAN)
         try:
@@ -294,6 +327,12 @@ def _with_keys(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:
             raise UsageError(f"{arguments.json or arguments.worklist}: {error}") from error
         return known.updated(given).to_dataset()
     return dataset
+
+
+def _patient_keys(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """Keys of a new step that have an option of their own."""
+    named = {"PatientID": arguments.patient_id, "PatientName": arguments.patient_name}
+    return [(name, value) for name, value in named.items() if value is not None]
 
 
 def _worklist_entry(path: Path) -> Dataset:
@@ -375,6 +414,10 @@ def _moment(text: str) -> datetime:
         except ValueError:
             continue
     raise argparse.ArgumentTypeError(f"{text!r} is no time like 20240229120000")
+
+
+def _reason(text: str) -> Dataset | str:
+    return _code(text) if "^" in text else text
 
 
 def _code(text: str) -> Dataset:

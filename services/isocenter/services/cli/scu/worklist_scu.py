@@ -23,17 +23,18 @@ from isocenter.services.cli.support.match_options import (
     add_max_results,
 )
 from isocenter.services.cli.support.match_output import (
-    JsonWriter,
     Match,
     output_to,
     print_table,
     printable,
     shown,
+    writer_of,
 )
 from isocenter.services.cli.support.options import (
     UsageError,
     add_network_options,
     ae_title,
+    run_with_called_ae_title,
 )
 from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.errors import NoPresentationContextError, OperationError
@@ -71,6 +72,8 @@ _ROWS_PER_TABLE: Final = 1_000
 #: Option → field, and help.
 _FIELD_OPTIONS: Final = {
     "--modality": ("modality", "CT, MR …"),
+    "--station-name": ("station_name", "Scheduled Station Name"),
+    "--physician": ("performing_phys", "Scheduled Performing Physician's Name"),
     "--patient-id": ("patient_id", "Patient ID"),
     "--patient-name": ("patient_name", "Patient's Name, with * and ? as wild cards"),
     "--accession": ("accession_no", "Accession Number"),
@@ -82,6 +85,7 @@ _COLUMNS: Final = (
     "when", "station_ae", "modality", "patient_name", "patient_id", "accession_no", "step_id",
     "procedure_desc",
 )  # fmt: skip
+_TIME_DIGITS: Final = 6
 _WHEN: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})?([0-9]{2})?.*", re.ASCII)
 
 
@@ -97,7 +101,13 @@ def add_arguments(parser: CommandParser) -> None:
         "--date",
         type=_date_range,
         metavar="RANGE",
-        help="steps that start on YYYYMMDD, or YYYYMMDD-YYYYMMDD, YYYYMMDD-, -YYYYMMDD",
+        help="steps that start today, on YYYYMMDD, or YYYYMMDD-YYYYMMDD, YYYYMMDD-, -YYYYMMDD",
+    )
+    group.add_argument(
+        "--time",
+        type=_time_range,
+        metavar="RANGE",
+        help="steps that start at HHMM or HHMMSS, or HHMM-HHMM, HHMM-, -HHMM",
     )
     group.add_argument(
         "--station",
@@ -122,7 +132,9 @@ def add_arguments(parser: CommandParser) -> None:
         help="Specific Character Set of what is not ASCII (default: ISO_IR 192, UTF-8)",
     )
     group = parser.add_argument_group("items")
-    add_match_output(group, ("table", "json", "csv", "dicom"), text="how they are written")
+    add_match_output(
+        group, ("table", "json", "csv", "dicom", "text", "xml"), text="how they are written"
+    )
     add_max_results(group, "items")
 
 
@@ -151,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
             return await asking.run()
 
-    return run_client(arguments, work)
+    return run_with_called_ae_title(arguments, lambda given: run_client(given, work))
 
 
 def _fields(arguments: argparse.Namespace) -> dict[str, str]:
@@ -163,6 +175,8 @@ def _fields(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.station is not None:
         given["station_ae"] = arguments.station
     day = f"{datetime.now().astimezone():%Y%m%d}" if arguments.today else arguments.date or ""
+    if arguments.time is not None:
+        given["time"] = arguments.time
     return given | ({"date": day} if day else {})
 
 
@@ -283,11 +297,11 @@ class _FieldsWriter:
         self._out.write("[]\n" if self._is_first else "\n]\n")
 
 
-class _DicomWriter:
-    """The DICOM JSON model."""
+class _MatchWriter:
+    """All that came of each, as `isocenter findscu -W` writes it."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._writer = JsonWriter(out)
+    def __init__(self, output_format: str, out: TextIO) -> None:
+        self._writer = writer_of(output_format, out, ())
 
     def write(self, item: WorklistItem) -> None:
         self._writer.write(Match.of_dataset(item.dataset))
@@ -303,7 +317,9 @@ def _writer_of(output_format: str, out: TextIO) -> _Writer:
         case "csv":
             return _CsvWriter(out)
         case "dicom":
-            return _DicomWriter(out)
+            return _MatchWriter("json", out)
+        case "text" | "xml":
+            return _MatchWriter(output_format, out)
         case _:
             return _TableWriter(out)
 
@@ -318,6 +334,8 @@ def _when(text: str) -> str:
 
 
 def _date_range(text: str) -> str:
+    if text.lower() == "today":
+        return f"{datetime.now().astimezone():%Y%m%d}"
     days = [normalize("DA", day) for day in text.split("-", 1) if day]
     try:
         is_good = bool(days) and sorted(days, key=date.fromisoformat) == days
@@ -326,5 +344,22 @@ def _date_range(text: str) -> str:
     if not is_good or not all(is_range_comparable("DA", day) for day in days):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no day YYYYMMDD, and no range of them (YYYYMMDD-YYYYMMDD)"
+        )
+    return text
+
+
+def _time_range(text: str) -> str:
+    ends = [end for end in text.split("-", 1) if end]
+    padded = [end.ljust(_TIME_DIGITS, "0") for end in ends]
+    try:
+        is_good = bool(ends) and sorted(padded) == padded
+        for end, whole in zip(ends, padded, strict=True):
+            is_good &= end.isdecimal() and len(end) in (4, 6)
+            datetime.strptime(whole, "%H%M%S")  # noqa: DTZ007 - a time of day
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time HHMM or HHMMSS, and no range of them (HHMM-HHMM)"
         )
     return text

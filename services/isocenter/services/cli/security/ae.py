@@ -14,11 +14,13 @@ from isocenter.engine.negotiation import associate_request
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.association.access import ConnectionOrigin
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.cli.support.recorded_changes import RecordedChanges
 from isocenter.services.composition.access import access_folder, access_of
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.net.peer_identity import PeerIdentity
 from isocenter.services.net.tls.certificates import identity_of_file
 from isocenter.services.security.access.access_control import PolicyAccessControl
+from isocenter.services.security.access.enforcement import Enforcement
 from isocenter.services.security.access.errors import PolicyError
 from isocenter.services.security.access.permissions import (
     DEFAULT_ROLE,
@@ -45,8 +47,8 @@ from isocenter.services.system.log_format import escape
 DESCRIPTION: Final = """\
 Which application entities may associate with the archive, by which certificates, from where,
 and for what.  As long as there is none, everybody is admitted as the settings say (--allow,
-tls.identity); from the first on, only those that stand here are.  A server that runs obeys
-at once, also for associations that stand."""
+tls.identity); from the first on, only those that stand here are (access.enforce).  A server that
+runs obeys at once, also for associations that stand."""
 
 EXAMPLES: Final = """\
 examples:
@@ -55,6 +57,7 @@ examples:
   isocenter ae add WS7 --role Radiologist --address 10.1.7.0/24 --tls
   isocenter ae add 'MR*' --issuer 'CN=MR vendor CA' --sop-class MRImageStorage
   isocenter ae allow WS7 C-MOVE                  also what that operation needs
+  isocenter ae add WS8 --user alice              the workstation of a user, with what she may do
   isocenter ae deny WS7 study:delete             whatever its roles say
   isocenter ae deny CT1                          turn it away, and keep what was said of it
   isocenter ae role Reader C-FIND C-GET          make a role, or replace one
@@ -141,6 +144,12 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
         metavar="UID",
         help="SOP class that it may use, as UID or keyword (repeatable; none: all)",
     )
+    parser.add_argument(
+        "--user",
+        default="",
+        metavar="NAME",
+        help="who is at it, unless somebody else proves to be there: the user's roles count, too",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +161,18 @@ class _Facts:
     sop_classes: frozenset[str]
     roles: tuple[str, ...]
     permissions: Permissions
+    user: str
 
     def __bool__(self) -> bool:
         return any(
-            (self.certificates, self.addresses, self.sop_classes, self.roles, self.permissions)
+            (
+                self.certificates,
+                self.addresses,
+                self.sop_classes,
+                self.roles,
+                self.permissions,
+                self.user,
+            )
         )
 
 
@@ -172,22 +189,23 @@ def run(arguments: argparse.Namespace) -> int:
     if folder is None:
         raise SettingsError("storage.data_dir", "ae", "is in memory, where no policy lasts")
     file = PolicyFile(folder)
+    recorded = RecordedChanges(settings, "isocenter ae", "policy")
     match arguments.action:
         case "rejected":
             return _rejected(RejectedFile(folder), arguments.clear)
         case "list":
-            _print_list(file.read())
+            _print_list(file.read(), settings.access.enforce)
         case "show":
             policy = file.read()
             _print_entity(policy, _known(policy, arguments.ae_title))
         case "test":
             return _test(settings, file, arguments)
         case "role":
-            _role(file, arguments.role_name, _permissions_of(arguments))
+            _role(file, recorded, arguments.role_name, _permissions_of(arguments))
         case "remove":
-            _remove(file, arguments.ae_title)
+            _remove(file, recorded, arguments.ae_title, settings.access.enforce)
         case _:
-            _change(file, arguments)
+            _change(file, recorded, arguments, settings.access.enforce)
     return EXIT_OK
 
 
@@ -206,6 +224,7 @@ def _facts_of(arguments: argparse.Namespace) -> _Facts:
         sop_classes=frozenset(_sop_class(text) for text in arguments.sop_class),
         roles=tuple(arguments.role or ()),
         permissions=_permissions_of(arguments),
+        user=arguments.user,
     )
 
 
@@ -223,7 +242,16 @@ def _sop_class(text: str) -> str:
     return known
 
 
-def _change(file: PolicyFile, arguments: argparse.Namespace) -> None:
+#: What the audit trail says of each.
+_DONE: Final = {"add": "admitted", "allow": "may more", "deny": "may less"}
+
+
+def _change(
+    file: PolicyFile,
+    recorded: RecordedChanges,
+    arguments: argparse.Namespace,
+    enforcement: Enforcement,
+) -> None:
     title, facts = arguments.ae_title, _facts_of(arguments)
     edits: dict[str, Callable[[Policy], ApplicationEntity]] = {
         "add": lambda policy: _added(policy, title, facts, arguments),
@@ -237,13 +265,18 @@ def _change(file: PolicyFile, arguments: argparse.Namespace) -> None:
         was_first = not policy.entities
         return replace(policy, entities=with_entity(policy, edits[arguments.action](policy)))
 
-    policy = file.change(edit)
+    done = _DONE[arguments.action]
+    if arguments.action == "deny" and not facts:
+        done = "turned away"
+    policy = file.change(recorded.of(edit, f"application entity {title} {done}"))
     entity = _known(policy, title)
     if not entity.active:
         print(f"{title} is turned away from now on")
         return
     print(f"{title} may: {' '.join(operations(policy.permissions(entity, None)))}")
-    if was_first:
+    if enforcement is Enforcement.NEVER:
+        print("the policy is not enforced: access.enforce is never")
+    elif was_first and enforcement is Enforcement.AUTO:
         print(
             "the policy is enforced from now on: any other AE title is rejected "
             "(isocenter ae rejected shows who)"
@@ -263,8 +296,10 @@ def _added(
         addresses=facts.addresses,
         sop_classes=facts.sop_classes,
         tls=arguments.tls,
-        roles=facts.roles or (DEFAULT_ROLE,),
+        # Who is for a user alone has the roles of the user.
+        roles=facts.roles or (() if facts.user else (DEFAULT_ROLE,)),
         description=arguments.description,
+        user=facts.user,
     )
 
 
@@ -278,14 +313,18 @@ def _allowed(entity: ApplicationEntity, facts: _Facts) -> ApplicationEntity:
         roles=_joined(entity.roles, facts.roles),
         allowed=union([entity.allowed, facts.permissions]),
         denied=without(entity.denied, facts.permissions),
+        user=facts.user or entity.user,
     )
 
 
 def _denied(entity: ApplicationEntity, facts: _Facts) -> ApplicationEntity:
     if not facts:
         return replace(entity, active=False)
+    if facts.user and facts.user != entity.user:
+        raise PolicyError(f"{facts.user} is not the user of {entity.ae_title}")
     left = replace(
         entity,
+        user="" if facts.user else entity.user,
         certificates=tuple(one for one in entity.certificates if one not in facts.certificates),
         addresses=tuple(one for one in entity.addresses if one not in facts.addresses),
         sop_classes=entity.sop_classes - facts.sop_classes,
@@ -318,13 +357,19 @@ def _known(policy: Policy, title: str) -> ApplicationEntity:
     raise PolicyError(f"{title} is not in the policy; admit it with isocenter ae add {title}")
 
 
-def _role(file: PolicyFile, name: str | None, permissions: Permissions) -> None:
+def _role(
+    file: PolicyFile, recorded: RecordedChanges, name: str | None, permissions: Permissions
+) -> None:
     """Show all roles, or let *name* have these permissions from now on."""
 
     def edit(policy: Policy) -> Policy:
         return replace(policy, roles={**policy.roles, str(name): permissions})
 
-    policy = file.read() if name is None or not permissions else file.change(edit)
+    if name is None or not permissions:
+        policy = file.read()
+    else:
+        words = " ".join(permission_texts(permissions))
+        policy = file.change(recorded.of(edit, f"role {name} gives {words}"))
     if name is not None and name not in policy.all_roles:
         raise PolicyError(f"there is no role {name!r}; make it with isocenter ae role {name} ...")
     for role, allowed in policy.all_roles.items():
@@ -332,26 +377,26 @@ def _role(file: PolicyFile, name: str | None, permissions: Permissions) -> None:
             print(escape(f"{role:<14} {' '.join(permission_texts(allowed))}"))
 
 
-def _remove(file: PolicyFile, title: str) -> None:
+def _remove(
+    file: PolicyFile, recorded: RecordedChanges, title: str, enforcement: Enforcement
+) -> None:
     def edit(policy: Policy) -> Policy:
         gone = _known(policy, title)
         return replace(policy, entities=tuple(one for one in policy.entities if one != gone))
 
-    policy = file.change(edit)
+    policy = file.change(recorded.of(edit, f"application entity {title} removed"))
     print(f"{title} is removed")
     if not policy.entities:
-        print(
-            "it was the last one: no policy is enforced any more, and everybody is admitted as "
-            "the settings say",
-            file=sys.stderr,
-        )
+        print(f"it was the last one: {_without_entities(enforcement)}", file=sys.stderr)
 
 
 def _test(settings: Settings, file: PolicyFile, arguments: argparse.Namespace) -> int:
     identity: PeerIdentity | None = None
     if arguments.certificate is not None:
         identity = identity_of_file(arguments.certificate)
-    control = PolicyAccessControl(access_of(settings), CurrentPolicy(file))
+    control = PolicyAccessControl(
+        access_of(settings), CurrentPolicy(file), enforcement=settings.access.enforce
+    )
     request = associate_request(
         arguments.called or settings.server.ae_title,
         arguments.ae_title,
@@ -384,19 +429,29 @@ def _test(settings: Settings, file: PolicyFile, arguments: argparse.Namespace) -
 # Showing.
 
 
-def _print_list(policy: Policy) -> None:
+def _without_entities(enforcement: Enforcement) -> str:
+    """What a policy without application entities comes to."""
+    if enforcement is Enforcement.ALWAYS:
+        return "access.enforce is always, so nobody may associate"
+    return "no policy is enforced: everybody is admitted as the settings say"
+
+
+def _print_list(policy: Policy, enforcement: Enforcement) -> None:
     if not policy.entities:
-        print("no policy is enforced: everybody is admitted as the settings say")
+        print(_without_entities(enforcement))
         return
+    if enforcement is Enforcement.NEVER:
+        print("not enforced: access.enforce is never")
     _print_table(
-        ("AE TITLE", "STATE", "BY", "FROM", "ROLES"),
+        ("AE TITLE", "STATE", "BY", "FROM", "ROLES", "USER"),
         (
             (
                 one.ae_title,
                 "admitted" if one.active else "denied",
                 _by(one),
                 " ".join(one.addresses) or "anywhere",
-                " ".join(one.roles),
+                " ".join(one.roles) or "-",
+                one.user or "-",
             )
             for one in policy.entities
         ),
@@ -419,6 +474,7 @@ def _print_entity(policy: Policy, entity: ApplicationEntity) -> None:
         ("over TLS only", "yes" if entity.needs_tls else "no"),
         ("from", " ".join(entity.addresses) or "anywhere"),
         ("roles", " ".join(entity.roles) or "none"),
+        ("user", entity.user or "-"),
         ("allowed", " ".join(permission_texts(entity.allowed)) or "-"),
         ("denied", " ".join(permission_texts(entity.denied)) or "-"),
         ("SOP classes", _names(entity.sop_classes) or "all"),

@@ -54,6 +54,7 @@ EXAMPLES: Final = """\
 examples:
   isocenter audit verify
   isocenter audit verify --checkpoint 952:DIGEST
+  isocenter audit verify --others /mnt/node-two/audit /mnt/node-three/audit
   isocenter audit show --since 2026-11-21 --event query --ae CT1
   isocenter audit show --event 110113 --json
   isocenter audit show --patient 4711 --since yesterday
@@ -129,7 +130,17 @@ def _add_verify_options(action: argparse.ArgumentParser) -> None:
         metavar="N:DIGEST",
         help="a record that verify named before and that must still be there",
     )
-    action.add_argument("--json", action="store_true", help="the result as one JSON object")
+    action.add_argument(
+        "--others",
+        nargs="+",
+        default=(),
+        type=Path,
+        metavar="DIR",
+        help="trails of other nodes of the archive, or copies of them, to be verified as well",
+    )
+    action.add_argument(
+        "--json", action="store_true", help="the result as one JSON object, of each trail on a line"
+    )
 
 
 def _add_remove_options(action: argparse.ArgumentParser) -> None:
@@ -201,7 +212,7 @@ def run(arguments: argparse.Namespace) -> int:
         code = EXIT_INTERRUPTED
         with interrupts.stoppable():
             if arguments.action == "verify":
-                code = await _verify(arguments, settings, folder, terminal)
+                code = await _verify_all(arguments, settings, folder, terminal)
             elif arguments.action == "size":
                 code = await trio.to_thread.run_sync(_show_growth, arguments, settings, folder)
             elif arguments.action == "remove":
@@ -228,8 +239,25 @@ async def _record_use(settings: Settings, folder: Path, terminal: Terminal) -> N
 # -- Verify ------------------------------------------------------------------------------
 
 
-async def _verify(
+async def _verify_all(
     arguments: argparse.Namespace, settings: Settings, folder: Path, terminal: Terminal
+) -> int:
+    """Each node has a chain of its own; all of them are good, or the archive's trail is not."""
+    for other in arguments.others:
+        if not segments_of(other):
+            raise UsageError(f"no audit trail is in {other}")
+    code = await _verify(arguments, settings, folder, arguments.checkpoint, terminal)
+    for other in arguments.others:
+        code = max(code, await _verify(arguments, settings, other, None, terminal))
+    return code
+
+
+async def _verify(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    folder: Path,
+    checkpoint: Position | None,
+    terminal: Terminal,
 ) -> int:
     key_file = arguments.key_file or settings.audit.hmac_key_file
     key = None if key_file is None else read_key(key_file)
@@ -239,7 +267,7 @@ async def _verify(
                 folder,
                 key=key,
                 begins_at=arguments.begins_at,
-                checkpoint=arguments.checkpoint,
+                checkpoint=checkpoint,
                 progress=lambda records: advance(records, None),
             ),
             abandon_on_cancel=True,

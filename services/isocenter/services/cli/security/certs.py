@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from getpass import getpass
 from pathlib import Path
 from typing import Final
 
+from isocenter.services.cli.support.options import whole_number
+from isocenter.services.cli.support.recorded_changes import RecordedChanges
 from isocenter.services.errors import text_of
 from isocenter.services.security.certificates.authority import CertificateAuthority
 from isocenter.services.security.certificates.issued import CA_FOLDER, CertificateError, Issued
@@ -18,6 +21,7 @@ from isocenter.services.security.certificates.keys import (
     Pkcs12,
     check_passphrase,
 )
+from isocenter.services.security.certificates.profile import LIFETIME
 from isocenter.services.security.certificates.signing_requests import read_request
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
@@ -33,6 +37,7 @@ examples:
                                                  also a C-MOVE destination that is reached by name
   isocenter certs issue CT1 --pkcs12             CT1.p12 with a passphrase, in the place of CT1.key
   isocenter certs sign ct2.csr --out /mnt/stick  for a modality that has made its own key
+  isocenter certs issue TEST --days 30           valid for a month
   isocenter certs list                           what was issued, and until when it is valid
   isocenter certs revoke CT1 && isocenter reload
                                                  the server refuses it from now on
@@ -99,6 +104,13 @@ def _add_holder(parser: argparse.ArgumentParser) -> None:
         metavar="H",
         help="a name or an address that the holder is reached by (repeatable)",
     )
+    parser.add_argument(
+        "--days",
+        type=whole_number(1, LIFETIME.days),
+        default=LIFETIME.days,
+        metavar="N",
+        help="for how long it is valid (default and at most: %(default)s)",
+    )
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
@@ -132,10 +144,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CertificateError, SettingsError: why not, and what would help.
     """
-    directory = _ca_directory(arguments)
+    directory, tell = _ca(arguments)
     match arguments.action:
         case "init":
             authority = CertificateAuthority.create(directory, key_kind=KeyKind(arguments.key))
+            tell("certificate authority made")
             print(f"new CA in {authority.directory}")
             print(f"{authority.certificate_path} is what peers have to trust")
         case "issue":
@@ -147,15 +160,19 @@ def run(arguments: argparse.Namespace) -> int:
                 key_kind=KeyKind(arguments.key),
                 passphrase=_passphrase(arguments, twice=True),
                 pkcs12=Pkcs12(arguments.pkcs12 or Pkcs12.AES.value),
+                lifetime=timedelta(days=arguments.days),
             )
+            tell(f"certificate {issued.name} issued for AE title {issued.common_name}")
             end = "key" if arguments.pkcs12 is None else "p12"
             _print_issued(issued, f"{issued.name}.crt", f"{issued.name}.{end}", "ca.crt")
         case "sign":
-            _sign(CertificateAuthority(directory), arguments)
+            _sign(CertificateAuthority(directory), tell, arguments)
         case "list":
             _print_table(CertificateAuthority(directory).issued())
         case "revoke":
-            for issued in CertificateAuthority(directory).revoke(arguments.name):
+            revoked = CertificateAuthority(directory).revoke(arguments.name)
+            tell(f"certificate {arguments.name} revoked")
+            for issued in revoked:
                 print(f"revoked {issued.name}, serial number {issued.serial_number:x}")
             print("a server that runs refuses it after isocenter reload")
         case "renew":
@@ -164,6 +181,8 @@ def run(arguments: argparse.Namespace) -> int:
                 passphrase=_passphrase(arguments, twice=False),
                 pkcs12=Pkcs12(arguments.pkcs12 or Pkcs12.AES.value),
             )
+            if renewed:
+                tell(f"certificates renewed: {', '.join(one.name for one in renewed)}")
             for issued in renewed:
                 print(
                     f"{issued.name}, for AE title {issued.common_name}: "
@@ -183,7 +202,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sign(authority: CertificateAuthority, arguments: argparse.Namespace) -> None:
+def _sign(
+    authority: CertificateAuthority, tell: Callable[[str], None], arguments: argparse.Namespace
+) -> None:
     request = read_request(arguments.request)
     issued = authority.sign(
         request,
@@ -191,7 +212,9 @@ def _sign(authority: CertificateAuthority, arguments: argparse.Namespace) -> Non
         ae_title=arguments.ae_title,
         hosts=arguments.host,
         folder=arguments.out,
+        lifetime=timedelta(days=arguments.days),
     )
+    tell(f"certificate {issued.name} signed for AE title {issued.common_name}")
     _print_issued(issued, f"{issued.name}.crt", "ca.crt")
     if request.common_name != issued.common_name:
         print(f"the request was for {request.common_name!r}")
@@ -237,18 +260,21 @@ def _passphrase(arguments: argparse.Namespace, *, twice: bool) -> bytes | None:
     return passphrase
 
 
-def _ca_directory(arguments: argparse.Namespace) -> Path:
+def _ca(arguments: argparse.Namespace) -> tuple[Path, Callable[[str], None]]:
+    """The folder of the CA, and what has a change of it recorded: a CA elsewhere is no archive's,
+    and has no audit trail."""
     if arguments.ca_dir is not None:
         given: Path = arguments.ca_dir
-        return given.expanduser().absolute()
+        return given.expanduser().absolute(), lambda what: None
     data_dir = getattr(arguments, "storage.data_dir")
     overrides = {} if data_dir is None else {"storage.data_dir": data_dir}
-    storage = load_settings(arguments.config, overrides=overrides).storage
-    if storage.is_in_memory:
+    settings = load_settings(arguments.config, overrides=overrides)
+    if settings.storage.is_in_memory:
         raise SettingsError(
             "storage.data_dir", "certs", "is in memory, where no CA lasts; give --ca-dir DIR"
         )
-    return storage.data_dir.absolute() / CA_FOLDER
+    recorded = RecordedChanges(settings, "isocenter certs", "certificates")
+    return settings.storage.data_dir.absolute() / CA_FOLDER, recorded.tell
 
 
 def _day(issued: Issued) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.services.cli import EXIT_OK
+from isocenter.services.cli.support.recorded_changes import RecordedChanges
 from isocenter.services.composition.access import access_folder
 from isocenter.services.errors import text_of
 from isocenter.services.security.access.errors import PolicyError
@@ -113,29 +114,56 @@ def run(arguments: argparse.Namespace) -> int:
         _print_list(file.read())
         return EXIT_OK
     name = arguments.name
+    edits = _Edits(file, name, RecordedChanges(settings, "isocenter user", "policy"))
     match arguments.action:
         case "add":
-            _add(file, arguments)
+            _add(edits, arguments)
         case "passwd":
             hashed = hash_passcode(_passcode(arguments.passcode_file))
-            _edit(file, name, lambda user: replace(user, password_hash=hashed))
+            edits.change(lambda user: replace(user, password_hash=hashed), "has another passcode")
             print(f"{name} has another passcode")
         case "role":
-            _edit(file, name, lambda user: replace(user, roles=tuple(arguments.role)))
-            print(f"{name} is {' '.join(arguments.role) or 'nothing'}")
+            words = " ".join(arguments.role)
+            edits.change(
+                lambda user: replace(user, roles=tuple(arguments.role)),
+                f"has roles {words or 'none'}",
+            )
+            print(f"{name} is {words or 'nothing'}")
         case "totp":
-            _totp(file, name, settings.server.ae_title, off=arguments.off)
+            _totp(edits, settings.server.ae_title, off=arguments.off)
         case "deactivate" | "activate":
             active = arguments.action == "activate"
-            _edit(file, name, lambda user: replace(user, active=active))
-            print(f"{name} is {'active' if active else 'not active any more'}")
+            words = "active" if active else "not active any more"
+            edits.change(lambda user: replace(user, active=active), f"is {words}")
+            print(f"{name} is {words}")
         case "remove":
-            _edit(file, name, lambda user: None)
+            edits.change(lambda user: None, "removed")
             print(f"{name} is removed")
     return EXIT_OK
 
 
-def _add(file: PolicyFile, arguments: argparse.Namespace) -> None:
+class _Edits:
+    """Changes of one user, each in the audit trail."""
+
+    def __init__(self, file: PolicyFile, name: str, recorded: RecordedChanges) -> None:
+        self._file = file
+        self.name = name
+        self._recorded = recorded
+
+    def change(self, change: Callable[[User], User | None], what: str) -> None:
+        """Change the user that there is; None: none is left.
+
+        Args:
+            what: in words, behind its name.
+        """
+        self.make(changing(self.name, change), what)
+
+    def make(self, edit: Callable[[Policy], Policy], what: str) -> None:
+        """Change the policy."""
+        self._file.change(self._recorded.of(edit, f"user {self.name} {what}"))
+
+
+def _add(edits: _Edits, arguments: argparse.Namespace) -> None:
     by_other_means = arguments.no_passcode or arguments.without_passcode
     hashed = "" if by_other_means else hash_passcode(_passcode(arguments.passcode_file))
     user = User(
@@ -146,23 +174,23 @@ def _add(file: PolicyFile, arguments: argparse.Namespace) -> None:
         subjects=tuple(arguments.subject),
     )
 
-    file.change(adding(user))
-    print(f"{user.name} is a user, with roles {' '.join(user.roles) or 'none'}")
+    words = " ".join(user.roles) or "none"
+    edits.make(adding(user), f"added, with roles {words}")
+    print(f"{user.name} is a user, with roles {words}")
 
 
-def _edit(file: PolicyFile, name: str, change: Callable[[User], User | None]) -> None:
-    file.change(changing(name, change))
-
-
-def _totp(file: PolicyFile, name: str, issuer: str, *, off: bool) -> None:
+def _totp(edits: _Edits, issuer: str, *, off: bool) -> None:
     secret = "" if off else new_secret()
-    _edit(file, name, lambda user: replace(user, totp_secret=secret))
+    edits.change(
+        lambda user: replace(user, totp_secret=secret),
+        "is asked for no codes" if off else "is asked for one-time codes of a new secret",
+    )
     if off:
-        print(f"{name} is asked for no one-time codes")
+        print(f"{edits.name} is asked for no one-time codes")
         return
-    print(f"{name} is asked for one-time codes from now on; its authenticator reads this address")
-    print("as a QR code, or takes the secret in it; it is shown this once:")
-    print(provisioning_uri(secret, name, issuer))
+    print(f"{edits.name} is asked for one-time codes from now on. An authenticator reads this")
+    print("address as a QR code, or takes the secret in it; it is shown this once:")
+    print(provisioning_uri(secret, edits.name, issuer))
 
 
 def _passcode(path: Path | None) -> str:

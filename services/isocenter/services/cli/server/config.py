@@ -18,7 +18,6 @@ from isocenter.services.cli.server.setting_changes import (
     set_setting,
 )
 from isocenter.services.composition.reloading import RELOADED
-from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.explanation import (
     Explained,
@@ -27,11 +26,12 @@ from isocenter.services.settings.explanation import (
     explain_plugin_setting,
     value_now,
 )
-from isocenter.services.settings.loading import Loaded, load, load_settings, settings_named
+from isocenter.services.settings.loading import Loaded, checked, load, settings_named
 from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.plugins import PluginEntry, faults_of
 from isocenter.services.settings.settings import Setting
 from isocenter.services.settings.toml_text import show
+from isocenter.services.settings.warnings import warnings
 
 DESCRIPTION: Final = (
     "Show the effective settings as TOML that can be loaded again, explain them, or change one; "
@@ -97,12 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
                 return set_setting(arguments)
             case "reset":
                 return reset_settings(arguments)
-        settings = load_settings(arguments.config, overrides=overrides_from(arguments))
+        loaded = load(arguments.config, overrides=overrides_from(arguments))
+        settings = checked(loaded)
     except SettingsError as error:
         print(f"{arguments.prog}: {error}", file=sys.stderr)
         return EXIT_USAGE
     print(show(settings), end="")
-    for text in warnings(settings):
+    for text in (*loaded.former, *warnings(settings)):
         print(f"warning: {text}", file=sys.stderr)
     return EXIT_OK
 

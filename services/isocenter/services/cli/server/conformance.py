@@ -17,6 +17,7 @@ from isocenter.services import composition
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, program_version
 from isocenter.services.composition.conformance import statement_blocks, statement_title
 from isocenter.services.composition.web import web_routes
+from isocenter.services.errors import fault_text
 from isocenter.services.net.http.routing import Route
 from isocenter.services.notices import Notices
 from isocenter.services.settings.errors import SettingsError
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(arguments.config, overrides=overrides_from(arguments))
     except SettingsError as error:
-        print(f"isocenter conformance: {error}", file=sys.stderr)
+        print(f"isocenter conformance: {fault_text(error)}", file=sys.stderr)
         return EXIT_USAGE
     try:
         text = trio.run(_document, settings, arguments.format)
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             arguments.output.write_text(text, "utf-8")
     except (IsocenterError, OSError) as error:
-        print(f"isocenter conformance: {error}", file=sys.stderr)
+        print(f"isocenter conformance: {fault_text(error)}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 

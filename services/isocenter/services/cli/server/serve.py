@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from isocenter.services.cli import read_module
 from isocenter.services.settings.options import add_options, overrides_from
 from isocenter.services.settings.source import SettingsSource
+
+if TYPE_CHECKING:
+    from isocenter.services.notices import Notices
 
 DESCRIPTION = """\
 Run the archive: store, find, get and move, in the clear on this machine and over
@@ -21,6 +27,9 @@ examples:
 
 Every option but --config and --check-config is also a key of the configuration file and an
 environment variable; see isocenter config show and isocenter config explain.
+
+SIGTERM and Ctrl-C let operations under way end, a second one does not; then, on a terminal, a few
+lines say what was done: associations, operations, objects.
 
 exit codes: 0 it was stopped, 1 wrong settings, 2 wrong arguments, or it cannot start"""
 
@@ -38,14 +47,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal; 0, 1 for a wrong configuration, 2 when it cannot start (SRV-5)."""
     source = SettingsSource(config_file=arguments.config, overrides=overrides_from(arguments))
-    return run_server(source, only_check=arguments.check_config)
+    return run_server(source, only_check=arguments.check_config, shows_totals=sys.stderr.isatty())
 
 
-def run_server(source: SettingsSource, *, only_check: bool = False) -> int:
-    """As `run`, with settings from *source*, which is asked again to reload.
+def run_server(
+    source: SettingsSource,
+    *,
+    only_check: bool = False,
+    watch: Callable[[Notices], None] | None = None,
+    prog: str = "isocenter serve",
+    shows_totals: bool = False,
+) -> int:
+    """As `run`, with settings from *source*, which is asked again to reload; *watch* gets what the
+    server tells of itself, errors are those of *prog*, and with *shows_totals* what was counted is
+    printed at the end.
 
     All that a server is made of is read only now: who asks for the options does not wait for it.
     """
     process = read_module("isocenter.services.cli.server.server_process")
-    code: int = process.run_server(source, only_check=only_check)
+    code: int = process.run_server(
+        source, only_check=only_check, watch=watch, prog=prog, shows_totals=shows_totals
+    )
     return code

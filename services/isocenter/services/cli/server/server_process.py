@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -21,31 +21,35 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.services import composition
 from isocenter.services.association.server import Server
 from isocenter.services.cli import program_version
+from isocenter.services.cli.server.service_statistics import ServiceStatistics
 from isocenter.services.composition.log import configure_log
 from isocenter.services.composition.reloading import Reloader
-from isocenter.services.composition.server import (
+from isocenter.services.composition.server import prepare_archive, serve_archive
+from isocenter.services.composition.server_parts import (
     Listeners,
     ServerParts,
     StartupError,
     build_server,
     check_addresses,
     listen,
-    prepare_archive,
-    serve_archive,
 )
-from isocenter.services.errors import text_of
+from isocenter.services.composition.signatures import signing_fault
+from isocenter.services.errors import fault_text, text_of
 from isocenter.services.monitoring.metrics import forget_process, shared_folder
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.net.tls.inspection import describe_profile
 from isocenter.services.net.transport import format_address
+from isocenter.services.notices import Notices
 from isocenter.services.security.certificates.expiry import warn
 from isocenter.services.security.certificates.issued import CA_FOLDER
-from isocenter.services.settings.consistency import warnings
 from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.loading import checked
 from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.source import SettingsSource
+from isocenter.services.settings.warnings import warnings
 from isocenter.services.system import systemd
-from isocenter.services.system.worker_processes import run_workers
+from isocenter.services.system.temporary_files import temporary_files_in
+from isocenter.services.system.worker_processes import EXIT_LEFT, run_workers
 from isocenter.services.web.dicomweb.urls import ROOT
 
 #: Exit codes (SRV-5).
@@ -55,25 +59,38 @@ EXIT_START: Final = 2
 log = logging.getLogger("isocenter.server")
 
 
-def run_server(source: SettingsSource, *, only_check: bool = False) -> int:
+def run_server(
+    source: SettingsSource,
+    *,
+    only_check: bool = False,
+    watch: Callable[[Notices], None] | None = None,
+    prog: str = "isocenter serve",
+    shows_totals: bool = False,
+) -> int:
     """Serve what *source* says, which is asked again to reload; 0, 1 for a wrong configuration, 2
     when it cannot start (SRV-5).
 
     Args:
         only_check: look at settings and certificates, print a summary, and stop; nothing is made.
+        watch: gets what the server tells of itself, before it does; of one worker.
+        prog: whose errors they are.
+        shows_totals: print at the end what was counted, of each worker by itself.
     """
     try:
-        settings = source.settings()
+        loaded = source.load()
+        settings = checked(loaded)
     except SettingsError as error:
-        print(f"isocenter serve: {error}", file=sys.stderr)
+        print(f"{prog}: {fault_text(error)}", file=sys.stderr)
         return EXIT_CONFIGURATION
     os.umask(0o077)
     try:
         # A check makes no file.
         configure_log(replace(settings.log, file=None) if only_check else settings.log)
     except OSError as error:
-        print(f"isocenter serve: log.file {settings.log.file}: {text_of(error)}", file=sys.stderr)
+        print(f"{prog}: log.file {settings.log.file}: {text_of(error)}", file=sys.stderr)
         return EXIT_START
+    for text in loaded.former:
+        log.warning("%s", text)
     if hasattr(signal, "SIGHUP"):
         # Until it can be obeyed; it would end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -83,45 +100,82 @@ def run_server(source: SettingsSource, *, only_check: bool = False) -> int:
             if only_check:
                 _show_check(parts)
                 return 0
+            if watch is not None:
+                watch(parts.notices)
+            totals = ServiceStatistics() if shows_totals else None
+            if totals is not None:
+                totals.watch(parts.notices)
             listeners = listen(parts, stack)
         except StartupError as error:
             for fault in error.faults:
-                print(f"isocenter serve: {text_of(fault)}", file=sys.stderr)
+                print(f"{prog}: {fault_text(fault)}", file=sys.stderr)
             return EXIT_START
         except (IsocenterError, OSError) as error:
-            print(f"isocenter serve: {text_of(error)}", file=sys.stderr)
+            print(f"{prog}: {fault_text(error)}", file=sys.stderr)
             return EXIT_START
-        serve = partial(_serve, parts, listeners, source)
+        meeting = None
+        if settings.server.workers > 1:
+            together = tempfile.TemporaryDirectory(prefix="isocenter-")
+            meeting = Path(stack.enter_context(together))
+        if not settings.storage.is_in_memory:
+            # After the folder where workers meet: the names of sockets are short.
+            try:
+                stack.enter_context(temporary_files_in(Path(settings.storage.data_dir)))
+            except OSError as error:
+                user = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
+                print(
+                    f"{prog}: temporary files in {settings.storage.data_dir}: {text_of(error)}; "
+                    f"give {user} the right to write there (chmod), make room, or set TMPDIR",
+                    file=sys.stderr,
+                )
+                return EXIT_START
+        serve = partial(_serve, parts, listeners, source, meeting)
         announce = partial(_announce, parts, listeners)
         failures: list[BaseException] = []
         try:
-            if settings.server.workers > 1:
-                counts = stack.enter_context(tempfile.TemporaryDirectory(prefix="isocenter-"))
-                shared_folder(Path(counts))
+            if meeting is not None:
+                shared_folder(meeting / "counts")
                 return run_workers(
                     settings.server.workers,
                     prepare=lambda: trio.run(prepare_archive, settings),
-                    work=partial(trio.run, serve),
+                    work=partial(_work, serve, totals),
                     announce=announce,
-                    say=lambda text: print(f"isocenter serve: {text}", file=sys.stderr),
+                    say=lambda text: print(f"{prog}: {text}", file=sys.stderr),
                     on_worker_exit=forget_process,
                 )
             trio.run(serve, announce, systemd.notify_alive, None)
+            if totals is not None:
+                print(totals.text(), file=sys.stderr)
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
         for failure in failures:
-            print(f"isocenter serve: {text_of(failure)}", file=sys.stderr)
+            print(f"{prog}: {fault_text(failure)}", file=sys.stderr)
         return EXIT_START if failures else 0
+
+
+def _work(
+    serve: Callable[..., Awaitable[bool]],
+    totals: ServiceStatistics | None,
+    *arguments: Callable[[], None] | int,
+) -> None:
+    """A worker; no other takes its place where the whole node is to end."""
+    is_to_end = trio.run(serve, *arguments)
+    if totals is not None:
+        # At once: the lines of several workers do not run into each other.
+        sys.stderr.write(f"worker {os.getpid()}: {totals.text()}\n")
+    if is_to_end:
+        raise SystemExit(EXIT_LEFT)
 
 
 async def _serve(
     parts: ServerParts,
     listeners: Listeners,
     source: SettingsSource,
+    meeting: Path | None,
     announce: Callable[[], None],
     beat: Callable[[], None],
     parent: int | None,
-) -> None:
+) -> bool:
     """Serve, in this process or in a worker of it."""
 
     def settle() -> None:
@@ -131,8 +185,8 @@ async def _serve(
         gc.freeze()
         announce()
 
-    await serve_archive(
-        parts, listeners, source, _obey_signals, program_version(), settle, beat, parent
+    return await serve_archive(
+        parts, listeners, source, _obey_signals, program_version(), settle, beat, parent, meeting
     )
 
 
@@ -142,7 +196,13 @@ def _show_check(parts: ServerParts) -> None:
     if tls is not None and settings.tls.enabled:
         print(describe_profile(tls.server, PROFILES[settings.tls.profile]))
         warn(tls.expiries)
+    _warn(settings)
     print("the configuration is good")
+
+
+def _warn(settings: Settings) -> None:
+    for text in filter(None, (*warnings(settings), signing_fault(settings))):
+        log.warning("%s", text)
 
 
 def _announce(parts: ServerParts, listeners: Listeners) -> None:
@@ -154,8 +214,7 @@ def _announce(parts: ServerParts, listeners: Listeners) -> None:
     for sock, bind in listeners.orders:
         kind = "over TLS" if bind.tls else "in the clear"
         print(f"  HL7 orders {kind:<17} {format_address(sock.getsockname())}")
-    for text in warnings(settings):
-        log.warning("%s", text)
+    _warn(settings)
     # The one line that programs wait for.
     print("ready", *(_url(*address) for address in addresses), *web, flush=True)
     systemd.notify("READY=1")

@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from isocenter.services.cli import EXIT_OK
+from isocenter.services.cli.support.recorded_changes import RecordedChanges
 from isocenter.services.composition.reloading import RELOADED
+from isocenter.services.security.audit.alert_messages import settings_text
 from isocenter.services.settings.changed_settings import ChangedSettings, Changes
 from isocenter.services.settings.errors import SettingsError
+from isocenter.services.settings.former_names import current_name
 from isocenter.services.settings.loading import BY_KEY, unknown_setting
 from isocenter.services.settings.source import SettingsSource
 from isocenter.services.system.pid_file import pid_of_server
@@ -52,7 +55,7 @@ def set_setting(arguments: argparse.Namespace) -> int:
     Raises:
         SettingsError: it cannot be.
     """
-    key: str = arguments.key
+    key = _current(arguments.key)
     setting = BY_KEY.get(key)
     if setting is None:
         raise unknown_setting(key, "argument")
@@ -69,7 +72,7 @@ def set_setting(arguments: argparse.Namespace) -> int:
     def edit(before: Changes) -> Changes:
         return source.changed(before, {key: plain}, by=acting_user(), at=now)
 
-    return _change(source, edit, key)
+    return _change(source, edit, f"{settings_text([key])} (config set)", [key])
 
 
 def reset_settings(arguments: argparse.Namespace) -> int:
@@ -80,7 +83,7 @@ def reset_settings(arguments: argparse.Namespace) -> int:
     Raises:
         SettingsError: what was changed cannot be read or written.
     """
-    keys: list[str] = arguments.keys
+    keys = list(map(_current, arguments.keys))
 
     def edit(before: Changes) -> Changes:
         for key in keys:
@@ -89,7 +92,16 @@ def reset_settings(arguments: argparse.Namespace) -> int:
                 raise SettingsError(key, "argument", f"was not changed; changed are: {names}")
         return {key: one for key, one in before.items() if key not in keys}
 
-    return _change(_source(arguments), edit, *keys)
+    what = f"{settings_text(keys)} (config reset)"
+    return _change(_source(arguments), edit, what, keys)
+
+
+def _current(key: str) -> str:
+    """The name of a setting today; who used a former one is told."""
+    name = current_name(key)
+    if name != key:
+        print(f"warning: {key} is called {name} now", file=sys.stderr)
+    return name
 
 
 def _source(arguments: argparse.Namespace) -> SettingsSource:
@@ -98,14 +110,18 @@ def _source(arguments: argparse.Namespace) -> SettingsSource:
     return SettingsSource(config_file=arguments.config, overrides=overrides)
 
 
-def _change(source: SettingsSource, edit: Callable[[Changes], Changes], *keys: str) -> int:
-    storage = source.load().settings.storage
+def _change(
+    source: SettingsSource, edit: Callable[[Changes], Changes], what: str, keys: Sequence[str]
+) -> int:
+    settings = source.load().settings
+    storage = settings.storage
     if storage.is_in_memory:
         raise SettingsError(
             "storage.data_dir", "argument", "an archive in memory keeps no settings"
         )
     folder = Path(storage.data_dir)
-    ChangedSettings(folder).change(edit)
+    recorded = RecordedChanges(settings, "isocenter config", "settings")
+    ChangedSettings(folder).change(recorded.of(edit, what))
     pid = pid_of_server(folder)
     if pid is None:
         print("kept; no server runs on this archive, the next start uses it")

@@ -14,6 +14,7 @@ from dataclasses import field
 import trio
 
 from isocenter.engine.deadlines import Deadlines
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import (
     AssociationError,
     AssociationRejectedError,
@@ -22,7 +23,7 @@ from isocenter.engine.errors import (
     TransportLostError,
 )
 from isocenter.engine.fast_init import dataclass
-from isocenter.engine.items import UserIdentity
+from isocenter.engine.items import ExtendedNegotiation, UserIdentity
 from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
@@ -36,7 +37,7 @@ from isocenter.services.cli.support.options import (
 )
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.attribute_path import KeySyntaxError
-from isocenter.services.errors import text_of
+from isocenter.services.errors import fault_text
 from isocenter.services.net.http.client_errors import ServerUnreachableError
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.service_classes.client import ClientAssociation, open_association
@@ -44,6 +45,8 @@ from isocenter.services.service_classes.client import ClientAssociation, open_as
 
 class CannotAssociateError(IsocenterError):
     """No association with the peer: why, and what to do.  Exit code 2."""
+
+    error_code = ErrorCode.CONNECTION_FAILED
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Client:
         contexts: Sequence[Context],
         *,
         scp_roles: Iterable[str] = (),
+        extended: Sequence[ExtendedNegotiation] = (),
         operations_window: int = 1,
         provider: Provider | None = None,
     ) -> AsyncIterator[ClientAssociation]:
@@ -110,6 +114,7 @@ class Client:
                         calling_ae_title=self.calling_ae_title,
                         tls=self.tls,
                         scp_roles=scp_roles,
+                        extended=extended,
                         operations_window=operations_window,
                         provider=provider,
                         max_pdu_length=self.max_pdu_length,
@@ -211,16 +216,15 @@ def run_task(terminal: Terminal, work: Callable[[Interrupts], Awaitable[int]]) -
             KeySyntaxError,
             TlsFileError,
         ) as error:
-            terminal.error(str(error))
+            terminal.error(fault_text(error))
             return EXIT_USAGE
         except IsocenterError as error:
-            terminal.error(str(error))
+            terminal.error(fault_text(error))
             return EXIT_FAILED
         except BrokenPipeError:
             raise  # whoever read our output has gone
         except OSError as error:
-            what = text_of(error)
-            terminal.error(f"{error.filename}: {what}" if error.filename else what)
+            terminal.error(fault_text(error))
             return EXIT_FAILED
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED

@@ -10,7 +10,7 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_OK
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import shown
 from isocenter.services.cli.support.terminal import Advance, Terminal
-from isocenter.services.workflow.jobs.job import Job, JobState
+from isocenter.services.workflow.jobs.job import Job, JobKind, JobState
 from isocenter.services.workflow.jobs.ports import JobQueue
 
 #: Characters of an ID that people see and type.
@@ -18,6 +18,23 @@ SHORT_ID: Final = 8
 #: How often a job is looked at that somebody waits for.
 _LOOK_SECONDS: Final = 0.5
 
+_VERBS: Final = {
+    JobKind.RETRIEVE: "came",
+    JobKind.FETCH: "came",
+    JobKind.SEND: "were sent",
+    JobKind.VERIFY: "are what was stored",
+    JobKind.EXPORT: "were exported",
+    JobKind.IMPORT: "were taken in",
+    JobKind.COMPRESS: "were compressed",
+    JobKind.FORWARD: "were forwarded",
+    JobKind.ANALYSE: "were analysed",
+}
+_SKIPPED: Final = dict.fromkeys(JobKind, "are gone") | {
+    JobKind.RETRIEVE: "were here already",
+    JobKind.FETCH: "were here already",
+    JobKind.IMPORT: "were here already, or are no objects",
+    JobKind.COMPRESS: "stay as they are",
+}
 HEAD: Final = (
     "job", "what", "node", "state", "objects", "failed", "queued", "ended", "which",
     "what was wrong",
@@ -38,8 +55,7 @@ def line(job: Job) -> tuple[str, ...]:
 
 def which(job: Job) -> str:
     """What of the node, or of the archive."""
-    keys = " ".join(f"{name}={value}" for name, value in job.request.keys)
-    return keys or "everything"
+    return job.request.what
 
 
 def members(job: Job) -> dict[str, object]:
@@ -50,6 +66,7 @@ def members(job: Job) -> dict[str, object]:
         "kind": job.request.kind.value,
         "node": job.request.node,
         "keys": dict(job.request.keys),
+        "detail": job.request.detail,
         "state": job.state.value,
         "priority": job.request.priority.name.lower(),
         "requested_by": job.request.requested_by,
@@ -99,7 +116,13 @@ def report(job: Job, terminal: Terminal) -> int:
         if progress.failed:
             terminal.note(f"isocenter jobs show {job.job_id[:SHORT_ID]} names them")
         return EXIT_FAILED
-    verb = "came" if job.request.kind.value == "retrieve" else "were sent"
-    skipped = f", {progress.skipped} were here already" if progress.skipped else ""
+    if job.request.kind is JobKind.QUERY:
+        print(f"{progress.done} studies; isocenter jobs results {job.job_id[:SHORT_ID]}")
+        return EXIT_OK
+    if job.request.kind is JobKind.PUBLISH:
+        print("the repository is up to date")
+        return EXIT_OK
+    verb = _VERBS.get(job.request.kind, "are done")
+    skipped = f", {progress.skipped} {_SKIPPED[job.request.kind]}" if progress.skipped else ""
     print(f"{progress.done} objects {verb}{skipped}")
     return EXIT_OK

@@ -10,15 +10,19 @@ import math
 import os
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
 from isocenter.engine.deadlines import Deadlines
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.items import UserIdentity
 from isocenter.services.association.peer import Peer
+from isocenter.services.cli import EXIT_USAGE
 from isocenter.services.cli.support.argument_parser import CommandParser
+from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import (
@@ -29,6 +33,7 @@ from isocenter.services.net.tls.contexts import (
     server_context,
 )
 from isocenter.services.net.tls.errors import TlsFileError
+from isocenter.services.net.tls.profile_names import profile_named
 from isocenter.services.settings import value_types as kinds
 
 ANY_CALLED_AE_TITLE: Final = "ANY-SCP"
@@ -40,10 +45,13 @@ _LONGEST_REASON: Final = 500
 _MOST_SECRET_BYTES: Final = 65_000
 #: A peer that stops in the middle of a message has gone (DCMTK's ``-ts``).
 _SOCKET_SECONDS: Final = 60
+_HOST_AND_PORT: Final = 2
 
 
 class UsageError(IsocenterError):
     """The arguments cannot be: which, and what is allowed.  Exit code 2."""
+
+    error_code = ErrorCode.ARGUMENTS
 
 
 def add_network_options(
@@ -127,7 +135,7 @@ def add_seconds(group: argparse._ArgumentGroup, *flags: str, default: int, text:
 def add_archive_options(parser: argparse.ArgumentParser) -> None:
     """Which archive: ``--config``, ``--data-dir``, ``--database``, ``--objects``, as for serve."""
     group = parser.add_argument_group("archive")
-    group.add_argument("--config", metavar="FILE", help="TOML file with settings")
+    group.add_argument("--config", metavar="FILE", help="file with settings (TOML or YAML)")
     group.add_argument(
         "--data-dir", dest="storage.data_dir", metavar="DIR", help="data directory of the archive"
     )
@@ -177,7 +185,26 @@ def add_tls_options(parser: argparse.ArgumentParser) -> None:
         "+tla", "--anonymous-tls", action="store_true", help="TLS without a certificate of ours"
     )
     group.add_argument("-tls", "--disable-tls", action="store_true", help="in the clear (default)")
+    group.add_argument(
+        "--tls-server-name",
+        type=_host_name,
+        metavar="NAME",
+        help="the name that the peer's certificate has to be for, and that it is asked for (SNI), "
+        "where it is not the host that we connect to",
+    )
     add_tls_file_options(group)
+
+
+def tls_profile(text: str) -> str:
+    """A TLS profile by one of its names.
+
+    Raises:
+        ArgumentTypeError: there is none, or it is retired; the message says what to use.
+    """
+    try:
+        return profile_named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_tls_file_options(group: argparse._ArgumentGroup) -> None:
@@ -203,9 +230,10 @@ def add_tls_file_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--tls-profile",
-        choices=tuple(PROFILES),
+        type=tls_profile,
         default=DEFAULT_PROFILE,
-        help="security profile (default: %(default)s)",
+        metavar="NAME",
+        help=f"security profile: {', '.join(PROFILES)} (default: %(default)s)",
     )
     for flag, profile in (("+px", "bcp195"), ("+py", "non-downgrading"), ("+pz", "extended")):
         group.add_argument(
@@ -227,6 +255,13 @@ def add_tls_file_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="take any certificate: protects against nobody who can redirect the connection",
     )
+
+
+def _host_name(text: str) -> str:
+    try:
+        return kinds.HOST.from_text(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a host") from None
 
 
 def _add_identity_options(parser: argparse.ArgumentParser) -> None:
@@ -398,8 +433,37 @@ def peer_of(arguments: argparse.Namespace) -> tuple[Peer, list[str]]:
             ) from None
         peer, rest = Peer(ANY_CALLED_AE_TITLE, host, number), rest[1:]
     if arguments.call is not None:
-        peer = Peer(arguments.call, peer.host, peer.port)
+        peer = replace(peer, ae_title=arguments.call)
+    if arguments.tls_server_name is not None:
+        peer = replace(peer, server_name=arguments.tls_server_name)
     return peer, rest
+
+
+def run_with_called_ae_title(
+    arguments: argparse.Namespace,
+    run: Callable[[argparse.Namespace], int],
+    words: Sequence[str] = (),
+) -> int:
+    """Run a command whose AE title may stand behind host and port, as some tools have it.
+
+    Args:
+        run: the command; it finds the AE title where ``-aec`` puts it.
+        words: what may stand there and is none.
+    """
+    given: list[str] = arguments.peer
+    if len(given) > _HOST_AND_PORT and "@" not in given[0] and given[2] not in words:
+        try:
+            called = ae_title(given[2])
+        except argparse.ArgumentTypeError:
+            called = ""
+        if called and given[1].isdecimal():
+            if arguments.call not in (None, called):
+                terminal = Terminal.of(arguments)
+                terminal.error(f"the called AE title is {called} and {arguments.call}; which?")
+                return EXIT_USAGE
+            arguments.call = called
+            del given[2]
+    return run(arguments)
 
 
 def check_paths(paths: Sequence[str]) -> None:
@@ -411,6 +475,15 @@ def check_paths(paths: Sequence[str]) -> None:
     for path in paths:
         if not os.path.exists(path):
             raise UsageError(f"{path}: no such file or folder")
+
+
+#: Oldest version of TLS, as people say it → our profile of it.
+TLS_VERSIONS: Final = {"1.2": DEFAULT_PROFILE, "1.3": "tls13"}
+
+
+def profile_of_version(text: str) -> str:
+    """The security profile whose oldest version of TLS that is; a profile is itself."""
+    return TLS_VERSIONS.get(text, text)
 
 
 def tls_of(arguments: argparse.Namespace) -> ssl.SSLContext | None:
@@ -426,9 +499,18 @@ def tls_of(arguments: argparse.Namespace) -> ssl.SSLContext | None:
             raise UsageError("-tls (in the clear) contradicts the other TLS options; leave it out")
         if arguments.tls_ca or arguments.tls_crl:
             raise UsageError("files for TLS, but no TLS; add --tls")
+        if arguments.tls_server_name is not None:
+            raise UsageError("--tls-server-name, but no TLS; add --tls")
         return None
     if arguments.anonymous_tls and (key is not None or certificate is not None):
         raise UsageError("+tla shows no certificate; leave it out, or the certificate and key")
+    if arguments.tls_server_name is not None and (
+        arguments.tls_any_host or arguments.tls_no_verify
+    ):
+        raise UsageError(
+            "--tls-server-name says whose certificate it has to be, and --tls-any-host and "
+            "--tls-no-verify that anybody's will do; leave one out"
+        )
     return tls_context_of(arguments, key, certificate)
 
 

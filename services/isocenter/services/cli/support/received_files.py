@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,17 +20,26 @@ from isocenter.services.service_classes.storage.object_folder import (
 STRUCTURES: Final = {"hierarchical": HIERARCHICAL, "flat": FLAT}
 
 
-def add_receiving_options(parser: argparse.ArgumentParser) -> None:
-    """``-od`` and how files are named."""
+def add_receiving_options(
+    parser: argparse.ArgumentParser, *, names: Sequence[str] = (), default: Path = Path()
+) -> None:
+    """``-od`` and how files are named.
+
+    Args:
+        names: of the folder, beside ``-od``.
+        default: the folder, when none is given.
+    """
     group = parser.add_argument_group("files")
     group.add_argument(
+        *names,
         "-od",
         "--output-directory",
         "--output-dir",
+        dest="output_directory",
         type=Path,
-        default=Path(),
+        default=default,
         metavar="DIR",
-        help="where objects go; it is made when it is missing (default: .)",
+        help="where objects go; it is made when it is missing (default: %(default)s)",
     )
     group.add_argument(
         "--structure",

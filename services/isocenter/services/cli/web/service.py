@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
@@ -48,6 +49,8 @@ _CURES: Final = {
 
 class RefusedError(IsocenterError):
     """The server refused, and what helps.  Exit code 1."""
+
+    error_code = ErrorCode.HTTP
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.net.addresses import is_host
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES, ClientCertificates
+from isocenter.services.net.tls.profile_names import profile_named
+from isocenter.services.security.access.enforcement import Enforcement
 from isocenter.services.security.access.openid_provider import OpenIdRules, is_provider_url
 from isocenter.services.security.access.tokens import ALGORITHMS
 from isocenter.services.settings import value_types as kinds
@@ -23,6 +25,30 @@ class TlsIdentity(Enum):
     CN = "cn"
     #: Any certificate of the CA may use any AE title.
     ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsProfileKind:
+    """A TLS profile by one of its names; its value is ours."""
+
+    allowed: str = " or ".join(PROFILES)
+
+    def from_toml(self, value: object) -> str:
+        """A text."""
+        if not isinstance(value, str):
+            raise TypeError
+        return self.from_text(value)
+
+    def from_text(self, text: str) -> str:
+        """Also the names of others, such as BCP195-Basic."""
+        try:
+            return profile_named(text)
+        except ValueError as error:
+            raise kinds.InvalidValueError(str(error)) from error
+
+    def to_toml(self, value: object) -> str:
+        """Quoted."""
+        return kinds.toml_string(str(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +87,7 @@ class TlsSettings:
     )
     profile: str = setting(
         DEFAULT_PROFILE,
-        kinds.one_of(*PROFILES),
+        TlsProfileKind(),
         "TLS profile (PS3.15 Annex B)",
         "--tls-profile",
         "NAME",
@@ -126,6 +152,19 @@ class AccessSettings:
         "a calling AE title that is admitted, with * and ? as wild cards (repeatable; none: all)",
         "--allow",
         "AET",
+    )
+    accept_unknown_calling_ae_title: bool = setting(
+        False,
+        kinds.Boolean(),
+        "admit calling AE titles that are not in access.allow, too; the policy (isocenter ae) and "
+        "certificates decide all the same",
+    )
+    enforce: Enforcement = setting(
+        Enforcement.AUTO,
+        kinds.Choice(Enforcement),
+        "when the policy (isocenter ae) decides who may associate, and for what: auto: from its "
+        "first application entity on; always: also while it has none, and nobody may; never: it "
+        "does not",
     )
     uniform_rejection: bool = setting(
         False,

@@ -19,6 +19,8 @@ _SECRET: Final = re.compile("password$")
 class DatabaseUrlKind:
     """The URL of a database, without secrets."""
 
+    names_place = True
+
     @property
     def allowed(self) -> str:
         return f"{ALLOWED}, or nothing"

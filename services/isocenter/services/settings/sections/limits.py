@@ -34,6 +34,11 @@ class DeadlineSettings:
         300.0,
         "time to wait while all `query.move_associations` with a C-MOVE destination are in use",
     )
+    kept_association: float = seconds(
+        5.0,
+        "time for which an association that this server requested (forwarding, C-MOVE, jobs) is "
+        "kept for the next use, before it is released",
+    )
     abort: float = seconds(2.0, "time to send A-ABORT and close the connection")
     shutdown: float = seconds(
         10.0,

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.net.addresses import is_host
 from isocenter.services.security.audit.repository import SyslogRepository
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.audit_repositories import CollectorKind
 from isocenter.services.settings.field import MIB, setting
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether it is empty, or a URL that nobody's secret stands in."""
+    if not text:
+        return True
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  (it is read, and may be none)
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and is_host(parts.hostname or "")
+        and "@" not in parts.netloc
+        and not parts.query
+        and not parts.fragment
+    )
 
 
 class LogLevel(Enum):
@@ -153,6 +173,35 @@ class MonitoringSettings:
         kinds.FilePath(),
         "file with the token that is required to see figures (Authorization: Bearer); unset: "
         "only this machine sees figures, others only the state of health",
+    )
+    check_interval: int = setting(
+        0,
+        kinds.Integer(1, 86_400, "seconds", zero="only when somebody asks"),
+        "how often the server looks at its own health; the log says when that changes",
+    )
+    check_timeout: int = setting(
+        5,
+        kinds.Integer(1, 300, "seconds"),
+        "time for each check of health: of the index, of the disk, of a plug-in",
+    )
+    cache_seconds: int = setting(
+        5,
+        kinds.Integer(0, 3_600, "seconds"),
+        "how old an answer about health may be; those who ask in between cost nothing",
+    )
+    tracing_endpoint: str = setting(
+        "",
+        kinds.Text("an http:// or https:// URL without user, query and fragment", _is_endpoint),
+        "collector that traces are sent to (OTLP over HTTP; without a path, /v1/traces); unset: "
+        "as OTEL_EXPORTER_OTLP_ENDPOINT says, and none without that",
+    )
+    service_name: str = setting(
+        "isocenter",
+        kinds.Text("a name", bool),
+        "name of this server in traces, unless OTEL_SERVICE_NAME says another",
+    )
+    export_interval: int = setting(
+        5, kinds.Integer(1, 3_600, "seconds"), "how often traces are sent"
     )
     disk_notice: int = setting(
         70,

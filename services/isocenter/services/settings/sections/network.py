@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.engine.limits import DEFAULT_LIMITS
@@ -54,6 +55,15 @@ class ServerSettings:
         kinds.Integer(1, 65_535),
         "operations at once on one association, for peers that negotiate it (PS3.7 D.3.3.3)",
     )
+    time_zone: str = setting(
+        "",
+        kinds.Text(
+            "a name of the IANA time zone database, like Europe/Berlin; empty: the machine's",
+            lambda text: not text or kinds.is_time_zone(text),
+        ),
+        "time zone of dates and times in objects that say no offset from UTC, where others have "
+        "to know it: in FHIR, manifests of studies, and timezone query adjustment",
+    )
     workers: int = setting(
         1, kinds.Integer(1, 256), "processes that serve the same ports", "--workers", "N"
     )
@@ -65,6 +75,11 @@ class ServerSettings:
         "--capture",
         "DIR",
     )
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone; None: that of this machine."""
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ _NO_URL: Final = ""
 class LocationKind:
     """The URL of an object store."""
 
+    names_place = True
+
     @property
     def allowed(self) -> str:
         return f"{ALLOWED}, or nothing"

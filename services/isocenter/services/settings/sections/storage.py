@@ -11,9 +11,13 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.object_keys import NamingScheme
 from isocenter.services.archive.ports import DuplicatePolicy, OtherPatientPolicy
 from isocenter.services.archive.rejection.reasons import RejectionReason, RejectionRules
+from isocenter.services.archive.validation.mark import ValidationPolicy
+from isocenter.services.association.server.syntax_orders import SyntaxOrder
 from isocenter.services.dicom.uids import UidRule
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.field import COUNT, MIB, setting
+from isocenter.services.settings.sop_classes import SopClassKind
+from isocenter.services.settings.syntax_orders import SYNTAX_ORDERS, TransferSyntaxKind
 
 #: ``--data-dir :memory:`` keeps nothing.
 IN_MEMORY: Final = ":memory:"
@@ -22,6 +26,8 @@ IN_MEMORY: Final = ":memory:"
 #: What an acknowledged object survives: power failure (synced, file and index), or
 #: the end of the process only.
 Durability = Literal["full", "relaxed"]
+#: Of signatures that are made.
+SignatureProfile = Literal["base", "creator", "authorization", "sr", "sr-verification"]
 #: What happens to File Meta Information that a sender has left at the head of a data set.
 MetaInDataSet = Literal["drop", "refuse"]
 
@@ -41,6 +47,12 @@ def default_data_dir(environ: Mapping[str, str] | None = None) -> Path:
         return Path("~/.local/share/isocenter").expanduser()
     except RuntimeError:  # no home directory, as for some service users
         return Path("isocenter-data").absolute()
+
+
+def _is_storage_sop_class(text: str) -> bool:
+    from isocenter.services.dicom.sop_class_families import is_storage_sop_class
+
+    return is_storage_sop_class(text)
 
 
 def _is_character_set(text: str) -> bool:
@@ -94,6 +106,31 @@ class StorageSettings:
     )
     private_sop_classes: bool = setting(
         False, kinds.Boolean(), "also store objects of private SOP classes"
+    )
+    specialized_sop_classes: bool = setting(
+        True,
+        kinds.Boolean(),
+        "also store objects of an unknown SOP class, private or not, when the sender names a "
+        "storage SOP class that is accepted as its general one (SOP Class Common Extended "
+        "Negotiation, PS3.7 D.3.3.6)",
+    )
+    sop_classes: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(
+            kinds.Text(
+                "a storage SOP class by UID or keyword, or a modality such as CT",
+                _is_storage_sop_class,
+            )
+        ),
+        "storage SOP classes to accept (empty: all); others are not negotiated, and get 0122H "
+        "over HTTP",
+    )
+    validation: ValidationPolicy = setting(
+        ValidationPolicy.OFF,
+        kinds.Choice(ValidationPolicy),
+        "objects that are not valid by their IOD (PS3.3), where no rule says otherwise: off: "
+        "nobody looks; log: store, mark and log; warn: the same, with the warning B007H; reject: "
+        "refuse them (A900H)",
     )
     meta_in_data_set: MetaInDataSet = setting(
         "drop",
@@ -212,9 +249,15 @@ class TransferSyntaxSettings:
 
     preference: tuple[str, ...] = setting(
         (),
-        kinds.ListOf(kinds.UID),
+        kinds.ListOf(TransferSyntaxKind()),
         "transfer syntaxes to choose first, in this order, from those that a peer proposes "
         "(then explicit VR little endian, implicit VR little endian, all others)",
+    )
+    orders: tuple[SyntaxOrder, ...] = setting(
+        (),
+        SYNTAX_ORDERS,
+        "the same for some SOP classes and calling AE titles, in place of that; the first that is "
+        "about a presentation context holds: [[transfer_syntaxes.orders]]",
     )
 
 
@@ -232,6 +275,17 @@ class QuerySettings:
         "treat every peer as if it had negotiated relational queries: match keys of all levels, "
         "and require no unique keys above the level",
     )
+    fuzzy_names: bool = setting(
+        True,
+        kinds.Boolean(),
+        "accept fuzzy semantic matching of person names, by sound and in any order, if a peer "
+        "negotiates it",
+    )
+    fold_accents: bool = setting(
+        False,
+        kinds.Boolean(),
+        "compare person names without accents, where fuzzy matching was not negotiated",
+    )
     differing: Differing = setting(
         "newest",
         kinds.one_of("newest", "first"),
@@ -244,10 +298,28 @@ class QuerySettings:
         "answer who asks for a Patient ID also for the patients that are linked to it (isocenter "
         "link)",
     )
+    n_get_sop_classes: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(SopClassKind()),
+        "SOP classes on which N-GET is answered (empty: all that are served: performed procedure "
+        "steps, workitems, printer and print jobs); on others it gets 0211H",
+    )
     max_results: int = setting(
         0,
         kinds.Integer(1, 1_000_000_000, zero="no limit"),
         "maximum number of responses to one C-FIND",
+    )
+    page_size: int = setting(
+        250,
+        kinds.Integer(10, 10_000),
+        "matches that a C-FIND, C-MOVE or C-GET reads from the index at once; more hold up others "
+        "for longer, fewer take more turns",
+    )
+    max_seconds: int = setting(
+        0,
+        kinds.Integer(1, 86_400, "seconds", zero="no limit"),
+        "how long one C-FIND of patients, studies, series or images may take; then it ends with "
+        "A700H, after the matches that were found",
     )
     max_suboperations: int = setting(
         100_000, COUNT, "maximum number of instances of one C-MOVE or C-GET; more get A701H"
@@ -264,4 +336,61 @@ class QuerySettings:
         "associations with one destination at once, of all workers together: for C-MOVE, "
         "forwarding, and requesting commitment when forwarding; 1 for destinations that accept "
         "only one",
+    )
+
+
+def _is_destination(text: str) -> bool:
+    return 0 < len(text) <= 255 and text.isascii() and text.isprintable() and "/" not in text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureSettings:
+    """Whose digital signatures in objects are believed, and for whom we sign (PS3.15 Annex C)."""
+
+    trusted: tuple[Path, ...] = setting(
+        (),
+        kinds.ListOf(kinds.FilePath("a file")),
+        "certificates of authorities, or of signers, PEM or DER; none: only that nothing was "
+        "changed is verified",
+    )
+    intermediates: tuple[Path, ...] = setting(
+        (), kinds.ListOf(kinds.FilePath("a file")), "certificates between those and a signer"
+    )
+    revocation_lists: tuple[Path, ...] = setting(
+        (),
+        kinds.ListOf(kinds.FilePath("a file")),
+        "certificate revocation lists; each signer has to be in the reach of one, if there are any",
+    )
+    time_stamping: tuple[Path, ...] = setting(
+        (),
+        kinds.ListOf(kinds.FilePath("a file")),
+        "certificates of authorities of time stamps (none: signatures.trusted)",
+    )
+    sign_for: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("an AE title, or a host", _is_destination)),
+        "AE titles, and hosts of DICOMweb nodes, for which all that leaves is signed",
+    )
+    sign_key: Path | None = setting(
+        None, kinds.FilePath(), "private key that signs (PEM or DER, mode 600)"
+    )
+    sign_key_password_file: Path | None = setting(
+        None, kinds.FilePath(), "file with the password of that key"
+    )
+    sign_certificate: Path | None = setting(
+        None, kinds.FilePath(), "certificate of that key (PEM or DER)"
+    )
+    sign_profile: SignatureProfile = setting(
+        "base",
+        kinds.one_of("base", "creator", "authorization", "sr", "sr-verification"),
+        "what such a signature has to cover at least; an object that does not have it is not sent",
+    )
+    sign_purpose: int = setting(
+        0, kinds.Integer(0, 18), "purpose of such signatures (dcmsign --list-purposes); 0: none"
+    )
+    accept_weak: bool = setting(
+        False,
+        kinds.Boolean(),
+        "signatures by MD5, SHA-1 and RIPEMD-160 that hold are valid; otherwise their result is "
+        "weak algorithm",
     )

@@ -45,6 +45,16 @@ class WebSettings:
         off_flag="--no-http",
         off_help="offer no DICOMweb",
     )
+    anonymize: str = setting(
+        "basic",
+        kinds.Text(
+            "the name of a project of [[deidentification]], or nothing",
+            lambda text: text.isprintable(),
+        ),
+        "project under which WADO-URI de-identifies objects that are asked for with anonymize=yes; "
+        "basic is there without being set up, unless nodes share the archive; empty: such requests "
+        "are refused",
+    )
     pages: bool = setting(
         True, kinds.Boolean(), "offer pages for people there: studies, images, upload, status"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -12,10 +13,12 @@ from isocenter.engine.ae import is_ae_title
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.integration.hl7.character_sets import codec_of
 from isocenter.services.net.addresses import is_network
+from isocenter.services.service_classes.ups.follow_ups import FollowUp
 from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.settings import value_types as kinds
 from isocenter.services.settings.event_consumers import ConsumersKind, QuietKind
 from isocenter.services.settings.field import seconds, setting
+from isocenter.services.settings.follow_ups import FOLLOW_UPS
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.study_completion import CompletionRules, Condition
 from isocenter.services.workflow.nodes.node import is_node_name
@@ -71,6 +74,10 @@ class WorklistSettings:
 def _is_row_of_stations(text: str) -> bool:
     name, _, value = text.partition("=")
     return bool(name.strip()) and is_ae_title(value)
+
+
+def _is_modality_or_any(text: str) -> bool:
+    return re.fullmatch(r"\*|[A-Z0-9_]{1,16}", text, re.ASCII) is not None
 
 
 def _is_row_of_modalities(text: str) -> bool:
@@ -155,6 +162,37 @@ class MppsSettings:
         (),
         kinds.ListOf(kinds.AE_TITLE),
         "peers that are notified of each change by N-EVENT-REPORT; they must be in [[peers]]",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsSettings:
+    """Unified procedure steps (PS3.4 Annex CC)."""
+
+    enabled: bool = setting(True, kinds.Boolean(), "keep workitems, and tell subscribers of them")
+    strict: bool = setting(
+        False, kinds.Boolean(), "refuse workitems without type 2 attributes, too"
+    )
+    max_results: int = setting(
+        0,
+        kinds.Integer(1, 1_000_000_000, zero="no limit"),
+        "maximum number of responses to one search for workitems",
+    )
+    from_worklist: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("a modality, or * for all", _is_modality_or_any)),
+        "modalities whose orders in the worklist become workitems",
+    )
+    follow_ups: tuple[FollowUp, ...] = setting(
+        (), FOLLOW_UPS, "workitems that completed ones make: [[ups.follow_ups]]"
+    )
+    deletion_locks: bool = setting(
+        True, kinds.Boolean(), "let subscribers keep workitems from being removed"
+    )
+    keep_days: int = setting(
+        30,
+        kinds.Integer(1, 36_500, zero="for ever"),
+        "days after which completed and cancelled workitems are removed",
     )
 
 
@@ -251,11 +289,67 @@ class JobSettings:
     keep_days: int = setting(
         30, kinds.Integer(1, 36_500), "days for which jobs are listed after their end"
     )
+    export_folder: Path | None = setting(
+        None,
+        kinds.FilePath("a directory"),
+        "folder in which export jobs make a folder each; they write nowhere else (unset: there are "
+        "no export jobs)",
+    )
+    import_folders: tuple[Path, ...] = setting(
+        (),
+        kinds.ListOf(kinds.FilePath("a directory")),
+        "folders that import jobs may take files from, with what is below them; they read nowhere "
+        "else (empty: there are no import jobs)",
+    )
     verify_nodes_every: int = setting(
         300,
         kinds.Integer(10, 86_400, "seconds", zero="never"),
         "interval at which remote nodes are verified (C-ECHO, QIDO-RS); one that fails less often",
     )
+
+
+def _is_program(text: str) -> bool:
+    name, _, command = text.partition("=")
+    try:
+        argv = shlex.split(command)
+    except ValueError:
+        return False
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is not None and bool(argv)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSettings:
+    """Tasks with a schedule: cleanup, verification, programs (`isocenter task`)."""
+
+    enabled: bool = setting(True, kinds.Boolean(), "run tasks when they are due")
+    time_zone: str = setting(
+        "UTC",
+        kinds.Text("a name of the IANA time zone database, like Europe/Berlin", kinds.is_time_zone),
+        "time zone of tasks that name none",
+    )
+    at_once: int = setting(
+        4, kinds.Integer(1, 64), "tasks that one process of a server runs at once"
+    )
+    keep_days: int = setting(
+        90, kinds.Integer(1, 36_500), "days for which runs of tasks are listed"
+    )
+    programs: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("NAME=COMMAND with its arguments", _is_program)),
+        "programs that tasks may run; they are started without a shell, as the user of the server",
+    )
+
+    def argv_of(self, name: str) -> list[str] | None:
+        """A program by its name; None: there is none."""
+        for text in self.programs:
+            known, _, command = text.partition("=")
+            if known == name:
+                return shlex.split(command)
+        return None
+
+
+def _is_modality(text: str) -> bool:
+    return re.fullmatch(r"[A-Z0-9_]{1,16}", text, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +373,21 @@ class PrefetchSettings:
     )
     same_modality_only: bool = setting(
         False, kinds.Boolean(), "only studies of the modality that is scheduled"
+    )
+    modalities: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("a modality, like CT", _is_modality)),
+        "only studies that have one of these (empty: any)",
+    )
+    not_modalities: tuple[str, ...] = setting(
+        (),
+        kinds.ListOf(kinds.Text("a modality, like SR", _is_modality)),
+        "no studies that have nothing but these",
+    )
+    most_per_minute: int = setting(
+        0,
+        kinds.Integer(1, 10_000, zero="no limit"),
+        "studies that are asked of one node in a minute",
     )
     pause: float = seconds(1.0, "interval between two questions to nodes")
 
