@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from corpora import CORPUS, TARGETS, Seeds, dictionary_of, files, is_grown
-from seeding import data_sets, models, pixels, protocol, web, worklist
+from seeding import data_sets, models, pixels, protocol, sharing, web, worklist
 from seeding.words import dictionary
 
 SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
@@ -34,7 +34,9 @@ SEEDS: Final[Mapping[str, Callable[[], Seeds]]] = {
     "reencoder": data_sets.reencoder,
     "requestor": protocol.requestor,
     "scanner": data_sets.scanner,
+    "shared": sharing.shared,
     "stray_meta": data_sets.stray_meta,
+    "validation": data_sets.validation,
     "values": protocol.values,
     "worklist": worklist.worklist,
 }

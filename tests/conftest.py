@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+from support.descriptors import SOCKET, open_here
 from support.paths import SEARCH_PATH
 from support.patients import Watch
 from support.turns import turn
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 #: What an `interop` marker without arguments needs.
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
+
+#: That a test may leave open in this process.
+MOST_DESCRIPTORS = 400
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=5_000, deadline=None)
@@ -55,7 +61,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         message = (
             f"needs {', '.join(missing)} on the PATH "
             "(Debian: apt-get install dcmtk dicom3tools libgdcm-tools nodejs npm openjph-tools "
-            "orthanc orthanc-dicomweb socat strace systemd util-linux)"
+            "orthanc orthanc-dicomweb socat strace systemd util-linux cups-daemon cups-client "
+            "cups-ipp-utils dbus-daemon)"
         )
         pytest.skip(message)
 
@@ -100,6 +107,23 @@ def _in_turn(
     of_all_workers = tmp_path_factory.getbasetemp().parent
     with turn(of_all_workers, alone=request.node.get_closest_marker("alone") is not None):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _descriptors_are_closed() -> Iterator[None]:
+    """Far below 1,024, above which `select` fails, and with it each program that uses it.
+
+    A socket that nobody has closed is found here, not in a test after this one.
+    """
+    before = open_here()
+    yield
+    after = open_here()
+    too_many = len(after) > max(MOST_DESCRIPTORS, len(before))
+    # What a crash in a test has left is gone as soon as somebody looks for it.
+    if too_many or after.count(SOCKET) > before.count(SOCKET):
+        gc.collect()
+        after = open_here()
+    assert len(after) <= max(MOST_DESCRIPTORS, len(before)), Counter(after).most_common(12)
 
 
 @pytest.fixture(autouse=True)

@@ -17,15 +17,14 @@ from isocenter.services.composition import monitoring as running
 from isocenter.services.integration.hl7 import listener
 from isocenter.services.integration.hl7 import message as segments
 from isocenter.services.integration.hl7 import rejected_messages as rejected
-from isocenter.services.monitoring import health
 from isocenter.services.monitoring.pages import MONITORING_LIMITS
 from isocenter.services.net.http.protocol import MOST_HEADER_BYTES
 from isocenter.services.security.access import rejected_callers as callers
 from isocenter.services.security.access import user_identity as identity
 from isocenter.services.security.access.failed_sign_ins import FailureRules
 from isocenter.services.security.audit import aggregation as gathering
-from isocenter.services.security.audit import recorder as auditor
 from isocenter.services.security.audit import syslog_delivery as delivery
+from isocenter.services.security.audit import trail_writer
 from isocenter.services.security.audit.message_builder import LONGEST_QUERY
 from isocenter.services.security.certificates.expiry import WARN_WITHIN
 from isocenter.services.security.certificates.issued import RENEW_WITHIN
@@ -36,7 +35,7 @@ from isocenter.services.settings.settings import SETTINGS
 from isocenter.services.workflow.events import service as keeping
 from isocenter.services.workflow.events.consumer import Consumer
 from isocenter.services.workflow.events.event import Kind
-from isocenter.services.workflow.forwarding import batch as sending
+from isocenter.services.workflow.jobs import runner as job_runner
 from support.pages import PAGES, ROOT, code_in, fenced, name_of, text_of
 
 BY_KEY = {setting.key: setting for setting in SETTINGS}
@@ -84,7 +83,9 @@ def test_configurations_can_be_read(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, *sorted((ROOT / "packaging" / "container").iterdir())], ids=name_of
+    "page",
+    [*PAGES, *sorted(p for p in (ROOT / "packaging" / "container").rglob("*") if p.is_file())],
+    ids=name_of,
 )
 def test_variables_exist(page: Path) -> None:
     known = {setting.variable for setting in SETTINGS}
@@ -145,8 +146,12 @@ NUMBERS: tuple[tuple[str, str, object], ...] = (
     ("explanation/threat-model.md", "sixteen connections", MONITORING_LIMITS.connections == 16),
     ("explanation/threat-model.md", "ten seconds, 16 KiB", MONITORING_LIMITS.head_seconds == 10),
     ("explanation/threat-model.md", "16 KiB of headers, no", MOST_HEADER_BYTES == 16 << 10),
-    ("how-to/monitor.md", "within five seconds", health.LOOK_SECONDS == 5),
-    ("how-to/monitor.md", "at most five seconds old", health.CACHE_SECONDS == 5),
+    ("how-to/monitor.md", "within five seconds", BY_KEY["monitoring.check_timeout"].default == 5),
+    (
+        "how-to/monitor.md",
+        "at most five seconds old",
+        BY_KEY["monitoring.cache_seconds"].default == 5,
+    ),
     ("how-to/monitor.md", "at most five seconds late", running._LOOK_SECONDS == 5),
     ("reference/audit-messages.md", "after 1,000 instances", gathering.MOST_INSTANCES == 1_000),
     ("reference/audit-messages.md", "nothing came for 10 s", gathering.QUIET_SECONDS == 10),
@@ -154,9 +159,9 @@ NUMBERS: tuple[tuple[str, str, object], ...] = (
     ("reference/audit-messages.md", "one a minute", gathering.ALERT_SECONDS == 60),
     ("reference/audit-messages.md", "1,024 addresses", gathering.MOST_ADDRESSES == 1_024),
     ("reference/audit-messages.md", "up to 64 KiB", LONGEST_QUERY == 64 << 10),
-    ("how-to/audit.md", "the last 0.2 s", auditor.LINGER_SECONDS == 0.2),
-    ("how-to/audit.md", "up to 4,096 messages", auditor.MOST_WAITING == 4_096),
-    ("how-to/audit.md", "every five minutes", auditor.AGAIN_AFTER_SECONDS == 300),
+    ("how-to/audit.md", "the last 0.2 s", trail_writer.LINGER_SECONDS == 0.2),
+    ("how-to/audit.md", "up to 4,096 messages", trail_writer.MOST_WAITING == 4_096),
+    ("how-to/audit.md", "every five minutes", trail_writer.AGAIN_AFTER_SECONDS == 300),
     ("how-to/audit.md", "for another 5 s", delivery.CONFIRM_SECONDS == 5),
     ("how-to/audit.md", "`rotate`, 64 MiB", BY_KEY["audit.rotate"].default == 64 << 20),
     ("reference/events.md", "of five seconds are told together", keeping._INCIDENTS_SECONDS == 5),
@@ -167,7 +172,7 @@ NUMBERS: tuple[tuple[str, str, object], ...] = (
     ("how-to/events.md", "`longest_retry` (900)", CONSUMER["longest_retry"] == 900),
     ("how-to/events.md", "seconds of one delivery (30)", CONSUMER["timeout"] == 30),
     ("how-to/events.md", "each of another study (4)", CONSUMER["concurrency"] == 4),
-    ("how-to/rules.md", "within three minutes", sending.CLAIM_SECONDS == 180),
+    ("how-to/rules.md", "takes it over within a minute", job_runner.CLAIM_SECONDS == 60),
     ("how-to/rules.md", "64 KiB", Limits().kept_value == 64 << 10),
     ("how-to/hl7.md", "500 messages and 64 MiB", rejected.MOST_MESSAGES == 500),
     ("how-to/hl7.md", "and 64 MiB at the most", rejected.MOST_BYTES == 64 << 20),

@@ -171,3 +171,63 @@ def test_what_is_in_this_file(tmp_path: Path) -> None:
     before, after = (dcmread(folder / name) for name in ("ct.dcm", "back.dcm"))
     assert before.PixelData == after.PixelData
     assert before.PatientID == "4711"
+
+
+def test_two_archives(tmp_path: Path) -> None:
+    first, second, *commands = blocks_of("tutorial/two-archives.md")[0]
+    files = write_studies(tmp_path / "in", studies=2)
+    study = str(dcmread(files[0]).StudyInstanceUID)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tool = tools / "isocenter"
+    tool.write_text(f'#!/bin/sh\nexec {shlex.join(ISOCENTER)} "$@"\n')
+    tool.chmod(0o755)
+    places = {name: str(free_port()) for name in ("11112", "11113", "8080", "8081")}
+    places |= {"/path/to/your/files": str(tmp_path / "in"), "--study UID": f"--study {study}"}
+    environment = {**ENVIRONMENT, "PATH": f"{tools}:{SEARCH_PATH}"}
+
+    def here(text: str) -> str:
+        for there, place in places.items():
+            text = text.replace(there, place)
+        return text
+
+    def type_in(block: str) -> str:
+        typed = f"set -e\nexport PATH={shlex.quote(environment['PATH'])}\n{here(block)}"
+        done = run("bash", "-c", typed, cwd=tmp_path)
+        assert done.returncode == 0, f"{block}\n{done.stdout}"
+        return done.stdout
+
+    def jobs_done() -> int:
+        """When no job is under way any more: how many are completed."""
+        deadline = time.monotonic() + RUN_SECONDS
+        listed = "isocenter jobs list --json --data-dir ./second"
+        while True:
+            jobs = [orjson.loads(line) for line in type_in(listed).splitlines() if line]
+            jobs = jobs[0] if jobs and isinstance(jobs[0], list) else jobs
+            if all(job["state"] in ("completed", "failed", "cancelled") for job in jobs):
+                assert {job["state"] for job in jobs} == {"completed"}, jobs
+                return len(jobs)
+            assert time.monotonic() < deadline, jobs
+
+    logs = tmp_path / "first.log", tmp_path / "second.log"
+    with (
+        program(*ISOCENTER, *shlex.split(here(first))[1:], log=logs[0], cwd=tmp_path) as one,
+        program(*ISOCENTER, *shlex.split(here(second))[1:], log=logs[1], cwd=tmp_path) as other,
+    ):
+        wait_for_line(one, r"^ready ", logs[0])
+        wait_for_line(other, r"^ready ", logs[1])
+        store, node, add, ask, listed, again, delete, conflicts, resolve = commands
+        type_in(store)
+        assert "online" in type_in(node)
+        type_in(add)
+        said = type_in(ask)
+        assert "would be: 2 to be retrieved" in said
+        assert "completed: 2 to be retrieved" in said
+        type_in(listed)
+        assert jobs_done() == 2
+        assert "completed: 2 alike" in type_in(again)
+        assert "1 alike, 1 conflicts" in type_in(delete)
+        assert study in type_in(conflicts)
+        type_in(resolve)
+        assert jobs_done() == 3
+        assert "completed: 2 alike" in type_in(again)

@@ -438,3 +438,32 @@ def file_meta() -> Seeds:
         "leftover-alone": b"\0" + leftover + data["explicit"],
         "leftover-in-front": leftover + data["explicit"],
     } | {f"bare-{name}": b"\0" + each for name, each in data.items()}
+
+
+def validation() -> Seeds:
+    """A data set in each encoding; the same as another kind of object; a report; nested deeply."""
+    seeds: Seeds = {}
+    for number, name in enumerate(("implicit", "explicit", "big-endian")):
+        encoding = _ENCODINGS[name]
+        seeds[name] = bytes((number, 255)) + write_data_set(_elements(encoding), encoding)
+    for kind in (1, 4, 8, 13, 16):
+        seeds[f"kind-{kind}"] = bytes((1, kind)) + write_data_set(
+            _elements(EXPLICIT_LITTLE), EXPLICIT_LITTLE
+        )
+    code: list[WritableElement] = [
+        (0x0008_0100, "SH", b"1 "), (0x0008_0102, "SH", b"DCM "), (0x0008_0104, "LO", b"x "),
+    ]  # fmt: skip
+    item: list[WritableElement] = [
+        (0x0040_A010, "CS", b"CONTAINS"), (0x0040_A040, "CS", b"TEXT"),
+        (0x0040_A043, "SQ", [code]), (0x0040_A160, "UT", b"t "),
+    ]  # fmt: skip
+    report: list[WritableElement] = [
+        (0x0008_0016, "UI", b"1.2.840.10008.5.1.4.1.1.88.33\0"), (0x0008_0060, "CS", b"SR"),
+        (0x0040_A040, "CS", b"CONTAINER "), (0x0040_A730, "SQ", [item, item]),
+    ]  # fmt: skip
+    seeds["report"] = b"\1\xff" + write_data_set(report, EXPLICIT_LITTLE)
+    deep: list[WritableElement] = item
+    for _ in range(60):
+        deep = [(0x0040_A040, "CS", b"CONTAINER "), (0x0040_A730, "SQ", [deep])]
+    seeds["deep"] = b"\1\xff" + write_data_set(deep, EXPLICIT_LITTLE)
+    return seeds

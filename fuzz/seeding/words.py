@@ -143,6 +143,28 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
         | {b"null", b"NaN", b"<DicomAttribute ", b"<Value>", b"<Item>", b"<PersonName>"}
         | {b"<InlineBinary>", b'privateCreator="', b'tag="', b'number="', b"<!DOCTYPE", b"&#0;"}
     ),
+    "shared": lambda: {
+        b"urn:oid:1.2",
+        b"urn:dicom:uid|",
+        b"Patient/",
+        b"&",
+        b"=",
+        b",",
+        b"ge",
+        b"T10:15:00Z",
+        b"<s:Body>",
+        b"</s:Body>",
+        b"<!DOCTYPE",
+        b"&#0;",
+        b"--b",
+        b"\r\n\r\n",
+        b'"url":"',
+        b"..",
+        b'"entry":[',
+        b"DocumentReference/",
+        b"\x08\x00\x90\x11UR",
+        b"\x20\x00\x0d\x00UI",
+    },
     "payloads": lambda: (
         {bytes((0xFF, marker)) for marker in (*range(0xC0, 0x100), 0x4F, 0x51, 0x52, 0x90)}
         | {b"ftyp", b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"stts", b"hdlr", b"mdhd"}
@@ -161,6 +183,7 @@ _WORDS: Final[Mapping[str, Callable[[], set[bytes]]]] = {
     "requestor": lambda: _pdu_words() | _command_words() | _uid_words(),
     "scanner": _data_set_words,
     "stray_meta": lambda: _data_set_words() | {b"\2\0\x10\0", b"\0\2\0\x10", b"\2\0\0\0"},
+    "validation": _data_set_words,
     "worklist": lambda: _data_set_words() | _attribute_words() | _text_words(),
     "values": lambda: {bytes((1, number)) for number in range(12)},
 }

@@ -321,6 +321,7 @@ class _Image:
             elif node in self._written:
                 os.link(self._written[node], path)  # two names of one file stay two names of it
             else:
+                path.touch(mode=0o600)  # as the umask of a server leaves it
                 path.write_bytes(self._content(node))
                 self._written[node] = path
 

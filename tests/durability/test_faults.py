@@ -99,7 +99,7 @@ async def serves(archive: ServedArchive, *numbers: int) -> None:
     ],
 )
 async def test_a_full_disk(tmp_path: Path, leave: int, size: int) -> None:
-    with on_own_disk(tmp_path, 8_000) as archive:
+    with on_own_disk(tmp_path, 16_000) as archive:
         assert await store_one(archive.port, Item(STUDY, 1)) == SUCCESS
         filler = fill(archive.data_dir, leave=leave)
         for number in (2, 3):

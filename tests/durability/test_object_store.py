@@ -51,8 +51,8 @@ async def check(folder: Path, location: ObjectLocation, ledger: Ledger) -> None:
     async with open_archive_parts(settings) as parts:
         archive = parts.archive
         later = time() + 7200
-        keys, book = parts.stores.staged_keys, parts.stores.trash
-        await Sweeper(archive, keys, book, now=lambda: later).sweep()
+        keys = parts.stores.staged_keys
+        await Sweeper(archive, keys, now=lambda: later).sweep()
         assert await keys.count() == 0
         report = await verify(archive)
         assert report.is_good, report

@@ -81,13 +81,11 @@ def test_pynetdicom_aborts_at_some_objects(
 
     ae = AE("DEST")
     ae.add_supported_context(CT_IMAGE_STORAGE)
-    server = ae.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)]
-    )
+    ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
     try:
         final, failed = move(archive)
     finally:
-        server.shutdown()
+        ae.shutdown()  # with the association that is kept for its next use
     assert final.Status == WITH_FAILURES
     assert final.NumberOfCompletedSuboperations == COUNT - len(bad)
     assert final.NumberOfFailedSuboperations == len(bad)

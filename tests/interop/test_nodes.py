@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from support.peers import Orthanc, PeerArchive, dcmqrscp, orthanc
+from support.peers import Orthanc, PeerArchive, dcmqrscp, orthanc, qrscp
 from support.ports import free_port
 from support.processes import (
     ServedArchive,
@@ -52,13 +53,15 @@ def instances(archive: ServedArchive) -> set[str]:
 class Others:
     """Archives of other people, filled alike."""
 
+    dcmqrscp: PeerArchive
     qrscp: PeerArchive
     orthanc: Orthanc
     uids: set[str]
 
     def address(self, name: str) -> str:
         return {
-            "dcmqrscp": f"QRSCP@127.0.0.1:{self.qrscp.port}",
+            "dcmqrscp": f"QRSCP@127.0.0.1:{self.dcmqrscp.port}",
+            "pynetdicom's qrscp": f"{self.qrscp.ae_title}@127.0.0.1:{self.qrscp.port}",
             "Orthanc": f"ORTHANC@127.0.0.1:{self.orthanc.dicom_port}",
             "Orthanc's DICOMweb": f"http://127.0.0.1:{self.orthanc.http_port}/dicom-web",
         }[name]
@@ -71,7 +74,8 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Others]:
     plugins = {"Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
     more = {"AuthenticationEnabled": False} | (plugins if PLUGIN.exists() else {})
     with (
-        dcmqrscp(folder / "qrscp") as qrscp,
+        dcmqrscp(folder / "dcmqrscp") as dcmtk,
+        qrscp(folder / "qrscp") as pynetdicom,
         orthanc(
             folder / "orthanc",
             modalities={"us": {"AET": "ISOCENTER", "Host": "127.0.0.1", "Port": 1}},
@@ -79,14 +83,19 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Others]:
             more=more,
         ) as peer,
     ):
-        result = run("storescu", "-aec", qrscp.ae_title, "127.0.0.1", qrscp.port, *files)
-        assert result.returncode == 0, result.stdout
+        for archive in (dcmtk, pynetdicom):
+            result = run("storescu", "-aec", archive.ae_title, "127.0.0.1", archive.port, *files)
+            assert result.returncode == 0, result.stdout
         for path in files:
             peer.post("/instances", path.read_bytes())
-        yield Others(qrscp, peer, {f"{ROOT}.{path.stem.replace('-', '.')}" for path in files})
+        yield Others(
+            dcmtk, pynetdicom, peer, {f"{ROOT}.{path.stem.replace('-', '.')}" for path in files}
+        )
 
 
-@pytest.mark.parametrize("name", ["dcmqrscp", "Orthanc", "Orthanc's DICOMweb"])
+@pytest.mark.parametrize(
+    "name", ["dcmqrscp", "pynetdicom's qrscp", "Orthanc", "Orthanc's DICOMweb"]
+)
 def test_studies_come_and_go_back(name: str, others: Others, tmp_path: Path) -> None:
     if "web" in name and not PLUGIN.exists():
         pytest.skip(f"needs {PLUGIN} (Debian: apt-get install orthanc-dicomweb)")
@@ -96,6 +105,8 @@ def test_studies_come_and_go_back(name: str, others: Others, tmp_path: Path) -> 
         one = done(archive, "retrieve", "other", "--study", f"{ROOT}.2", "--wait")
         assert "8 objects came" in one
         keys = ("-k", "PatientID=P1", "-k", f"StudyInstanceUID={ROOT}.1\\{ROOT}.2\\{ROOT}.3")
+        if name == "pynetdicom's qrscp":  # knows no lists of UIDs
+            keys = ("--all",)
         rest = done(archive, "retrieve", "other", *keys, "--wait")
         assert "16 objects came, 8 were here already" in rest
         assert len(archive.objects()) == 24
@@ -154,3 +165,33 @@ def test_without_a_server_the_command_does_the_work(others: Others, tmp_path: Pa
     unknown = command(archive, "retrieve", "NOBODY", "--all")
     assert unknown.returncode == 1
     assert "there is no node 'NOBODY'" in unknown.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("dcmqrscp", 5), ("pynetdicom's qrscp", 8), ("Orthanc", 6), ("Orthanc's DICOMweb", 7)],
+)
+def test_archives_are_kept_alike(name: str, own: int, others: Others, tmp_path: Path) -> None:
+    if "web" in name and not PLUGIN.exists():
+        pytest.skip(f"needs {PLUGIN} (Debian: apt-get install orthanc-dicomweb)")
+    files = write_studies(tmp_path / "own", studies=own, series=1, instances=3)
+    new = [path for path in files if path.stem.startswith(f"{own}-")]
+    with served_archive(tmp_path) as archive:
+        result = run("storescu", "-aec", "ISOCENTER", "127.0.0.1", archive.port, *new)
+        assert result.returncode == 0, result.stdout
+        done(archive, "node", "add", others.address(name), "--name", "other")
+        parameters = ("-p", "node=other", "-p", "direction=both")
+        done(archive, "task", "add", "alike", "sync", "every 1d", *parameters)
+        said = done(archive, "task", "run", "alike", "--wait")
+        assert "1 to be sent" in said
+        assert "to be retrieved" in said
+
+        def are_over() -> bool:
+            return all(job["state"] in ("completed", "failed") for job in jobs(archive))
+
+        wait_until(are_over, archive.process, SECONDS)
+        assert {job["state"] for job in jobs(archive)} == {"completed"}
+        assert others.uids <= instances(archive)
+        said = done(archive, "task", "run", "alike", "--wait").splitlines()[-1]
+        assert re.fullmatch(r"alike: completed: \d+ alike", said), said
+        assert not orjson.loads(done(archive, "sync", "list", "--json"))

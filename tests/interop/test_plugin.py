@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,7 @@ class Site:
         self.config.write_text(
             f"[[plugins]]\nname = 'raw-data'\n{settings}\n"
             "[server]\nport = 0\n[tls]\nenabled = false\n[storage]\ndata_dir = 'data'\n"
+            "[monitoring]\nport = 0\n"
         )
 
     def isocenter(self, *words: object, code: int = 0) -> str:
@@ -98,7 +101,17 @@ def test_a_plugin_serves_when_the_settings_name_it(site: Site) -> None:
         said = site.folder.joinpath("serve.log").read_text()
         assert "plug-in                      raw-data (acme-raw-data 1.0)" in said
         assert send(port, image, raw_data()) == [0, 0]
+        # What it checks and counts is what the server says.
+        monitoring = re.search(r"(http://127\.0\.0\.1:\d+)/metrics", said)
+        assert monitoring is not None
+        with urllib.request.urlopen(f"{monitoring[1]}/health") as answer:
+            assert json.load(answer)["checks"] == {"raw-data.disk": {"ok": True}}
+        with urllib.request.urlopen(f"{monitoring[1]}/metrics") as answer:
+            (size,) = re.findall(
+                rb"isocenter_plugin_raw_data_bytes_total ([0-9.]+)\n", answer.read()
+            )
     (kept,) = site.raw.rglob("*.dcm")
+    assert 0 < float(size) < kept.stat().st_size
     assert pydicom.dcmread(kept).SOPClassUID == RAW_DATA
     # In the archive is the image, and the raw data are not.
     (stored,) = (site.folder / "data" / "objects").rglob("*.dcm")

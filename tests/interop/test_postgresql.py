@@ -10,7 +10,13 @@ import pytest
 
 from support.corpus import data_set_bytes
 from support.postgresql import Server, binaries, running_server
-from support.processes import ServedArchive, isocenter_command, run, served_archive
+from support.processes import (
+    ServedArchive,
+    isocenter_command,
+    run,
+    served_archive,
+    wait_until,
+)
 from support.studies import write_studies
 
 pytestmark = [pytest.mark.interop("storescu", "findscu", "getscu"), pytest.mark.slow]
@@ -57,6 +63,27 @@ def test_what_was_stored_is_found_and_comes_back(archive: ServedArchive, tmp_pat
     assert came.keys() == sent.keys()
     for uid, path in came.items():
         assert data_set_bytes(path) == data_set_bytes(sent[uid])
+
+
+def test_a_rule_is_made_counted_explained_and_examined(
+    archive: ServedArchive, server: Server, tmp_path: Path
+) -> None:
+    def command(*words: str) -> str:
+        where = ("--data-dir", archive.data_dir, "--database", server.url(_DATABASE))
+        done = isocenter_command(*words, *where)
+        assert done.returncode in (0, 1), done.stdout
+        return done.stdout
+
+    command("node", "add", "FAR@127.0.0.1:1")
+    command("rules", "add", "all", "--when", "modality=CT", "--forward", "FAR")
+    command("node", "hold", "FAR")
+    wait_until(lambda: "revision 1: in use" in archive.log.read_text(), archive.process)
+    files = write_studies(tmp_path / "in", studies=9, series=1, instances=1)[-1:]
+    assert store(archive, files) == 0
+    study = str(pydicom.dcmread(files[0]).StudyInstanceUID)
+    wait_until(lambda: "what rules did" in command("rules", "explain", study), archive.process)
+    said = command("doctor")
+    assert "1 object for FAR wait: it is held" in said
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -169,7 +169,7 @@ async def outside(site: Site) -> AsyncIterator[Outside]:
         for context in contexts
     ]
     with trio.fail_after(DEADLINE_SECONDS):
-        async with serving(binds=binds) as server:
+        async with serving(addresses=binds) as server:
             ports = [port for _, port, _ in server.addresses]
             yield Outside(site.clients, dict(zip(keys, ports, strict=True)))
 

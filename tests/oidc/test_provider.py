@@ -99,7 +99,7 @@ async def test_a_member_of_a_group_gets_in_and_out(site: Site, issuer: str) -> N
     address = html.unescape(address)
     assert address.startswith(issuer)
     assert parse_qs(urlsplit(address).query)["id_token_hint"]
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         there = await client.get(address)
         if "post_logout_redirect_uri=" in address and "client_id=archive" in address:
             assert there.status_code == 200, there.text

@@ -29,7 +29,7 @@ _PACKAGE = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 
 #: What is in the image beside what every installation needs.
-LOCKED_EXTRAS = ("cloud", "hl7", "identity")
+LOCKED_EXTRAS = ("cloud", "hl7", "identity", "postgres")
 REQUIREMENTS = [
     *PROJECT["dependencies"],
     *(one for extra in LOCKED_EXTRAS for one in PROJECT["optional-dependencies"][extra]),
@@ -50,7 +50,9 @@ def numbers(version: str) -> tuple[int, ...]:
 def test_every_dependency_is_locked_at_a_version_that_is_allowed() -> None:
     locked = {normal(name): version for name, version in _PACKAGE.findall(LOCK.read_text())}
     for requirement in REQUIREMENTS:
-        name, lowest = re.fullmatch(r"([A-Za-z0-9._-]+)>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
+        name, lowest = re.fullmatch(
+            r"([A-Za-z0-9._-]+)(?:\[\w+\])?>=([\d.]+)", requirement
+        ).groups()  # type: ignore[union-attr]
         assert normal(name) in locked, f"{name} is not locked; run tox -e lock"
         assert numbers(locked[normal(name)]) >= numbers(lowest), f"run tox -e lock for {name}"
 
@@ -177,7 +179,9 @@ def test_the_bill_of_materials_tells_what_needs_what(bill: str) -> None:
     needs = {one["ref"]: set(one["dependsOn"]) for one in parsed["dependencies"]}
     root = parsed["metadata"]["component"]["bom-ref"]
     direct = {purl.partition("@")[0].removeprefix("pkg:pypi/") for purl in needs[root]}
-    assert direct == {normal(requirement.partition(">=")[0]) for requirement in REQUIREMENTS}
+    assert direct == {
+        normal(requirement.partition(">=")[0].partition("[")[0]) for requirement in REQUIREMENTS
+    }
     reached, todo = set(), [root]
     while todo:
         reached.add(one := todo.pop())

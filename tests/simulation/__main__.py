@@ -1,6 +1,7 @@
 """Run seeds: `python -m tests.simulation SEED` shows one, `… SEED COUNT` runs many.
 
-Whatever is wrong ends the program with status 1, after the seeds and how to show them.
+With `--nodes` there are several nodes on one database and one bucket.  Whatever is wrong ends the
+program with status 1, after the seeds and how to show them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ sys.path.insert(0, str(_TESTS))
 if importlib.util.find_spec("isocenter") is None:
     sys.path[:0] = [str(_TESTS.parent / room) for room in ("engine", "services", "storage")]
 
+from simulation.cluster import ClusterResult, simulate_cluster  # noqa: E402
 from simulation.scenario import Result, simulate  # noqa: E402
 from simulation.world import Stopwatch  # noqa: E402
 
@@ -27,29 +29,31 @@ def main() -> int:
     parser.add_argument("seed", type=int, nargs="?", default=0, help="the first seed")
     parser.add_argument("count", type=int, nargs="?", default=1, help="how many; 1 is shown")
     parser.add_argument("--stop", action="store_true", help="end at the first seed that fails")
+    parser.add_argument("--nodes", action="store_true", help="several nodes of one archive")
     arguments = parser.parse_args()
     if arguments.count == 1:
-        return _show(arguments.seed)
-    return _run(arguments.seed, arguments.count, arguments.stop)
+        return _show(arguments.seed, arguments.nodes)
+    return _run(arguments.seed, arguments.count, arguments.stop, arguments.nodes)
 
 
-def _show(seed: int) -> int:
-    result = simulate(seed, print)
+def _show(seed: int, nodes: bool) -> int:
+    result = simulate_cluster(seed, print) if nodes else simulate(seed, print)
     print(f"\nseed {seed}: {result.lines} lines, trace {result.digest[:16]}")
-    _complain(result)
+    _complain(result, nodes)
     return 1 if result.violations else 0
 
 
-def _run(first: int, count: int, stop: bool) -> int:
+def _run(first: int, count: int, stop: bool, nodes: bool) -> int:
     watch = Stopwatch()
     failed = []
     lines = 0
     for done in range(1, count + 1):
-        result = simulate(first + done - 1)
+        seed = first + done - 1
+        result = simulate_cluster(seed) if nodes else simulate(seed)
         lines += result.lines
         if result.violations:
             failed.append(result.seed)
-            _complain(result)
+            _complain(result, nodes)
             if stop:
                 break
         if done % _REPORT_EVERY == 0:
@@ -61,11 +65,12 @@ def _run(first: int, count: int, stop: bool) -> int:
     return 1 if failed else 0
 
 
-def _complain(result: Result) -> None:
+def _complain(result: Result | ClusterResult, nodes: bool) -> None:
     for violation in result.violations:
         print(f"seed {result.seed}: {violation}")
     if result.violations:
-        print(f"  show it with: python -m tests.simulation {result.seed}", flush=True)
+        option = "--nodes " if nodes else ""
+        print(f"  show it with: python -m tests.simulation {option}{result.seed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ from typing import Any, Final, Self
 from unittest.mock import patch
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.archive.index.query import Page, Query
+from isocenter.services.archive.index.query import FoundPage, Page, Query
+from isocenter.services.archive.index_figures import IndexStatistics
 from isocenter.services.archive.ports import (
     AddResult,
     Index,
-    IndexStatistics,
     InstanceRecord,
     ObjectStore,
     StagedObject,
@@ -38,6 +38,7 @@ from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.index.memory import MemoryIndex
 from isocenter.storage.objects.files import journal
+from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.memory import MemoryStagedObject, MemoryStore
 from simulation.world import World
@@ -258,6 +259,9 @@ class _Store:
             assert isinstance(one, _Staged)
             self._disk.unsettled.pop(one.key, None)
 
+    async def sync(self, keys: Sequence[str]) -> None:
+        await self._step("sync")
+
     async def recover(
         self, look_up: Callable[[Sequence[str]], Awaitable[Sequence[StoredInstance | None]]]
     ) -> int:
@@ -358,15 +362,17 @@ class _Index:
         return self._inner.rebuilding()
 
     @asynccontextmanager
-    async def find(
-        self, query: Query, page: Page | None = None
-    ) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
+    async def find(self, query: Query) -> AsyncIterator[AsyncIterator[Sequence[Mapping[int, str]]]]:
         await self._step("index finds")
         async with (
-            self._inner.find(query, page) as blocks,
+            self._inner.find(query) as blocks,
             aclosing(self._pieces(blocks)) as pieces,
         ):
             yield pieces
+
+    async def find_page(self, query: Query, page: Page) -> FoundPage:
+        await self._step("index finds a page")
+        return await self._inner.find_page(query, page)
 
     @asynccontextmanager
     async def instances(
@@ -391,6 +397,9 @@ class _Index:
                 yield block[start : start + count]
                 start += count
 
+    async def sync(self) -> None:
+        await self._step("index syncs")
+
     async def statistics(self) -> IndexStatistics:
         return await self._inner.statistics()
 
@@ -409,7 +418,6 @@ class _Files(ModelFiles):
 
     def __init__(self, root: Path, machine: Machine) -> None:
         super().__init__(root)
-        self.open: set[int] = set()
         self._machine = machine
         self._graves = root.with_name(f"{root.name}-graves")
         self._graves.mkdir()
@@ -434,14 +442,15 @@ class _Files(ModelFiles):
                 code = self._machine.world.random.choice((errno.EIO, errno.ENOSPC))
                 raise OSError(code, os.strerror(code))
 
-    def create(self, path: str) -> int:
-        descriptor = super().create(path)
-        self.open.add(descriptor)
-        return descriptor
+    @property
+    def open(self) -> set[int]:
+        """Descriptors that are open."""
+        return self._open
 
     def close(self, descriptor: int) -> None:
-        self.open.discard(descriptor)
-        super().close(descriptor)
+        # Without a pin: what is gone is in a grave.
+        self._open.discard(descriptor)
+        OsFileSystem.close(self, descriptor)
 
     def unlink(self, path: str) -> None:
         if os.path.exists(path):

@@ -269,7 +269,12 @@ class Network:
         self._serial = 0
 
     async def connect(
-        self, host: str, port: int, tls: ssl.SSLContext | None, deadlines: Deadlines
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        deadlines: Deadlines,
+        server_name: str = "",
     ) -> End:
         """Stands in for `isocenter.services.net.connect.connect`."""
         assert tls is None

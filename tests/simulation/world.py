@@ -26,7 +26,7 @@ import trio
 import trio.testing
 from trio._core import _run as trio_run
 
-from isocenter.storage.objects.files import staging, store
+from isocenter.storage.objects.files import reader, staging, store
 
 #: Lines kept for the report of a failure.
 _LAST_LINES: Final = 60
@@ -146,6 +146,12 @@ class World:
         if (left := _open_descriptors()) != descriptors:
             self.violations.append(f"{left - descriptors} file descriptors were left open")
 
+    def _read_cached(self, descriptor: int, buffer: memoryview, offset: int) -> int:
+        """Stands in for a read of what the page cache holds: all of it, or nothing."""
+        if not buffer or self.random.random() < 0.5:
+            return 0
+        return reader._read_all(descriptor, buffer, offset)
+
     @contextmanager
     def _determined(self) -> Iterator[None]:
         """Chance, order and threads come from the seed."""
@@ -164,6 +170,8 @@ class World:
                         lambda call, limiter: self.in_thread(call, limiter=limiter),
                     )
                 )
+            # Whether the system has it at hand depends on what else the machine does.
+            stack.enter_context(patch.object(reader, "_read_cached", self._read_cached))
             stack.enter_context(
                 patch.object(secrets, "token_hex", lambda n: self.random.randbytes(n).hex())
             )

@@ -16,13 +16,16 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from isocenter.storage.database.postgresql.connection import Place, connect
+from isocenter.storage.database.postgresql.opening import Place, connect
 from isocenter.storage.database.postgresql.schema import migrate
 
 _SEARCHED: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parts[-2]))
 #: A server for tests has nothing to lose.
 _UNSAFE: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
-_OPTIONS: Final = ("listen_addresses=", "shared_buffers=32MB", "max_connections=60")
+#: Plans of tables that are empty are those that they have before anybody has counted their rows.
+_OPTIONS: Final = (
+    "listen_addresses=", "shared_buffers=32MB", "max_connections=60", "autovacuum=off",
+)  # fmt: skip
 #: PostgreSQL does not run as root.
 _OTHER_USERS: Final = ("postgres", "nobody")
 _TEMPLATE: Final = "isocenter_template"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
-
-import trio
+from collections.abc import Awaitable, Callable, Sequence
 
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.services.association.operation import Operation
-from isocenter.services.association.server import ListenAddress, Server, serve
-from isocenter.services.association.service_registry import Service, ServiceRegistry
-from isocenter.services.service_classes.verification import VerificationScp
+from isocenter.services.association.server import Server
+from isocenter.services.testing.associations import served as serving
+
+__all__ = ["Scripted", "port_of", "serving"]
 
 
 class Scripted:
@@ -37,21 +34,6 @@ class Scripted:
 
     async def perform(self, operation: Operation) -> None:
         await self._perform(operation)
-
-
-@asynccontextmanager
-async def serving(
-    *services: Service, binds: Sequence[ListenAddress] | None = None, **options: Any
-) -> AsyncIterator[Server]:
-    """A server with these services before Verification; cancelled at the end."""
-    binds = binds or [ListenAddress(host="127.0.0.1", port=0)]
-    registry = ServiceRegistry([*services, VerificationScp()])
-    async with trio.open_nursery() as nursery:
-        server: Server = await nursery.start(
-            lambda task_status: serve(registry, binds, task_status=task_status, **options)
-        )
-        yield server
-        nursery.cancel_scope.cancel()
 
 
 def port_of(server: Server, *, tls: bool = False) -> int:
