@@ -45,8 +45,15 @@ DESCRIPTIONS = ("CT ABDOMEN", "MR KNEE LEFT", "CHEST PA", "US LIVER", "BONE SCAN
 PAGE = {"limit": "101", "includefield": "00081030,00080060,00080090,00100030"}
 
 
-def records(studies: int) -> Iterator[InstanceRecord]:
-    """One instance of each series of so many studies, from twenty years, in no order of dates."""
+def records(
+    studies: int, since: float | None = None, every: float = 0.0
+) -> Iterator[InstanceRecord]:
+    """One instance of each series of so many studies, from twenty years, in no order of dates.
+
+    Args:
+        since: seconds since 1970 when the first came, and *every* so many seconds one of one
+            series; None: all came now, of one to three series.
+    """
     chance = random.Random(17)
     names = [
         "".join(chance.choices(SYLLABLES, k=3)).capitalize()
@@ -57,7 +64,8 @@ def records(studies: int) -> Iterator[InstanceRecord]:
     for study in range(studies):
         patient = chance.randrange(len(names))
         day = time.gmtime(1_120_000_000 + chance.randrange(20 * 365) * 86_400)
-        for series in range(1, chance.choice((1, 1, 2, 3)) + 1):
+        most = chance.choice((1, 1, 2, 3)) if since is None else 1
+        for series in range(1, most + 1):
             uid = f"1.2.826.0.1.3680043.8.498.{study}"
             yield InstanceRecord(
                 sop_instance_uid=f"{uid}.{series}.1",
@@ -69,6 +77,7 @@ def records(studies: int) -> Iterator[InstanceRecord]:
                 size=525_000,
                 data_set_offset=350,
                 digest=f"{study:060x}{series:04x}",
+                stored_at=None if since is None else since + study * every,
                 attributes={
                     0x00100010: names[patient],
                     0x00100020: f"ID{patient:07}",

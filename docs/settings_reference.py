@@ -26,7 +26,11 @@ _HEAD = f"""\
 All settings of `isocenter serve`. A setting can be in the TOML file (`--config FILE`, or
 `ISOCENTER_CONFIG`), in the environment, and in an option of the command line: the environment
 overrides the file, and an option overrides both. A list replaces the whole earlier list. Paths in
-the file are relative to it.
+the file are relative to it. A file called `*.yaml` or `*.yml` is YAML, without anchors, aliases and
+tags; its sections and names are the same. Names that other PACS servers have for a setting
+(`root_path`, `private_key`, `audit_log_path` …) are taken for ours; of what
+there is nothing to set of, a value that says what is so anyway is passed over, and any other is an
+error that says what to do instead.
 
 `isocenter config explain KEY` prints the same, with the current value and where it was set;
 `isocenter serve --check-config` reports all errors at once. Where it says so below, a change is
@@ -43,6 +47,7 @@ one that keeps the server from starting.
 #: A section or setting that a page explains further.
 _PAGES = {
     "access": "../how-to/access-control.md",
+    "ai_services": "../how-to/ai-services.md",
     "audit": "../how-to/audit.md",
     "commitment": "../how-to/storage-commitment.md",
     "events": "../how-to/events.md",
@@ -51,8 +56,11 @@ _PAGES = {
     "monitoring": "../how-to/monitor.md",
     "mpps": "../how-to/mpps.md",
     "plugins": "../how-to/write-a-service.md",
+    "deidentification": "../how-to/de-identify.md#from-an-archive",
     "retention": "../how-to/deleting.md",
+    "tiers": "../how-to/storage-tiers.md",
     "rules": "../how-to/rules.md",
+    "schedules": "../how-to/schedules.md",
     "tls": "../how-to/tls-profiles.md",
     "worklist": "../how-to/worklist.md",
 }

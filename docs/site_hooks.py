@@ -1,8 +1,9 @@
-"""Hooks of MkDocs: pages at old addresses that lead on, and nothing loaded from other hosts."""
+"""Hooks of MkDocs: versions, old addresses that lead on, nothing loaded from other hosts."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ _PAGE = """\
 <body>This page has moved: <a href="{target}">{target}</a></body>
 </html>
 """
+
+
+def on_config(config: Any) -> Any:
+    """Pages that stand beside those of other versions (docs/versions.py) have a selector."""
+    if os.environ.get("ISOCENTER_DOCS_VERSIONED"):
+        config.extra["version"] = {"provider": "mike", "default": "latest"}
+    return config
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:

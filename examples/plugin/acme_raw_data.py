@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import trio
+
 from isocenter.services import (
     ObjectFolder,
     PluginContext,
@@ -16,11 +18,19 @@ RAW_DATA = "2.25.160447813486329485038264826194826371"
 
 
 def make(context: PluginContext) -> Service:
+    folder: Path = context.settings["folder"]
+    size = context.monitor.counter("bytes", "bytes of raw data that were kept")
+
     async def handle(received: ReceivedObject) -> None:
+        size.add(received.size)
         # So that the audit trail names the study, and its patient if the archive knows it.
         context.concerns(received.operation, (received.study_instance_uid,))
 
-    return ObjectFolder(context.settings["folder"], handle=handle, sop_classes=[RAW_DATA])
+    async def disk() -> str:
+        return "" if await trio.Path(folder.parent).is_dir() else f"{folder.parent} is not there"
+
+    context.monitor.add_check("disk", disk)
+    return ObjectFolder(folder, handle=handle, sop_classes=[RAW_DATA])
 
 
 plugin = ServicePlugin(
