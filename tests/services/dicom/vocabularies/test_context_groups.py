@@ -8,6 +8,7 @@ from isocenter.services.dicom.vocabularies.context_groups import (
     DX_ANATOMY,
     PET_RADIONUCLIDES,
     PET_RADIOPHARMACEUTICALS,
+    SEGMENT_CATEGORIES,
     code_of,
     context_group,
 )
@@ -20,6 +21,8 @@ from isocenter.services.dicom.vocabularies.derived import CodedTerm
         (PET_RADIOPHARMACEUTICALS, "35321007", "Fluorodeoxyglucose F^18^"),
         (PET_RADIONUCLIDES, "77004003", "^18^Fluorine"),
         (DX_ANATOMY, "816094009", "Chest"),
+        (SEGMENT_CATEGORIES, "91723000", "Anatomical Structure"),
+        (SEGMENT_CATEGORIES, "105590001", "Substance"),
     ],
 )
 def test_a_code_has_its_meaning(number: int, value: str, meaning: str) -> None:
@@ -30,7 +33,7 @@ def test_a_code_has_its_meaning(number: int, value: str, meaning: str) -> None:
 
 
 def test_every_group_has_codes_that_differ() -> None:
-    for number in (DX_ANATOMY, PET_RADIONUCLIDES, PET_RADIOPHARMACEUTICALS, 7150):
+    for number in (DX_ANATOMY, PET_RADIONUCLIDES, PET_RADIOPHARMACEUTICALS, SEGMENT_CATEGORIES):
         terms = context_group(number)
         assert len({term[:2] for term in terms}) == len(terms) > 5
         assert all(all(term) for term in terms)

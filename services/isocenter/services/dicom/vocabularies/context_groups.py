@@ -12,6 +12,8 @@ DX_ANATOMY: Final = 4009
 #: Nuclides, and what carries them, of PET.
 PET_RADIONUCLIDES: Final = 4020
 PET_RADIOPHARMACEUTICALS: Final = 4021
+#: What segments show, for Segmented Property Category Code Sequence (0062,0003).
+SEGMENT_CATEGORIES: Final = 7150
 
 
 @lru_cache(maxsize=64)

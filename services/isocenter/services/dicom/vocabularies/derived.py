@@ -39,17 +39,6 @@ class CodedTerm(NamedTuple):
     meaning: str
 
 
-#: Segmented Property Category Code Sequence (0062,0003) (PS3.16 CID 7150).
-SEGMENT_CATEGORIES: Final = (
-    CodedTerm("85756007", "SCT", "Tissue"),
-    CodedTerm("123037004", "SCT", "Anatomical Structure"),
-    CodedTerm("260787004", "SCT", "Physical object"),
-    CodedTerm("49755003", "SCT", "Morphologically Altered Structure"),
-    CodedTerm("246464006", "SCT", "Function"),
-    CodedTerm("309825002", "SCT", "Spatial and Relational Concept"),
-    CodedTerm("91720002", "SCT", "Body Substance"),
-)
-
 #: sRGB of segments whose colours nobody said, by their labels: far apart, and none gray.
 _COLOURS: Final = (
     (128, 174, 128), (241, 214, 145), (177, 122, 101), (111, 184, 210), (216, 101, 79),
