@@ -68,6 +68,12 @@ _FORWARDED: Final = """
                        WHERE f.sop_instance_uid = i.sop_instance_uid AND f.state = 'done'
                          AND f.ended_at < ?) < e.destinations)
 """
+#: Nobody was sent one that came from its only destination, or whose rule did not send it then.
+_WAS_SENT: Final = """
+    NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
+                JOIN instance_expiry e ON e.sop_instance_uid = i.sop_instance_uid
+                WHERE series.study_pk = study.study_pk AND e.destinations = 0)
+"""
 _UNUSED: Final = """
     EXISTS (SELECT 1 FROM study_access WHERE study_instance_uid = '' AND last_day < ?)
     AND NOT EXISTS (SELECT 1 FROM study_access a
@@ -200,11 +206,10 @@ def find_candidates(
     if rule.routed_by:
         conditions.append(_ROUTED)
         values += [replace_surrogates(rule.routed_by)] * 2
-        # Also of what no destination was to have: it came from there.
         conditions.append(_FORWARDED)
         values.append(now - rule.forwarded_days * _DAY_SECONDS)
     if rule.forwarded_days:
-        conditions.append(_ARRIVED)
+        conditions += [_WAS_SENT, _ARRIVED]
         values.append(_days_ago(now, rule.forwarded_days))
     if rule.keep_newest:
         concerned = _all_of(rule.modalities) if rule.modalities else "1 = 1"

@@ -404,6 +404,11 @@ def test_a_rule_says_when_what_it_matched_is_past_its_time() -> None:
         assert decide(other, sent).expires_by == ""
         assert decide(other, both).expires_by == "c"
         assert decide(rule("e", forward=["X"], **change), sent).expires_by == "a"
+    # Whom it came from need not have it any more; others are sent it.
+    to_sender = rule("e", forward=[CT1.calling_ae_title], delete_after_days=30)
+    assert decide(to_sender).came_from == (CT1.calling_ae_title,)
+    assert decide(to_sender).expires_by == ""
+    assert decide(to_sender, rule("f", forward=["PACS"])).expires_by == "e"
     # The first that says so decides, and those that are off say nothing.
     assert decide(kept, sent).expires_by == "b"
     off = rule("d", delete_after_days=1, enabled=False)

@@ -274,11 +274,12 @@ def _edits_of(matched: Sequence[Rule]) -> tuple[Edit, ...]:
 
 def _expires_by(matched: Sequence[Rule], routes: Collection[Route]) -> str:
     """The first rule that says when an object is past its time; empty: none does, or it would go
-    when others have it, and all of those are given something else."""
+    when others have it, and nobody is given it as it is: all are given something else, or it came
+    from all of them, who need not have it any more."""
     for rule in matched:
         if rule.retention is not None:
             is_kept = any(not route.form.project and not route.form.edits for route in routes)
-            if rule.retention.forwarded_days and routes and not is_kept:
+            if rule.retention.forwarded_days and not is_kept:
                 return ""
             return rule.name
     return ""
