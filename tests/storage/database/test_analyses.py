@@ -323,6 +323,40 @@ async def test_an_assessment_whose_report_was_stored_is_kept(how: str) -> None:
         assert await stores.assessments.find(limit=9) == [mine]
 
 
+@pytest.mark.parametrize("how", ["added", "died"])
+async def test_an_assessment_whose_report_is_stored_too_late_follows_the_next(how: str) -> None:
+    """Whoever stored it took longer than it had, and somebody else was heard meanwhile."""
+    clock = Clock()
+    async with open_database() as database:
+        stores = join_stores(database, StoresOptions(now=clock))
+        book = stores.assessments
+        late, heard = assessment(1), assessment(2, assessor="bo")
+        assert await book.begin(late, 60.0)
+        clock.now += 61
+        assert await book.begin(heard, 60.0)
+        stored = replace(
+            record(9, SEG),
+            sop_instance_uid=late.sop_instance_uid,
+            attributes={0x0020000D: "1.2", 0x0020000E: "1.2.3", 0x00080018: late.sop_instance_uid},
+        )
+        await stores.index.add([stored])
+        assert await book.add(heard)
+        if how == "added":
+            assert await book.add(late)
+        else:
+            clock.now += 61
+            await book.begin(assessment(3), 60.0)
+        follows = replace(late, predecessor=heard.sop_instance_uid)
+        assert sorted(await book.find(limit=9), key=lambda one: one.sop_instance_uid) == [
+            follows,
+            heard,
+        ]
+        # Each result counts once.
+        assert [one.results for one in await book.statistics()] == [1]
+        assert await book.add(late)
+        assert follows in await book.find(limit=9)
+
+
 async def test_what_is_gone_for_good_is_forgotten_with_what_was_said_of_it() -> None:
     async with open_database() as database:
         stores = join_stores(database, StoresOptions(now=Clock()))

@@ -31,24 +31,40 @@ _NOTE: Final = f"""
 """
 _ADD: Final = f"""
     INSERT INTO assessment ({_COLUMNS})
-    SELECT {_COLUMNS} FROM assessment_begun WHERE sop_instance_uid = :uid
+    VALUES (:uid, :study, :result, :class, :service, :assessor, :institution, :verdict, :status,
+        :reason, :comment, :modified, :predecessor, :at)
+    ON CONFLICT (sop_instance_uid) DO NOTHING
+"""
+#: It came late, and another one follows the same: it follows the last.
+_FOLLOW: Final = """
+    UPDATE assessment SET predecessor = (
+        SELECT last.sop_instance_uid FROM assessment AS last
+        WHERE last.result = :result AND last.sop_instance_uid <> :uid AND NOT EXISTS (
+            SELECT 1 FROM assessment AS next WHERE next.predecessor = last.sop_instance_uid)
+        ORDER BY last.at DESC, last.sop_instance_uid LIMIT 1)
+    WHERE sop_instance_uid = :uid AND EXISTS (
+        SELECT 1 FROM assessment AS other
+        WHERE other.result = :result AND other.predecessor = :predecessor
+          AND other.sop_instance_uid <> :uid)
 """
 _FORGET: Final = "DELETE FROM assessment_begun WHERE sop_instance_uid = :uid"
+_IS_STORED: Final = "SELECT 1 FROM instance WHERE sop_instance_uid = :uid"
 #: Whoever was about it is dead, or late.
 _OVER: Final = """
     NOT EXISTS (SELECT 1 FROM assessment_claim c
         WHERE c.sop_instance_uid = assessment_begun.sop_instance_uid AND c.until > :now)
 """
-_SETTLE: Final = (
-    f"""
-    INSERT INTO assessment ({_COLUMNS})
-    SELECT {_COLUMNS} FROM assessment_begun
+_STORED: Final = f"""
+    SELECT sop_instance_uid AS uid, study_instance_uid AS study, result, result_class AS class,
+        service, assessor, institution, verdict, status, reason, comment, modified, predecessor, at
+    FROM assessment_begun
     WHERE {_OVER} AND EXISTS (SELECT 1 FROM instance i
         WHERE i.sop_instance_uid = assessment_begun.sop_instance_uid)
-    ON CONFLICT (sop_instance_uid) DO NOTHING
-    """,
-    f"DELETE FROM assessment_begun WHERE {_OVER}",
-)
+    ORDER BY at, sop_instance_uid
+"""
+#: Nobody is so late with a report.
+_LATEST_SECONDS: Final = 86_400.0
+_FORGET_OLD: Final = f"DELETE FROM assessment_begun WHERE {_OVER} AND at < :before"
 #: Nobody says anything of a result at the same time, or has said what was to follow the same.
 _BEGIN: Final = """
     INSERT INTO assessment_claim (result, sop_instance_uid, until)
@@ -62,6 +78,10 @@ _BEGIN: Final = """
 """
 _TAKE: Final = """
     DELETE FROM assessment_claim WHERE result = :result AND sop_instance_uid = :uid
+"""
+_IS_IN_TIME: Final = """
+    SELECT 1 FROM assessment_claim
+    WHERE result = :result AND sop_instance_uid = :uid AND until > :now
 """
 _IS_KEPT: Final = "SELECT 1 FROM assessment WHERE sop_instance_uid = :uid"
 _FIND: Final = f"SELECT {_COLUMNS} FROM assessment"
@@ -95,7 +115,7 @@ class DatabaseAssessments:
 
     async def add(self, assessment: Assessment) -> bool:
         """See `AssessmentBook.add`."""
-        return await self._database.write(_add, _values(assessment))
+        return await self._database.write(_add, _values(assessment) | {"now": self._now()})
 
     async def find(
         self, *, study: str = "", result: str = "", assessor: str = "", limit: int
@@ -160,17 +180,26 @@ def _give_up(connection: Connection, values: Mapping[str, Any]) -> None:
 
 
 def _add(connection: Connection, values: Mapping[str, Any]) -> bool:
-    if connection.execute(_TAKE, values).rowcount:
-        connection.execute(_ADD, values)
-        connection.execute(_FORGET, values)
-    # Late, it was kept by whoever came next; or not, if another one has its place.
+    is_in_time = connection.execute(_IS_IN_TIME, values).fetchone() is not None
+    connection.execute(_TAKE, values)
+    if is_in_time or connection.execute(_IS_STORED, values).fetchone() is not None:
+        _keep(connection, values)
     return connection.execute(_IS_KEPT, values).fetchone() is not None
 
 
+def _keep(connection: Connection, values: Mapping[str, Any]) -> None:
+    if connection.execute(_ADD, values).rowcount:
+        connection.execute(_FOLLOW, values)
+    connection.execute(_FORGET, values)
+
+
 def settle_assessments(connection: Connection, now: float) -> None:
-    """Keep those whose reports were stored by who died over it, and forget the others."""
-    for statement in _SETTLE:
-        connection.execute(statement, {"now": now})
+    """Keep those whose reports were stored by who died over it, and forget the others: not at
+    once, since whoever is late may still store one."""
+    values = {"now": now, "before": now - _LATEST_SECONDS}
+    for row in list(named_rows(connection.execute(_STORED, values))):
+        _keep(connection, row)
+    connection.execute(_FORGET_OLD, values)
 
 
 def _find(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Assessment]:

@@ -46,7 +46,8 @@ _SOP_CLASS_UID: Final = 0x00080016
 MOST_RESULTS: Final = 1_000
 
 
-#: An assessment is stored in no more; whoever dies over it keeps others waiting for so long.
+#: An assessment is hardly ever stored in more; whoever dies over it keeps others waiting for so
+#: long, and what is stored later follows what they said.
 _STORING_SECONDS: Final = 60.0
 
 
@@ -303,7 +304,7 @@ class AiDesk:
             await self.assessments.give_up(kept)
             raise
         if not await self.assessments.add(kept):
-            raise AssessmentError("it took too long, and is a report only: say it again")
+            raise AssessmentError("its report is gone again: say it again")
         self._notices.publish(
             InstancesMarked(
                 caller=caller,

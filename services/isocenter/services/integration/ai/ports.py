@@ -154,7 +154,8 @@ class AssessmentBook(Protocol):
         ...
 
     async def add(self, assessment: Assessment) -> bool:
-        """Keep one that was begun, and is stored; False: it took longer than it had."""
+        """Keep one that was begun, and is stored, also when that took longer than it had: then it
+        follows whatever was said meanwhile.  False: it is not stored."""
         ...
 
     async def find(
