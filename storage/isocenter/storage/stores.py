@@ -22,7 +22,7 @@ from isocenter.services.archive.ports import Index
 from isocenter.services.archive.query_times.ports import QueryTimer
 from isocenter.services.archive.rejection.ports import RejectionBook
 from isocenter.services.archive.rejection.reasons import RejectionRules
-from isocenter.services.archive.retention.ports import RetentionBook
+from isocenter.services.archive.retention.ports import ExpiryMarks, RetentionBook
 from isocenter.services.archive.rules.ports import RuleHistory, RuleStore
 from isocenter.services.archive.signature_marks.ports import SignatureBook
 from isocenter.services.archive.sweeping.ports import StagedKeys
@@ -76,7 +76,7 @@ from isocenter.storage.database.events.event_hooks import EventHooks
 from isocenter.storage.database.events.event_log import DatabaseEventLog
 from isocenter.storage.database.events.open_studies import DatabaseOpenStudies
 from isocenter.storage.database.events.outbox import DatabaseOutbox
-from isocenter.storage.database.expiry import expiry_added, expiry_deleted
+from isocenter.storage.database.expiry import DatabaseExpiry, expiry_added, expiry_deleted
 from isocenter.storage.database.fencing import FencedDatabase
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import BLOCK_ROWS, DatabaseIndex
@@ -156,6 +156,7 @@ class Stores:
     holds: Holds
     locks: LockBook
     retention: RetentionBook
+    expiry: ExpiryMarks
     worklist: Worklist
     steps: Steps
     workitems: Workitems
@@ -419,6 +420,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         holds=DatabaseHolds(database),
         locks=DatabaseStudyLocks(database),
         retention=DatabaseRetention(database),
+        expiry=DatabaseExpiry(database),
         worklist=DatabaseWorklist(database, on_change=on_entry, now=now),
         steps=DatabaseSteps(database, on_change=on_step, now=now),
         workitems=DatabaseWorkitems(

@@ -15,11 +15,12 @@ from isocenter.services.archive.orders import Route
 from isocenter.services.archive.ports import InstanceRecord
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.rules.ports import StoredRule
+from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.workflow.forwarding.ports import Delivered, Failed, ForwardState
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import delete_within
-from isocenter.storage.database.expiry import expiry_added, expiry_deleted
+from isocenter.storage.database.expiry import DatabaseExpiry, expiry_added, expiry_deleted
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import AddHook, DatabaseIndex
 from isocenter.storage.database.retention import DatabaseHolds, DatabaseRetention
@@ -45,6 +46,8 @@ async def add(
     *,
     on_add: Sequence[AddHook] = (),
     expires_by: str = "",
+    expires_under: str = "c",
+    source_ae_title: str = "CT1",
     routes: tuple[Route, ...] = (),
     digest: str = "0",
     date: str = "20200101",
@@ -66,6 +69,8 @@ async def add(
                 data_set_offset=100,
                 digest=digest * 64,
                 expires_by=expires_by,
+                expires_under=expires_under,
+                source_ae_title=source_ae_title,
                 routes=routes,
                 attributes={
                     0x00080020: date,
@@ -95,7 +100,8 @@ async def arrived(database: Database, study: str, *, days_ago: float) -> None:
 
 
 async def candidates(database: Database, **conditions: object) -> list[str]:
-    rule = RetentionRule(name="r", **conditions)  # type: ignore[arg-type]
+    under = {"conditions": "c"} if "routed_by" in conditions else {}
+    rule = RetentionRule(name="r", **under | conditions)  # type: ignore[arg-type]
     found = await DatabaseRetention(database).candidates(rule, NOW, limit=100)
     return sorted(each.study_instance_uid for each in found)
 
@@ -280,6 +286,63 @@ async def test_who_had_an_earlier_object_of_a_uid_does_not_stand_for_another(
     assert await goes() == []
     assert await forwards.purge(ForwardState.DUE, [waiting.number]) == 1
     assert await goes() == []
+
+
+async def test_what_came_back_from_a_destination_stays(database: Database) -> None:
+    clock = [NOW - 40 * DAY]
+    forwards = DatabaseForwards(database, now=lambda: clock[0])
+    marks = DatabaseExpiry(database)
+    routed = partial(add, database, on_add=[forwards.queue_added, expiry_added], expires_by="r")
+    to_a, commits = Route(destination="A", rule="r"), Route(destination="A", rule="r", commit=True)
+    for study in ("1.1", "1.2", "1.3"):
+        await routed(study, routes=(to_a,))
+    await routed("1.4", routes=(commits,))
+    for study in ("1.1", "1.2", "1.3", "1.4"):
+        await arrived(database, study, days_ago=40)
+    await forwards.settle([Delivered(record) for record in await forwards.take("A", 9)])
+    asked = await forwards.begin_commitment("A", "1.9", wait=60.0, limit=9)
+    backoff = Backoff(first_seconds=1, longest_seconds=1, give_up_after_seconds=1)
+    assert await forwards.commitment_reported("1.9", "A", asked, [], backoff)
+    goes = partial(candidates, database, routed_by="r", forwarded_days=30)
+    assert await goes() == ["1.1", "1.2", "1.3", "1.4"]
+    # Its sender sends it again, or another one does, or nobody knows who.
+    assert not await marks.came_again("1.1.1", "CT1")
+    assert not await marks.came_again("1.9.1", "A")
+    assert await goes() == ["1.1", "1.2", "1.3", "1.4"]
+    for uid, sender in (("1.2.1", "A"), ("1.3.1", ""), ("1.4.1", "A")):
+        assert await marks.came_again(uid, sender)
+        assert not await marks.came_again(uid, sender)
+    # Who has committed one has it.
+    assert await goes() == ["1.1", "1.4"]
+    # By age it goes, whoever has it.
+    assert await candidates(database, routed_by="r", arrived_days=30) == [
+        "1.1",
+        "1.2",
+        "1.3",
+        "1.4",
+    ]
+    # Another object of its UID came from somebody else: of several senders none is the first.
+    await routed("1.1", routes=(to_a,), digest="1", source_ae_title="CT2")
+    await arrived(database, "1.1", days_ago=40)
+    await forwards.settle([Delivered(record) for record in await forwards.take("A", 9)])
+    assert await goes() == ["1.1", "1.4"]
+    assert await marks.came_again("1.1.1", "CT2")
+    assert await goes() == ["1.4"]
+
+
+async def test_a_rule_of_other_conditions_deletes_nothing_of_another_of_its_name(
+    database: Database,
+) -> None:
+    for study, under in (("1.1", "ct"), ("1.2", "mr"), ("1.3", "")):
+        await add(database, study, on_add=[expiry_added], expires_by="r", expires_under=under)
+        await arrived(database, study, days_ago=40)
+    goes = partial(candidates, database, routed_by="r", arrived_days=30)
+    # Of one that an earlier program has marked nobody knows the conditions.
+    assert await goes(conditions="ct") == ["1.1", "1.3"]
+    assert await goes(conditions="us") == ["1.3"]
+    await add(database, "1.1", number=2, on_add=[expiry_added], expires_by="r", expires_under="mr")
+    await arrived(database, "1.1", days_ago=40)
+    assert await goes(conditions="ct") == ["1.3"]
 
 
 async def test_a_new_rule_deletes_nothing_that_an_earlier_one_of_its_name_matched(

@@ -69,6 +69,8 @@ _TURN_BYTES: Final = 128 << 10
 _DEFLATED_PIECE: Final = 128
 #: Bytes of a large object after which the disk is looked at again.
 ROOM_BYTES: Final = 8 << 20
+#: The archive had one of that UID, and keeps it.
+_CAME_AGAIN: Final = (StoreOutcome.ALREADY_STORED, StoreOutcome.KEPT_OTHER)
 #: Rules are applied to these only.
 _IS_NEW: Final = (StoreOutcome.STORED, StoreOutcome.REPLACED, StoreOutcome.QUARANTINED)
 
@@ -81,6 +83,8 @@ class Intake:
         routed: set when something was stored that is to be sent on.
         rules: what happens to what comes in from now on.
         matched: counts what they match.
+        on_again: awaited when an object came that the archive does not take, since it has one of
+            that UID: with the UID and the AE title of the sender, who is answered afterwards.
         on_note: awaited when a Key Object Selection was stored, before its sender is answered.
         key_token: makes each key unlike any other there is or was; None: a plain key is made so
             when it is taken.
@@ -108,6 +112,7 @@ class Intake:
     refuse_stray_meta: bool
     modifying_system: str
     today: Callable[[], date]
+    on_again: Callable[[str, str], Awaitable[object]] | None = None
     on_note: Callable[[], Awaitable[None]] | None = None
     key_token: Callable[[], str] | None = None
     sop_classes: frozenset[str] = frozenset()
@@ -426,6 +431,7 @@ class Ingest:
                 compression=decision.kept_form,
                 analyses=decision.analyses,
                 expires_by=decision.expires_by,
+                expires_under=decision.expires_under,
                 quarantine=self._withheld_for or decision.quarantine,
                 validation=validation,
             )
@@ -433,7 +439,7 @@ class Ingest:
                 log.info("%s: kept with a UID that breaks PS3.5 9.1", record.sop_instance_uid)
             try:
                 if self._intake.key_token is not None:
-                    known = await self._intake.committer.answer_of_known(record)
+                    known = await self._answer_of_known(record)
                     if known is not None:
                         await self.discard()
                         return self._with_changes(known, scanned)
@@ -449,9 +455,15 @@ class Ingest:
         self._open = False
         try:
             result = await self._intake.committer.commit(self._staged, record)
+        except StoreError as error:
+            if error.status == Status.DUPLICATE_SOP_INSTANCE:
+                await self._came_again(record)
+            raise
         finally:
             self._release_memory()
-        if result.outcome in (StoreOutcome.STORED, StoreOutcome.QUARANTINED):
+        if result.outcome in _CAME_AGAIN:
+            await self._came_again(record)
+        elif result.outcome in (StoreOutcome.STORED, StoreOutcome.QUARANTINED):
             self._intake.room.took(record.size)
         if decision.rules and result.outcome in _IS_NEW:
             self._intake.matched.note(
@@ -463,6 +475,27 @@ class Ingest:
         if on_note is not None and record.sop_class_uid == KEY_OBJECT_SELECTION:
             await on_note()
         return self._with_changes(result, scanned)
+
+    async def _answer_of_known(self, record: InstanceRecord) -> StoreResult | None:
+        """See `Committer.answer_of_known`."""
+        try:
+            known = await self._intake.committer.answer_of_known(record)
+        except StoreError as error:
+            if error.status == Status.DUPLICATE_SOP_INSTANCE:
+                await self._came_again(record)
+            raise
+        if known is not None:
+            await self._came_again(record)
+        return known
+
+    async def _came_again(self, record: InstanceRecord) -> None:
+        on_again = self._intake.on_again
+        if on_again is None:
+            return
+        try:
+            await on_again(record.sop_instance_uid, self._sender.calling_ae_title)
+        except StorageError as error:
+            raise self._intake.store_error(error) from error
 
     async def _validated(self, by_rule: ValidationPolicy | None) -> ValidationMark | None:
         """What validation found; None: it was not to look, or could not.

@@ -160,6 +160,7 @@ class ScannedObject:
         compression: CompressionOrder | None = None,
         analyses: tuple[str, ...] = (),
         expires_by: str = "",
+        expires_under: str = "",
         quarantine: str = "",
         validation: ValidationMark | None = None,
     ) -> InstanceRecord:
@@ -181,6 +182,7 @@ class ScannedObject:
             compression=compression,
             analyses=analyses,
             expires_by=expires_by,
+            expires_under=expires_under,
             quarantine=quarantine,
             validation=validation,
             is_signed=self.is_signed,

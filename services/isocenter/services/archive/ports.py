@@ -72,7 +72,8 @@ class InstanceRecord(StoredInstance):
     kept. ``source_ae_title`` is who sent it, ``routes`` is where rules send it, ``compression``
     how rules have it kept, and ``analyses`` names the AI services that rules have it for, for what
     is written beside the index; the index does not keep them.
-    ``expires_by`` is the rule that has it deleted some time, with all of its study.
+    ``expires_by`` is the rule that has it deleted some time, with all of its study, and
+    ``expires_under`` says by which conditions.
     ``quarantine`` is why it is withheld; empty: it is not.  ``is_signed``: it has digital
     signatures of its own.  ``validation`` is what validation found in it; None: nobody looked.
     ``stored_at`` (seconds since 1970) is when it was stored, where that is not now.
@@ -84,6 +85,7 @@ class InstanceRecord(StoredInstance):
     compression: CompressionOrder | None = None
     analyses: tuple[str, ...] = ()
     expires_by: str = ""
+    expires_under: str = ""
     quarantine: str = ""
     validation: ValidationMark | None = None
     is_signed: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -245,7 +245,25 @@ async def open_archive_parts(
         rejections = rejections_of(settings, parts, "isocenter")
         if rejections is not None:
             archive.intake.on_note = rejections.on_note
+        archive.intake.on_again = _came_again(settings, stores)
         yield parts
+
+
+def _came_again(settings: Settings, stores: Stores) -> Callable[[str, str], Awaitable[None]]:
+    """Has what a destination gives back, which may be this archive, not deleted because it was
+    sent there."""
+    ours = {"", settings.server.ae_title, *settings.server.additional_ae_titles}
+
+    async def came_again(sop_instance_uid: str, sender: str) -> None:
+        if await stores.expiry.came_again(sop_instance_uid, "" if sender in ours else sender):
+            log.warning(
+                "instance %s came here again from %s, who had not sent it first: that its "
+                "destinations have had it is no reason any more to delete it here",
+                sop_instance_uid,
+                sender or "a client without an AE title",
+            )
+
+    return came_again
 
 
 def _room_of(settings: Settings, stores: Stores) -> Room:

@@ -184,7 +184,9 @@ class RuleChanges:
             destinations.add(name)
             routes.append(replace(route, destination=name))
         rule = replace(rule, routes=tuple(routes))
-        for conflict in conflicts_of_rule(rule, settings, destinations):
+        for conflict in conflicts_of_rule(
+            rule, settings, destinations, self._destinations.ae_title_of
+        ):
             raise InvalidRuleError(conflict.fault)
         written = table_of(rule)
         definition = {key: value for key, value in written.items() if key not in COLUMNS}

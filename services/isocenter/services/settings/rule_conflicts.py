@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
-from isocenter.services.archive.rules.evaluation import Rule
+from isocenter.services.archive.rules.evaluation import Rule, as_named
 from isocenter.services.net.addresses import is_within
 from isocenter.services.settings.conflict import Conflict
 from isocenter.services.settings.settings import Settings
@@ -18,12 +18,16 @@ def missing_of_signer(settings: Settings) -> Iterator[str]:
 
 
 def conflicts_of_rule(
-    rule: Rule, settings: Settings, destinations: Collection[str]
+    rule: Rule,
+    settings: Settings,
+    destinations: Collection[str],
+    ae_title_of: Callable[[str], str] = as_named,
 ) -> Iterator[Conflict]:
     """What of a rule does not fit to the rest.
 
     Args:
         destinations: to which it may send.
+        ae_title_of: as of `Rules`.
     """
     if settings.storage.is_in_memory and rule.quarantine:
         yield Conflict(
@@ -82,7 +86,7 @@ def conflicts_of_rule(
         )
     ours = {settings.server.ae_title, *settings.server.additional_ae_titles}
     for route in rule.routes if is_given_up else ():
-        if route.destination in ours:
+        if ae_title_of(route.destination) in ours:
             yield Conflict(
                 "rules",
                 f"rule {rule.name!r}: {route.destination} is this archive itself, and with "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from isocenter.services.archive.retention.rules import RetentionRule
+from isocenter.services.archive.rules.conditions import Condition, fingerprint_of
 from isocenter.services.settings.age_tables import MOST_DAYS
 from isocenter.services.settings.value_types import InvalidValueError
 
@@ -19,12 +20,16 @@ _CHANGING: Final = ("deidentify", "forward_coerce")
 
 
 def rule_retention(
-    name: str, table: Mapping[str, Any], fault: Callable[[str], InvalidValueError]
+    name: str,
+    table: Mapping[str, Any],
+    conditions: Sequence[Condition],
+    fault: Callable[[str], InvalidValueError],
 ) -> RetentionRule | None:
     """What a rule's table says of deleting; None: nothing.
 
     Args:
         name: of the rule.
+        conditions: of the rule.
         fault: an error of that rule.
     """
     days = table.get(_DAYS, 0)
@@ -40,6 +45,7 @@ def rule_retention(
         return None
     if since == _FORWARDED and not is_sent:
         raise fault(f'{_SINCE} = "{_FORWARDED}" is about sending; add forward = ["AET"], a peer')
+    fingerprint = fingerprint_of(conditions)
     if is_sent and since != _ARRIVED:
         changing = next((key for key in _CHANGING if table.get(key)), "")
         if changing:
@@ -47,8 +53,8 @@ def rule_retention(
                 f"{_DAYS} with {changing} would leave nobody with the object as it is; leave one "
                 f'of them out, or say {_SINCE} = "{_ARRIVED}": delete it by age, whoever has it'
             )
-        return RetentionRule(name=name, routed_by=name, forwarded_days=days)
-    return RetentionRule(name=name, routed_by=name, arrived_days=days)
+        return RetentionRule(name=name, routed_by=name, conditions=fingerprint, forwarded_days=days)
+    return RetentionRule(name=name, routed_by=name, conditions=fingerprint, arrived_days=days)
 
 
 def table_of_retention(retention: RetentionRule) -> dict[str, object]:

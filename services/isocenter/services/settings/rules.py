@@ -109,7 +109,7 @@ def parse_rule(table: object) -> Rule:
         compression=_compression(name, table, fault),
         signs=get.switch("sign"),
         analyses=_analyses(table.get("analyse", []), fault),
-        retention=rule_retention(name, table, fault),
+        retention=rule_retention(name, table, conditions, fault),
         quarantine=_quarantine(table.get("quarantine", ""), fault),
         validation=_validation(table.get("validate", ""), fault),
         timing=rule_timing(table, fault),

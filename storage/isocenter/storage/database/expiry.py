@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord
-from isocenter.storage.database.database import Connection
+from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.rule_history import count_deleted
 from isocenter.storage.database.text import replace_surrogates
@@ -15,10 +15,12 @@ from isocenter.storage.database.text import replace_surrogates
 #: It is to be at all destinations that it was ever queued for, this time and before: what one has
 #: of an earlier object of its UID says nothing of what another has of this.
 _NOTE: Final = """
-    INSERT INTO instance_expiry (sop_instance_uid, rule, destinations)
-    VALUES (?, ?, (SELECT count(*) FROM forward WHERE sop_instance_uid = ?))
+    INSERT INTO instance_expiry (sop_instance_uid, rule, conditions, sender, destinations)
+    VALUES (?, ?, ?, ?, (SELECT count(*) FROM forward WHERE sop_instance_uid = ?))
     ON CONFLICT (sop_instance_uid) DO UPDATE SET rule = excluded.rule,
-        destinations = excluded.destinations
+        conditions = excluded.conditions, destinations = excluded.destinations,
+        sender = CASE WHEN instance_expiry.sender = excluded.sender THEN excluded.sender
+                 ELSE '' END
 """
 _FORGET: Final = f"DELETE FROM instance_expiry WHERE sop_instance_uid IN {TEXTS}"  # noqa: S608
 #: What a destination has is the form before.
@@ -35,16 +37,51 @@ _FORGET_RULE: Final = """
           AND NOT EXISTS (SELECT 1 FROM routing_rule WHERE name = :rule)
         LIMIT 1000)
 """
+#: It came again, and not from who sent it.
+_CAME_BACK: Final = """
+    sop_instance_uid = :uid AND came_back = 0 AND (:sender = '' OR sender <> :sender)
+"""
 _COUNTS: Final = (
     "SELECT rule, count(*) FROM instance_expiry "  # noqa: S608
     f"WHERE sop_instance_uid IN {TEXTS} GROUP BY rule"
 )
 
 
+class DatabaseExpiry:
+    """See `isocenter.services.archive.retention.ports.ExpiryMarks`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def came_again(self, sop_instance_uid: str, sender: str) -> bool:
+        """See `ExpiryMarks.came_again`."""
+        values = {"uid": sop_instance_uid, "sender": replace_surrogates(sender)}
+        # Most of what comes again is not deleted by a rule, or its sender has missed an answer.
+        if not await self._database.read(_may_have_come_back, values):
+            return False
+        return await self._database.write(_came_back, values)
+
+
+def _may_have_come_back(connection: Connection, values: Mapping[str, str]) -> bool:
+    statement = f"SELECT 1 FROM instance_expiry WHERE {_CAME_BACK}"  # noqa: S608
+    return connection.execute(statement, values).fetchone() is not None
+
+
+def _came_back(connection: Connection, values: Mapping[str, str]) -> bool:
+    statement = f"UPDATE instance_expiry SET came_back = 1 WHERE {_CAME_BACK}"  # noqa: S608
+    return connection.execute(statement, values).rowcount > 0
+
+
 def expiry_added(connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]) -> None:
     """Note what is added, within the transaction of the caller, who adds it, and has queued it."""
     marks = [
-        (uid := record.sop_instance_uid, replace_surrogates(record.expires_by), uid)
+        (
+            uid := record.sop_instance_uid,
+            replace_surrogates(record.expires_by),
+            record.expires_under,
+            replace_surrogates(record.source_ae_title),
+            uid,
+        )
         for record, _ in added
         if record.expires_by
     ]

@@ -48,7 +48,8 @@ _ARRIVED: Final = """
     NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
                 WHERE series.study_pk = study.study_pk AND i.created_at >= ?)
 """
-#: A rule for what comes has matched all of it, and so it has come.
+#: A rule for what comes has matched all of it, and so it has come.  By other conditions it was
+#: another rule, though it had the name.
 _ROUTED: Final = """
     study_pk IN (SELECT series.study_pk FROM instance_expiry e
                  JOIN instance i ON i.sop_instance_uid = e.sop_instance_uid
@@ -57,7 +58,7 @@ _ROUTED: Final = """
                     WHERE series.study_pk = study.study_pk
                       AND NOT EXISTS (SELECT 1 FROM instance_expiry e
                                       WHERE e.sop_instance_uid = i.sop_instance_uid
-                                        AND e.rule = ?))
+                                        AND e.rule = ? AND e.conditions IN ('', ?)))
 """
 #: Each object is at as many destinations as rules named when it came.
 _FORWARDED: Final = """
@@ -69,10 +70,15 @@ _FORWARDED: Final = """
                          AND f.ended_at < ?) < e.destinations)
 """
 #: Nobody was sent one that came from its only destination, or whose rule did not send it then.
+#: Who gives back what it is sent may have it no more, or be this archive, unless it has committed.
 _WAS_SENT: Final = """
     NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
                 JOIN instance_expiry e ON e.sop_instance_uid = i.sop_instance_uid
-                WHERE series.study_pk = study.study_pk AND e.destinations = 0)
+                WHERE series.study_pk = study.study_pk
+                  AND (e.destinations = 0 OR (e.came_back = 1 AND NOT EXISTS (
+                       SELECT 1 FROM forward f
+                       WHERE f.sop_instance_uid = i.sop_instance_uid
+                         AND f.state = 'done' AND f.wants_commitment = 1))))
 """
 _UNUSED: Final = """
     EXISTS (SELECT 1 FROM study_access WHERE study_instance_uid = '' AND last_day < ?)
@@ -205,7 +211,8 @@ def find_candidates(
     values = [yesterday.strftime("%Y%m%d"), *values]
     if rule.routed_by:
         conditions.append(_ROUTED)
-        values += [replace_surrogates(rule.routed_by)] * 2
+        name = replace_surrogates(rule.routed_by)
+        values += [name, name, rule.conditions]
         conditions.append(_FORWARDED)
         values.append(now - rule.forwarded_days * _DAY_SECONDS)
     if rule.forwarded_days:

@@ -409,6 +409,15 @@ def test_a_rule_says_when_what_it_matched_is_past_its_time() -> None:
     assert decide(to_sender).came_from == (CT1.calling_ae_title,)
     assert decide(to_sender).expires_by == ""
     assert decide(to_sender, rule("f", forward=["PACS"])).expires_by == "e"
+    # Whatever else of a rule changes, its conditions are those that it had.
+    when = {"modality": ["CT", "MR"], "patient_id": "X*"}
+    under = rule("a", when=when, delete_after_days=1).retention.conditions
+    again = rule("b", when=dict(reversed(when.items())), delete_after_days=2, forward=["PACS"])
+    assert again.retention.conditions == under != ""
+    assert decide(again, modality="MR", patient_id="X1").expires_under == under
+    other = rule("a", when=when | {"modality": "CT"}, delete_after_days=1)
+    sensitive = rule("a", when=when, case_sensitive=True, delete_after_days=1)
+    assert len({one.retention.conditions for one in (again, other, sensitive, sent)}) == 4
     # The first that says so decides, and those that are off say nothing.
     assert decide(kept, sent).expires_by == "b"
     off = rule("d", delete_after_days=1, enabled=False)

@@ -154,3 +154,14 @@ async def test_a_dicomweb_node_is_asked_for_no_commitment(site: Site) -> None:
     assert answer.status_code == 400
     assert "cloud speaks DICOMweb" in answer.text
     assert (await ask(site, "POST", RULES, body | {"commit": False})).status_code == 201
+
+
+async def test_this_archive_by_another_name_is_no_destination_that_has_it(site: Site) -> None:
+    node = {"name": "mirror", "address": "ISOCENTER@127.0.0.1:104"}
+    await ask(site, "POST", "/remote-nodes", node)
+    body = {"name": "away", "forward": ["mirror"], "delete_after_days": 30}
+    answer = await ask(site, "POST", RULES, body)
+    assert answer.status_code == 400
+    assert "mirror is this archive itself" in answer.text
+    body |= {"delete_since": "arrived"}
+    assert (await ask(site, "POST", RULES, body)).status_code == 201

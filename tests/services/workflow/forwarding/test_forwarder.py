@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -32,6 +32,7 @@ from isocenter.services.archive.deidentification.service import Deidentification
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.index.attributes import Level
+from isocenter.services.archive.object_scan import StoreError
 from isocenter.services.archive.orders import Route
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.archive.retention.service import always, apply_once, keep_to, look
@@ -54,6 +55,7 @@ from isocenter.services.notices import (
     TransferStarted,
 )
 from isocenter.services.service_classes.commitment.transaction import STORAGE_COMMITMENT
+from isocenter.services.service_classes.storage.scp import StorageScp
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.client.client import DicomWebClient
@@ -169,7 +171,10 @@ async def world(
             if isinstance(each, str):
                 peers.append(f"{each}@127.0.0.1:{free_port()}")
                 continue
-            scripted = Scripted([CT, STORAGE_COMMITMENT], each.perform)
+            scripted = Scripted(
+                [CT, STORAGE_COMMITMENT],
+                lambda operation, each=each: each.perform(operation),  # type: ignore[misc]
+            )
             server = await stack.enter_async_context(
                 serving(scripted, operations_window=each.window)
             )
@@ -916,6 +921,54 @@ async def test_what_cannot_be_changed_on_the_way_is_not_sent(tag: int, why: str)
         rows = await here.until(lambda rows: rows[0].attempts == 1)
     assert f"not changed: {why}" in rows[0].last_fault
     assert not a.received
+
+
+@pytest.mark.parametrize("duplicates", ["ignore", "replace", "reject"])
+async def test_what_a_destination_gives_back_stays_though_it_was_sent(
+    tmp_path: Path, duplicates: str
+) -> None:
+    """The destination is this archive under another name, or one that keeps nothing itself."""
+    back = Destination("BACK")
+    rules = [{"name": "transit", "forward": ["BACK"], "delete_after_days": 30}]
+    options = {"storage__data_dir": str(tmp_path / "data"), "storage__duplicates": duplicates}
+    async with world(back, rules=rules, **options) as here:
+        stores, clock = here.parts.stores, here.parts.stores.clock
+        (rule,) = retention_rules(here.settings, here.archive)
+        trash = composition.trash_of(here.settings, here.parts, "test")
+        assert trash is not None
+
+        async def looked() -> Sequence[str]:
+            now = clock() + 31 * 86_400.0
+            found = await look(rule, stores.retention, trash, always, now, limit=9)
+            return [one.study_instance_uid for one in found.going]
+
+        await store(here.archive, 1)
+        await here.done(1)
+        assert await looked() == [STUDY]
+        # Who has missed the answer sends it again.
+        with suppress(StoreError):
+            await store(here.archive, 1)
+        assert await looked() == [STUDY]
+        with suppress(StoreError):
+            await store(here.archive, 1, source_ae_title=here.settings.server.ae_title)
+        assert await looked() == []
+
+
+@pytest.mark.parametrize("is_of_ours", [True, False])
+async def test_an_archive_that_forwards_to_itself_keeps_what_it_has(
+    tmp_path: Path, is_of_ours: bool
+) -> None:
+    own = Destination("MIRROR")
+    rules = [{"name": "transit", "forward": ["MIRROR"], "delete_after_days": 30}]
+    async with world(own, rules=rules, storage__data_dir=str(tmp_path / "data")) as here:
+        if is_of_ours:
+            own.perform = StorageScp(here.archive).perform  # type: ignore[method-assign]
+        await store(here.archive, 1)
+        await here.done(1)
+        (rule,) = retention_rules(here.settings, here.archive)
+        now = here.parts.stores.clock() + 31 * 86_400.0
+        found = await here.parts.stores.retention.candidates(rule, now, limit=9)
+        assert [one.study_instance_uid for one in found] == ([] if is_of_ours else [STUDY])
 
 
 async def test_what_all_destinations_have_leaves_when_its_rule_says(tmp_path: Path) -> None:

@@ -31,3 +31,21 @@ class RetentionBook(Protocol):
     async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:
         """Somebody has retrieved of these studies; the day is kept."""
         ...
+
+
+class ExpiryMarks(Protocol):
+    """Knows which objects rules for what comes delete some time.  Failures are `StorageError`."""
+
+    async def came_again(self, sop_instance_uid: str, sender: str) -> bool:
+        """An object of that UID came, and the archive has one already.
+
+        Unless it came from who had sent that, its rule does not delete it any more because
+        destinations have it: one of them gives back what it is sent, or is this archive.
+
+        Args:
+            sender: AE title; empty: nobody knows, or it is one of ours.
+
+        Returns:
+            Whether that was not known of it.
+        """
+        ...

@@ -22,6 +22,8 @@ class RetentionRule:
         although_promised: also what was promised to be kept (storage commitment).
         routed_by: the rule for what comes that has matched all of its objects; empty: it is no
             matter which have.
+        conditions: under which that rule matches (`conditions.fingerprint_of`); what it has matched
+            under others is not meant.
         forwarded_days: all destinations that rules named have had all of it for so long.
     """
 
@@ -35,6 +37,7 @@ class RetentionRule:
     forwarded_days: int = 0
     although_promised: bool = False
     routed_by: str = ""
+    conditions: str = ""
 
     def in_words(self) -> list[str]:
         """What has to be so, a piece for each."""

@@ -6,7 +6,8 @@ Of several values of an attribute one suffices, and one that is missing is empty
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
@@ -81,3 +82,11 @@ class Condition:
                 wanted = True
                 fits = fits or found
         return fits or not wanted
+
+
+def fingerprint_of(conditions: Sequence[Condition]) -> str:
+    """A text that is the same for the same conditions, in whatever order, and never empty."""
+    lines = sorted(
+        repr((one.field, one.place, sorted(one.patterns), one.case_sensitive)) for one in conditions
+    )
+    return sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -83,6 +83,7 @@ class Decision:
         analyses: the AI services that any of them names.
         expires_by: the first rule that says when it is past its time; empty: none does, or nobody
             else would have it as it is.
+        expires_under: the conditions of that rule (`RetentionRule.conditions`).
         quarantine, validation: the same.
         came_from: destinations that rules name, and that the object came from.
     """
@@ -96,6 +97,7 @@ class Decision:
     signed_by: str = ""
     analyses: tuple[str, ...] = ()
     expires_by: str = ""
+    expires_under: str = ""
     quarantine: str = ""
     validation: ValidationPolicy | None = None
 
@@ -200,6 +202,7 @@ class Rules:
                     came_from.append(route.destination)
                 else:
                     routes.setdefault(route.destination, self._in_time(rule, route))
+        expiry = _expiry(matched, routes.values())
         return Decision(
             rules=tuple(rule.name for rule in matched),
             routes=tuple(routes.values()),
@@ -209,7 +212,8 @@ class Rules:
             compression=next((rule.compression for rule in matched if rule.compression), None),
             signed_by=next((rule.name for rule in matched if rule.signs), ""),
             analyses=tuple(dict.fromkeys(one for rule in matched for one in rule.analyses)),
-            expires_by=_expires_by(matched, routes.values()),
+            expires_by="" if expiry is None else expiry.name,
+            expires_under="" if expiry is None else expiry.conditions,
             quarantine=next((rule.quarantine for rule in matched if rule.quarantine), ""),
             validation=next((rule.validation for rule in matched if rule.validation), None),
         )
@@ -272,17 +276,17 @@ def _edits_of(matched: Sequence[Rule]) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-def _expires_by(matched: Sequence[Rule], routes: Collection[Route]) -> str:
-    """The first rule that says when an object is past its time; empty: none does, or it would go
+def _expiry(matched: Sequence[Rule], routes: Collection[Route]) -> RetentionRule | None:
+    """The first rule that says when an object is past its time; None: none does, or it would go
     when others have it, and nobody is given it as it is: all are given something else, or it came
     from all of them, who need not have it any more."""
     for rule in matched:
         if rule.retention is not None:
             is_kept = any(not route.form.project and not route.form.edits for route in routes)
             if rule.retention.forwarded_days and not is_kept:
-                return ""
-            return rule.name
-    return ""
+                return None
+            return rule.retention
+    return None
 
 
 NO_RULES: Final = Rules()

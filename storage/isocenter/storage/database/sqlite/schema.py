@@ -89,6 +89,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v57_job_askers,
     v58_publication_under_way,
     v59_assessments_begun,
+    v60_expiry_conditions,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -155,6 +156,7 @@ MIGRATIONS: Final = (
     v57_job_askers.MIGRATION,
     v58_publication_under_way.MIGRATION,
     v59_assessments_begun.MIGRATION,
+    v60_expiry_conditions.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
