@@ -19,6 +19,7 @@ import trio
 
 from durability.workload import LARGE, SUCCESS, ConnectionLost, Item, Sender
 from support.corpus import by_uid, data_set_bytes
+from support.postgresql import Server
 from support.processes import (
     ENVIRONMENT,
     ISOCENTER,
@@ -109,8 +110,11 @@ class Load:
 class Backup:
     """One backup as a process of its own, and what was acknowledged when it began."""
 
-    def __init__(self, archive: ServedArchive, folder: Path, ledger: Ledger) -> None:
+    def __init__(
+        self, archive: ServedArchive, folder: Path, ledger: Ledger, where: Sequence[str] = ()
+    ) -> None:
         self._words = [*ISOCENTER, "backup", str(folder), "--data-dir", str(archive.data_dir)]
+        self._words += where
         self._folder = folder
         self._ledger = ledger
         self.promised: dict[str, Item] = {}
@@ -165,19 +169,30 @@ def check_restored(data_dir: Path, promised: Mapping[str, Item], ledger: Ledger)
         assert data_set_bytes(path) in [version.data_set() for version in versions], uid
 
 
-async def delete(archive: ServedArchive, uids: Sequence[str]) -> None:
+async def delete(archive: ServedArchive, uids: Sequence[str], where: Sequence[str]) -> None:
     """As an operator does, beside server and backup."""
     words = [word for uid in uids for word in ("--instance", uid)]
     if words:
         call = partial(
             isocenter_command, "delete", *words, "--reason", "a test", "--yes", "--data-dir",
-            archive.data_dir,
+            archive.data_dir, *where,
         )  # fmt: skip
         done = await trio.to_thread.run_sync(call)
         assert done.returncode == 0, done.stdout
 
 
-async def test_what_was_acknowledged_before_a_backup_began_is_in_it(tmp_path: Path) -> None:
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def where(request: pytest.FixtureRequest) -> Sequence[str]:
+    """Where the index is kept."""
+    if request.param == "SQLite":
+        return ()
+    server: Server = request.getfixturevalue("postgresql_server")
+    return ("--database", server.url(server.new_database()))
+
+
+async def test_what_was_acknowledged_before_a_backup_began_is_in_it(
+    tmp_path: Path, where: Sequence[str]
+) -> None:
     ledger = Ledger()
     random = Random(ROUNDS)
     backups = tmp_path / "backups"
@@ -186,8 +201,8 @@ async def test_what_was_acknowledged_before_a_backup_began_is_in_it(tmp_path: Pa
     for number in range(ROUNDS):
         victim = VICTIMS[number % len(VICTIMS)]
         studies = range(number * CLIENTS, (number + 1) * CLIENTS)
-        with served_archive(tmp_path, "--config", config) as archive:
-            backup = Backup(archive, backups, ledger)
+        with served_archive(tmp_path, "--config", config, *where) as archive:
+            backup = Backup(archive, backups, ledger, where)
             load = Load(archive.port, ledger, random)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(load.run, studies)
@@ -197,7 +212,7 @@ async def test_what_was_acknowledged_before_a_backup_began_is_in_it(tmp_path: Pa
                 if number:
                     victims = random.sample(sorted(backup.promised), 3)
                     ours = [uid for uid in victims if ledger.begun[uid].study < studies.start]
-                    nursery.start_soon(delete, archive, ours)
+                    nursery.start_soon(delete, archive, ours, where)
                 if victim == "server":
                     archive.process.kill()
                 elif victim == "backup" and backup.process is not None:

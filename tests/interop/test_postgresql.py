@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pydicom
@@ -61,6 +62,42 @@ def test_what_was_stored_is_found_and_comes_back(archive: ServedArchive, tmp_pat
     )  # fmt: skip
     came = {str(pydicom.dcmread(path).SOPInstanceUID): path for path in out.iterdir()}
     assert came.keys() == sent.keys()
+    for uid, path in came.items():
+        assert data_set_bytes(path) == data_set_bytes(sent[uid])
+
+
+def test_a_backup_while_it_stores_is_served_and_found(
+    archive: ServedArchive, server: Server, tmp_path: Path
+) -> None:
+    files = write_studies(tmp_path / "in", studies=8, series=2, instances=2)
+    before, during = files[:4], files[4:]
+    assert store(archive, before) == 0
+    backups, new = tmp_path / "backups", tmp_path / "new"
+    where = ("--data-dir", archive.data_dir, "--database", server.url(_DATABASE))
+    with ThreadPoolExecutor(1) as executor:
+        done = executor.submit(isocenter_command, "backup", backups, *where)
+        assert store(archive, during) == 0
+    assert done.result().returncode == 0, done.result().stdout
+    verified = isocenter_command("backup", "--verify", backups)
+    assert verified.returncode == 0, verified.stdout
+    restored = isocenter_command("restore", backups, "--data-dir", new / "data")
+    assert restored.returncode == 0, restored.stdout
+    sent = {str(pydicom.dcmread(path).SOPInstanceUID): path for path in files}
+    study = str(pydicom.dcmread(before[0]).StudyInstanceUID)
+    with served_archive(new) as again:
+        found = run(
+            "findscu", "-S", "-aec", again.ae_title, "127.0.0.1", again.port,
+            "-k", "0008,0052=SERIES", "-k", f"0020,000D={study}", "-k", "0020,000E",
+        )  # fmt: skip
+        assert found.stdout.count("Pending") == 2
+        out = tmp_path / "out"
+        out.mkdir()
+        run(
+            "getscu", "+B", "-S", "-aec", again.ae_title, "-od", out, "127.0.0.1", again.port,
+            "-k", "0008,0052=STUDY", "-k", f"0020,000D={study}",
+        )  # fmt: skip
+    came = {str(pydicom.dcmread(path).SOPInstanceUID): path for path in out.iterdir()}
+    assert len(came) == len(before)
     for uid, path in came.items():
         assert data_set_bytes(path) == data_set_bytes(sent[uid])
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,10 @@ from isocenter.storage.database.cluster import DatabaseMembers
 from isocenter.storage.database.postgresql.database import PostgresqlDatabase
 from isocenter.storage.database.postgresql.opening import Place
 from isocenter.storage.database.postgresql.opening import connect as connect_postgresql
-from isocenter.storage.database.relocation.layout import tables
-from isocenter.storage.database.sqlite.connection import connect as connect_sqlite
 from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.objects.files.directory import lock_folder
 from isocenter.storage.stores import open_postgresql_stores, open_sqlite_stores
+from services.archive_contents import objects_below, rows_of, sqlite_rows
 from services.archive_support import STUDY, uid
 from services.cli_support import write_object
 from support.buckets import connect, keys_in, new_location
@@ -135,33 +133,9 @@ def bytes_of(site: Site, key: str) -> bytes:
     return bytes(trio.run(connect(site.location).get, key, 0, 200)[1])
 
 
-def rows_of(connection: Any) -> Mapping[str, list[tuple[Any, ...]]]:
-    found = {}
-    for name, table in tables().items():
-        columns = ", ".join(f'"{column}"' for column in table.columns)
-        key = ", ".join(f'"{column}"' for column in table.key)
-        rows = connection.execute(f"SELECT {columns} FROM {name} ORDER BY {key}").fetchall()
-        found[name] = [tuple(row) for row in rows]
-    return found
-
-
-def sqlite_rows(data_dir: Path) -> Mapping[str, list[tuple[Any, ...]]]:
-    with closing(connect_sqlite(data_dir / "index.db", "full", writable=False)) as connection:
-        return rows_of(connection)
-
-
 def postgresql_rows(site: Site) -> Mapping[str, list[tuple[Any, ...]]]:
     with connect_postgresql(Place(site.server.conninfo(site.database))) as connection:
         return rows_of(connection)
-
-
-def objects_below(data_dir: Path) -> dict[str, str]:
-    return {
-        path.relative_to(data_dir).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in ("objects", "trash")
-        for path in (data_dir / folder).rglob("*")
-        if path.is_file()
-    }
 
 
 async def print_film(database: Path) -> None:

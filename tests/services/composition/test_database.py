@@ -11,9 +11,7 @@ import trio
 
 from isocenter.services.archive.reindexing import reindex
 from isocenter.services.archive.verification import verify
-from isocenter.services.backup.manifest import BackupError
 from isocenter.services.composition import inspect_database, open_archive_parts, open_stores
-from isocenter.services.composition.backup import backup_source_of
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.consistency import conflicts
 from isocenter.services.settings.errors import SettingsError
@@ -118,11 +116,6 @@ async def test_doctor_looks_and_changes_nothing(tmp_path: Path, url: str) -> Non
     assert look.schema_version == look.latest_version
     nowhere = settings_of(tmp_path, f"postgresql:///pacs?host={tmp_path}")
     assert "does not answer" in inspect_database(nowhere).fault
-
-
-def test_backup_says_what_to_do_instead(tmp_path: Path, url: str) -> None:
-    with pytest.raises(BackupError, match=r"back the database up by its own means .pg_dump"):
-        backup_source_of(settings_of(tmp_path, url), None, "isocenter")
 
 
 def test_an_archive_in_memory_has_none(url: str) -> None:

@@ -27,7 +27,7 @@ from isocenter.services.archive.verification import verify
 from isocenter.services.backup.manifest import BackupError
 from isocenter.services.composition import open_archive_parts, rewrap_objects, trash_of
 from isocenter.services.composition.archive import ArchiveParts, corrections_of
-from isocenter.services.composition.backup import backup_source_of
+from isocenter.services.composition.backup import open_backup_source
 from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
@@ -238,9 +238,10 @@ async def test_files_that_are_there_are_not_forgotten_for_a_bucket(tmp_path: Pat
             pass
 
 
-def test_a_backup_of_objects_in_a_bucket_is_refused(tmp_path: Path) -> None:
+async def test_a_backup_of_objects_in_a_bucket_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="objects are kept in s3://"):
-        backup_source_of(settings_of(tmp_path, new_location()), None, "test")
+        async with open_backup_source(settings_of(tmp_path, new_location()), None, "test"):
+            pass
 
 
 async def test_what_the_archive_has_is_not_written_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ from isocenter.services.backup.relocation.ports import NamedObject
 from isocenter.services.backup.relocation.table_copies import check_tables, copy_tables
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.relocation.copy_record import SqliteCopyRecord
+from isocenter.storage.database.relocation.index_file import new_index_file
 from isocenter.storage.database.relocation.layout import LEFT, Table, tables
 from isocenter.storage.database.relocation.tables import DatabaseTables
+from isocenter.storage.database.sqlite.backup import SqliteIndexFile
 from isocenter.storage.database.sqlite.database import open_sqlite_database
-from isocenter.storage.database.sqlite.schema import empty_database
+from isocenter.storage.database.sqlite.schema import LATEST_VERSION, empty_database
 from storage.databases import open_database
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -187,6 +190,42 @@ async def test_a_moment_does_not_see_what_comes_later(tmp_path: Path) -> None:
             assert await moment.counts() == before
         async with DatabaseTables(database).moment() as moment:
             assert (await moment.counts())["event"] == before["event"] + 1
+
+
+async def test_an_object_is_named_until_another_is_under_its_key(tmp_path: Path) -> None:
+    async with open_database(tmp_path / "index.db") as database:
+        await database.write(fill)
+        columns = tables()["instance"].columns
+        row = dict(zip(columns, (await contents(database))["instance"][0], strict=True))
+        uid, key, digest = row["sop_instance_uid"], row["object_key"], row["digest"]
+        asked = [
+            NamedObject("", key, uid, 10, 4, digest),
+            NamedObject("", key, uid, 10, 4, "another"),
+            NamedObject("deletion", key, uid, 10, 4, digest),
+        ]
+        assert await DatabaseTables(database).still_named(asked) == [True, False, False]
+
+
+async def test_an_index_file_is_whole_and_takes_the_place_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "copy.db"
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"copy.db{suffix}").write_bytes(b"of one that was cut short")
+    async with open_database() as source:
+        await source.write(fill)
+        numbered = {table.name: 1_000 for table in tables().values() if table.is_numbered}
+        await source.raise_numbers(numbered)
+        async with new_index_file(path) as copy:
+            await copy_tables(DatabaseTables(source), copy, None)
+        expected = await contents(source)
+    assert os.listdir(tmp_path) == ["copy.db"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    index = SqliteIndexFile(path)
+    assert (index.version(), index.faults()) == (LATEST_VERSION, [])
+    # To be read changes nothing: it is what a backup has the digest of.
+    assert os.listdir(tmp_path) == ["copy.db"]
+    async with open_sqlite_database(path) as database:
+        assert await contents(database) == expected
+        assert await numbers(database) == numbered
 
 
 def test_the_record_outlives_its_process(tmp_path: Path) -> None:

@@ -48,7 +48,6 @@ from isocenter.services.security.audit.trail_segments import segments_of
 from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY
 
-INDEX_NAME: Final = "index.db"
 #: In each folder of the trash.
 DELETION: Final = "deletion.json"
 #: Looks at the index after which an archive that changes all the time is given up.
@@ -118,13 +117,13 @@ class _Backup:
         self._made = _Made()
         #: Objects of a tier one after the other that could not be read.
         self._unreadable: Counter[Tier] = Counter()
-        self._live = source.index(source.data_dir / INDEX_NAME)
+        self._live = source.index_in_use
         folder.check = trio.from_thread.check_cancelled
 
     async def make(self) -> tuple[Generation, Manifest]:
         began = self._now()
         _check_places(self._source, self._folder.root)
-        version = await trio.to_thread.run_sync(self._live.version)
+        version = await self._live.version()
         previous = self._folder.generations()[-1:] + self._folder.unfinished()
         generation = self._folder.begin(f"{began:%Y%m%dT%H%M%SZ}")
         try:
@@ -155,9 +154,7 @@ class _Backup:
         lists = [path for one in previous for path in _lists(one, "objects")]
         for number in range(1, _MOST_ROUNDS + 1):
             moment = self._now()
-            await trio.to_thread.run_sync(
-                partial(self._live.copy_to, generation.index, self._report_pages)
-            )
+            await self._live.copy_to(generation.index, partial(self._progress, "copying the index"))
             index = self._source.index(generation.index)
             total = await trio.to_thread.run_sync(index.count)
             path = generation.folder / f"objects.{number}.jsonl"
@@ -175,10 +172,6 @@ class _Backup:
             "the archive replaces and removes objects faster than they are copied; have a backup "
             "made when less is going on"
         )
-
-    def _report_pages(self, done: int, total: int) -> None:
-        trio.from_thread.check_cancelled()
-        trio.from_thread.run_sync(self._progress, "copying the index", done, total)
 
     async def _copy_objects(
         self, index: IndexFile, lists: Sequence[Path], path: Path, total: int
@@ -264,7 +257,7 @@ class _Backup:
         self, rows: Sequence[IndexedFile], found: dict[IndexedFile, Entry | str]
     ) -> bool:
         """Whether the archive itself has lost them; else they were removed or replaced just now."""
-        if not await trio.to_thread.run_sync(self._live.still_names, rows):
+        if not await self._live.still_names(rows):
             return False
         for row in rows:
             self._made.faults.add(row.sop_instance_uid, str(found[row]))

@@ -68,6 +68,22 @@ class IndexFile(Protocol):
         ...
 
 
+class IndexInUse(Protocol):
+    """The index of an archive that others go on using.  Failures are `StorageError`."""
+
+    async def version(self) -> int:
+        """The schema version of a copy."""
+        ...
+
+    async def copy_to(self, target: Path, progress: Callable[[int, int], None]) -> None:
+        """Put a copy of one moment at *target*, on stable storage: an `IndexFile`."""
+        ...
+
+    async def still_names(self, files: Sequence[IndexedFile]) -> bool:
+        """Whether all of these files are those of a row now."""
+        ...
+
+
 class Hold(Protocol):
     """Keeps what is removed from the archive for as long as a backup may need it."""
 

@@ -29,14 +29,14 @@ from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.tiers.tier import Tier
 from isocenter.services.backup import private_keys as keys
 from isocenter.services.backup.content_files import digest_of
-from isocenter.services.backup.creation import DELETION, INDEX_NAME, Progress
+from isocenter.services.backup.creation import DELETION, Progress
 from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import BackupError, Entry, KeptKey, Manifest
 from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.backup.restore_mark import RESTORING
-from isocenter.services.backup.source import AUDIT
+from isocenter.services.backup.source import AUDIT, INDEX_NAME
 from isocenter.services.backup.tier_files import TierFiles, tier_of_path
 from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import (

@@ -9,20 +9,31 @@ from pathlib import Path
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
+from isocenter.services.backup.index_in_use import IndexFileInUse
 from isocenter.services.backup.manifest import is_safe_path
-from isocenter.services.backup.ports import OBJECTS, TRASH, Hold, IndexedFile, IndexFile
+from isocenter.services.backup.ports import (
+    OBJECTS,
+    TRASH,
+    Hold,
+    IndexedFile,
+    IndexFile,
+    IndexInUse,
+)
 from isocenter.services.backup.tier_files import TierFiles
 
 #: What the folder of the audit trail is called in a backup.
 AUDIT: Final = "audit"
+#: What the index is called, in an archive and in a backup.
+INDEX_NAME: Final = "index.db"
 #: The index and its files have ways of their own; what is staged was never acknowledged, and
 #: of what the journal has the file is there as soon as the index knows it.  No two data directories
 #: have the number that tells one from all others (`isocenter.services.composition.cluster`); where
-#: tiers are is said by the settings, and noted anew.
+#: the database, objects and tiers are is said by the settings, and noted anew.
 _APART: Final = frozenset(
     {
         "objects", "trash", "staging", "temporary", "journal", "removed", "index-copies",
-        "restoring.json", "node.id", "tier-warm.url", "tier-cold.url",
+        "restoring.json", "node.id", "database.url", "objects.url", "tier-warm.url",
+        "tier-cold.url",
     }
 )  # fmt: skip
 #: Folders whose files are keys, each of them, though none looks like one.
@@ -65,6 +76,7 @@ class Source(Folders):
         outside: setting and path of files beyond the data directory that it needs.
         program: name and version, for whoever reads the backup later.
         tiers: what has the objects that are not in the data directory; None: all are there.
+        database: where the index is kept; None: in a file of the data directory.
     """
 
     index: Callable[[Path], IndexFile]
@@ -75,6 +87,12 @@ class Source(Folders):
     outside: Sequence[tuple[str, Path]] = ()
     program: str = ""
     tiers: TierFiles | None = None
+    database: IndexInUse | None = None
+
+    @property
+    def index_in_use(self) -> IndexInUse:
+        """Its index, which others go on using."""
+        return self.database or IndexFileInUse(self.index(self.data_dir / INDEX_NAME))
 
     def places_of(self, file: IndexedFile) -> Iterator[Path]:
         """Where a file that the index knows may lie: in its place, on its way to the trash, or put

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import trio
+
 from isocenter.services.archive.tiers.tier import InstanceAvailability
+from isocenter.services.backup.index_in_use import DatabaseInUse
 from isocenter.services.backup.manifest import BackupError
 from isocenter.services.backup.restoration import Place
 from isocenter.services.backup.source import Source
 from isocenter.services.backup.tier_files import TierFiles
 from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.composition.audit import audit_folder
+from isocenter.services.composition.database import inspect_database
 from isocenter.services.composition.tiers import open_tiers
-from isocenter.services.errors import text_of
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.settings.settings import SETTINGS, Settings
 from isocenter.services.settings.toml_text import show
+from isocenter.storage.database.relocation.index_file import new_index_file
 from isocenter.storage.objects.files.removal_hold import RemovalHold
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.objects.files.trash import TrashFolder
@@ -25,10 +32,9 @@ from isocenter.storage.stores import SqliteIndexFile
 
 __all__ = [
     "SqliteIndexFile",
-    "backup_source_of",
     "locked_for_restore",
+    "open_backup_source",
     "restore_place_of",
-    "tier_files_of",
 ]
 
 #: Settings that name what is backed up, wherever it lies.
@@ -39,6 +45,7 @@ _SECRETS: Final = frozenset(
         "tls.key",
         "audit.key",
         "audit.hmac_key_file",
+        "objects.credentials_file",
         "objects.keys_file",
         "signatures.sign_key",
         "signatures.sign_key_password_file",
@@ -46,16 +53,38 @@ _SECRETS: Final = frozenset(
 )
 
 
-def backup_source_of(settings: Settings, config_file: Path | None, program: str) -> Source:
-    """The archive, for `isocenter.services.backup.creation`.
+@asynccontextmanager
+async def open_backup_source(
+    settings: Settings, config_file: Path | None, program: str
+) -> AsyncIterator[Source]:
+    """The archive, beside a server that goes on, for `isocenter.services.backup.creation`.
 
     Args:
         config_file: where the settings came from, if it was a file.
 
     Raises:
         BackupError: the file cannot be read any more, or objects are not in the data directory.
+        StorageError: the database or a tier cannot be used.
     """
     _check_objects(settings)
+    source = _source_of(settings, config_file, program)
+    if not settings.tiers.places and not settings.database.url:
+        yield source
+        return
+    if settings.database.url:
+        await trio.to_thread.run_sync(_database_version, settings)
+    async with open_archive_parts(settings, lock=False, recover=False) as parts:
+        if settings.tiers.places:
+            assert parts.trash_files is not None
+            source = replace(source, tiers=TierFiles(parts.archive.store, parts.trash_files))
+        if settings.database.url:
+            version = partial(_database_version, settings)
+            database = DatabaseInUse(parts.stores.tables, version, new_index_file)
+            source = replace(source, database=database)
+        yield source
+
+
+def _source_of(settings: Settings, config_file: Path | None, program: str) -> Source:
     data_dir = Path(settings.storage.data_dir).absolute()
     texts = [("effective.toml", show(settings).encode())]
     if config_file is not None:
@@ -92,6 +121,12 @@ def restore_place_of(settings: Settings) -> Place:
     Raises:
         BackupError: its objects are not to be in the data directory.
     """
+    if settings.database.url:
+        raise BackupError(
+            "isocenter restore makes an archive whose index is a file: name a new folder "
+            "(--data-dir, without database.url); isocenter migrate then takes it to PostgreSQL, "
+            "into an empty database"
+        )
     _check_objects(settings)
     return Place(
         data_dir=Path(settings.storage.data_dir).absolute(),
@@ -116,29 +151,26 @@ async def locked_for_restore(place: Place, settings: Settings) -> AsyncIterator[
         yield None if tiers is None else TierFiles(tiers.store, tiers.trash)
 
 
-@asynccontextmanager
-async def tier_files_of(settings: Settings) -> AsyncIterator[TierFiles | None]:
-    """The tiers of an archive, beside a server that goes on; None: it has none.
+def _database_version(settings: Settings) -> int:
+    """The schema of a copy of the database; blocks.
 
     Raises:
-        StorageError: one cannot be used.
+        BackupError: the copy would lack what a newer program keeps there.
+        StorageError: the database cannot be used.
     """
-    if not settings.tiers.places:
-        yield None
-        return
-    async with open_archive_parts(settings, lock=False, recover=False) as parts:
-        assert parts.trash_files is not None
-        yield TierFiles(parts.archive.store, parts.trash_files)
+    found = inspect_database(settings)
+    if found.fault:
+        raise StorageError(found.fault)
+    if found.schema_version > found.latest_version:
+        raise BackupError(
+            f"the database has been migrated by a newer Isocenter (schema version "
+            f"{found.schema_version}, this program knows {found.latest_version}), and a backup by "
+            "this one would lack what that added; run isocenter backup of the newer version"
+        )
+    return found.latest_version
 
 
 def _check_objects(settings: Settings) -> None:
-    if settings.database.url:
-        raise BackupError(
-            "the index, the worklist and all queues are in PostgreSQL, and isocenter backup and "
-            "restore know only the file index.db; back the database up by its own means (pg_dump, "
-            "or its write-ahead log), and the data directory by yours, the database first: objects "
-            "that came in between are taken in by isocenter db reindex"
-        )
     for tier in settings.tiers.places:
         if settings.tiers.availability[tier] is InstanceAvailability.OFFLINE:
             raise BackupError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -33,8 +32,7 @@ from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, record_now
 from isocenter.services.composition.backup import (
     SqliteIndexFile,
-    backup_source_of,
-    tier_files_of,
+    open_backup_source,
 )
 from isocenter.services.diagnostics.doctor.check import size_text
 from isocenter.services.security.audit.alert_messages import restricted_function_used
@@ -44,8 +42,9 @@ from isocenter.services.settings.settings import Settings
 DESCRIPTION: Final = """\
 Back up the whole archive to a folder: index, objects, audit trail, certificates, access and
 settings.  The server may run, and goes on.  What was acknowledged before the backup began is in
-it.  Into the same folder again, only what is new is copied; every backup there is complete by
-itself.  Private keys are named, and taken along only with a passphrase."""
+it.  An index in PostgreSQL becomes a file there.  Into the same folder again, only what is new is
+copied; every backup there is complete by itself.  Private keys are named, and taken along only
+with a passphrase."""
 EXAMPLES: Final = """\
 examples:
   isocenter backup /mnt/backup/isocenter
@@ -124,13 +123,11 @@ async def _make(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.key_passphrase_file is not None:
         passphrase = read_passphrase(arguments.key_passphrase_file)
     config = arguments.config or os.environ.get(CONFIG_VARIABLE) or None
-    source = backup_source_of(
+    async with open_backup_source(
         settings, None if config is None else Path(config), f"isocenter {program_version()}"
-    )
-    folder = BackupFolder.create(arguments.folder)
-    async with tier_files_of(settings) as tiers:
-        return await _make_with(replace(source, tiers=tiers), settings, folder, passphrase,
-                                arguments, terminal)  # fmt: skip
+    ) as source:
+        folder = BackupFolder.create(arguments.folder)
+        return await _make_with(source, settings, folder, passphrase, arguments, terminal)
 
 
 async def _make_with(

@@ -52,7 +52,8 @@ from isocenter.services.system.pid_file import pid_of_server
 DESCRIPTION: Final = """\
 Bring an archive back from a backup into a new data directory.  Everything that can be checked is
 checked before anything is written: that the backup is whole, that there is room, that nothing is
-there.  Afterwards the archive is verified as isocenter db verify does."""
+there.  Afterwards the archive is verified as isocenter db verify does.  Its index is a file, also
+where it was in PostgreSQL: isocenter migrate takes it there again."""
 EXAMPLES: Final = """\
 examples:
   isocenter restore /mnt/backup/isocenter --data-dir /srv/isocenter

@@ -136,7 +136,7 @@ def assess_database(look: IndexInspection) -> CheckResult:
             note(
                 f"schema {look.schema_version}, now {look.latest_version}",
                 meaning="the next isocenter serve migrates it, and earlier versions refuse it then",
-                cure="have a backup (pg_dump)",
+                cure="have a backup (isocenter backup, or pg_dump)",
                 side=Side.HERE,
             ),
         )

@@ -43,7 +43,8 @@ _OBJECTS: Final = (
 )
 _NAMED: Final = f"""
     SELECT CASE WHEN ? = '' THEN
-        (SELECT count(*) FROM instance WHERE sop_instance_uid = ? AND object_key = ?)
+        (SELECT count(*) FROM instance
+            WHERE sop_instance_uid = ? AND object_key = ? AND digest = ?)
         + (SELECT count(*) FROM corrected_instance WHERE sop_instance_uid = ?
             AND (is_corrected = 1 AND original_key = ? OR made_key = ?))
     ELSE (SELECT count(*) FROM trash
@@ -52,10 +53,15 @@ _NAMED: Final = f"""
 
 
 class DatabaseTables:
-    """See `isocenter.services.backup.relocation.ports.ArchiveTables`."""
+    """See `isocenter.services.backup.relocation.ports.ArchiveTables`.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        is_new: nobody has the database yet: it has no rows to be kept until others replace them.
+    """
+
+    def __init__(self, database: Database, *, is_new: bool = False) -> None:
         self._database = database
+        self._is_new = is_new
 
     @property
     def names(self) -> Sequence[str]:
@@ -111,10 +117,14 @@ class DatabaseTables:
     async def replacing(self, last_numbers: Mapping[str, int]) -> AsyncIterator[_Writer]:
         """See `ArchiveTables.replacing`."""
         names = tuple(tables())
-        async with self._database.spare() as spare:
-            await spare.write(_clear, names)
-            yield _Writer(spare)
-            await self._database.take_over(spare, tuple(reversed(names)))
+        if self._is_new:
+            await self._database.write(_clear, names)
+            yield _Writer(self._database)
+        else:
+            async with self._database.spare() as spare:
+                await spare.write(_clear, names)
+                yield _Writer(spare)
+                await self._database.take_over(spare, tuple(reversed(names)))
         await self._database.raise_numbers(last_numbers)
 
     async def first_rows(self) -> Mapping[str, int]:
@@ -214,6 +224,6 @@ def _are_named(connection: Connection, objects: Sequence[NamedObject]) -> list[b
     found = []
     for one in objects:
         uid, key = one.sop_instance_uid, one.object_key
-        values = (one.deletion_id, uid, key, uid, key, key, one.deletion_id, key)
+        values = (one.deletion_id, uid, key, one.digest, uid, key, key, one.deletion_id, key)
         found.append(bool(connection.execute(_NAMED, values).fetchone()[0]))
     return found
