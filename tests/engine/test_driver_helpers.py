@@ -44,10 +44,10 @@ from isocenter.engine.negotiation import (
     context_for,
     negotiate,
     negotiated_from,
-    refusal_of,
     storage_offer,
 )
 from isocenter.engine.pdv import Part, parts_of
+from isocenter.engine.refusal import refusal_of
 from isocenter.engine.uid import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,

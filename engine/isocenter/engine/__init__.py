@@ -137,17 +137,16 @@ from isocenter.engine.negotiation import (
     Negotiated,
     Offer,
     PresentationContext,
-    Refusal,
     Role,
     associate_request,
     context_for,
     negotiate,
     propose,
-    refusal_of,
     storage_offer,
 )
 from isocenter.engine.pdu import AssociateAccept, AssociateReject, AssociateRequest
 from isocenter.engine.pdv import Part, parts_of
+from isocenter.engine.refusal import Refusal, refusal_of
 from isocenter.engine.states import Sta
 from isocenter.engine.uid import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,

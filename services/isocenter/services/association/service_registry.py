@@ -23,7 +23,8 @@ from isocenter.engine.dimse.message_fields import operation_name
 from isocenter.engine.dimse.status import Status, StatusClass, classify, describe_status
 from isocenter.engine.errors import AssociationError, LocalProtocolError
 from isocenter.engine.fast_init import dataclass
-from isocenter.engine.negotiation import Offer, PresentationContext, general_offer, refusal_of
+from isocenter.engine.negotiation import Offer, PresentationContext, general_offer
+from isocenter.engine.refusal import refusal_of
 from isocenter.services.association.operation import Operation, out_of_resources
 from isocenter.services.dicom.uids import names_an_instance
 from isocenter.services.errors import OperationError, StorageError

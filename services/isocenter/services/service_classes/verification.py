@@ -6,7 +6,8 @@ from typing import Final
 
 from isocenter.engine.dimse.message_codec import CEchoRequest, Request, Response, response_to
 from isocenter.engine.dimse.status import Status
-from isocenter.engine.negotiation import Offer, PresentationContext, refusal_of
+from isocenter.engine.negotiation import Offer, PresentationContext
+from isocenter.engine.refusal import refusal_of
 from isocenter.engine.uid import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
