@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.index_in_use import DatabaseInUse
 from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.cli import main
+from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from isocenter.services.service_classes.print.job import ComposedFilm, NewPrintJob
+from isocenter.services.settings.loading import load_settings
 from isocenter.storage.database.postgresql.opening import Place
 from isocenter.storage.database.postgresql.opening import connect as connect_postgresql
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION
@@ -23,10 +26,14 @@ from isocenter.storage.stores import StoresOptions, open_postgresql_stores
 from services.archive_contents import objects_below, rows_of, sqlite_rows
 from services.archive_support import uid
 from services.cli_support import write_object
+from support.buckets import new_location
 from support.postgresql import Server
-from support.processes import isocenter_command
+from support.processes import ISOCENTER, run
 
 Output = pytest.CaptureFixture[str]
+
+#: Of buckets.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 class Site:
@@ -41,7 +48,7 @@ class Site:
         self.config = self.settings("data", self.database)
         self._capsys = capsys
 
-    def settings(self, data_dir: str, database: str) -> Path:
+    def settings(self, data_dir: str, database: str, objects: object = "") -> Path:
         config = self.root / f"{data_dir}.toml"
         config.write_text(
             f"""
@@ -50,6 +57,8 @@ class Site:
             duplicates = "replace"
             [database]
             url = "{self.server.url(database)}"
+            [objects]
+            url = "{objects}"
             """
         )
         return config
@@ -121,9 +130,10 @@ def meanwhile(
         await copied(self, *arguments)
         while left:
             words = left.pop(0)
-            done = await trio.to_thread.run_sync(
-                lambda words=words: isocenter_command(*words, "--config", site.config)
+            command = partial(
+                run, *ISOCENTER, *words, "--config", site.config, environment=CREDENTIALS
             )
+            done = await trio.to_thread.run_sync(command)
             assert done.returncode == 0, done.stdout
             say()
 
@@ -272,3 +282,97 @@ def test_a_backup_that_was_cut_short_is_taken_over(
     site.back_up()
     assert "not finished" not in site.good("backup", "--list", site.backups)
     assert "3 instances, 3 objects" in site.good("db", "verify", "--data-dir", site.restore())
+
+
+@pytest.fixture(params=["bucket", "folder"])
+def elsewhere(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    postgresql_server: Server,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Site]:
+    """The archive of a node: objects, trash and films are where others have them, too."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    site = Site(tmp_path, postgresql_server, capsys)
+    objects = new_location("pacs") if request.param == "bucket" else f"file://{tmp_path / 'shared'}"
+    site.config = site.settings("data", site.database, objects)
+    keys = tmp_path / "objects.keys"
+    keys.write_text("first = QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=")
+    keys.chmod(0o600)
+    if request.param == "bucket":
+        site.config.write_text(f'{site.config.read_text()}\nkeys_file = "{keys}"\n')
+    site.add(1, 2, 3)
+    yield site
+    postgresql_server.drop_database(site.database)
+
+
+async def film_of_node(site: Site) -> None:
+    async with open_archive_parts(load_settings(site.config), lock=False, recover=False) as parts:
+        film = ComposedFilm(png=b"a film", width=1, height=1, dots_per_inch=150)
+        job = NewPrintJob(job_uid="1.2.3", originator="CT1", films=(film,))
+        assert await parts.stores.print_jobs.submit(job, most=1)
+
+
+def test_objects_that_nodes_share_come_back_as_files(
+    elsewhere: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = elsewhere
+    trio.run(film_of_node, site)
+    site.here("delete", "--instance", uid(1), "--yes", "--reason", "a test")
+    with monkeypatch.context() as patch:
+        # What leaves after the first copy has another one made.
+        words: list[object] = ["delete", "--instance", uid(2), "--reason", "meanwhile", "--yes"]
+        meanwhile(site, patch, words, say=lambda: None)
+        generation = site.back_up()
+    manifest = generation.manifest()
+    assert (manifest.instances, manifest.trashed) == (1, 2)
+    assert sqlite_rows(generation.folder) == site.rows()
+    code, _, err = site.call("restore", site.backups, "--config", site.config)
+    assert code == 1
+    assert "without database.url" in err
+    new = site.restore()
+    assert (new / "films/1.2.3/1.png").read_bytes() == b"a film"
+    assert len(list((new / "trash").glob("*/deletion.json"))) == 2
+    for number in (1, 2):
+        site.good("trash", "restore", "--instance", uid(number), "--data-dir", new)
+    assert "3 instances, 3 objects" in site.good("db", "verify", "--data-dir", new)
+    # Again, of what is there still.
+    site.here("trash", "purge", "--all", "--yes")
+    again = site.back_up().manifest()
+    assert (again.instances, again.trashed) == (1, 0)
+
+
+def test_a_bucket_beside_an_index_file_is_backed_up_as_well(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    files, backups, new = tmp_path / "files", tmp_path / "backups", tmp_path / "new"
+    files.mkdir()
+    for number in (1, 2):
+        write_object(files, number)
+    where = ("--data-dir", tmp_path / "data", "--objects", new_location("pacs"))
+    there = ("--data-dir", new)
+    deletion = ("delete", "--instance", uid(1), "--yes", "--reason", "a test")
+    for words in (
+        ("import", files, *where),
+        (*deletion, *where),
+        ("backup", backups, *where),
+        ("backup", "--verify", backups),
+        ("restore", backups, *there),
+        ("trash", "restore", "--instance", uid(1), *there),
+        ("db", "verify", *there),
+    ):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert code == 0, captured.out + captured.err
+    assert "2 instances, 2 objects" in captured.out
+    code = main(
+        [str(word) for word in ("restore", backups, "--data-dir", tmp_path / "b", *where[2:])]
+    )
+    assert code == 1
+    assert "without objects.url); isocenter migrate then takes them to s3://" in (
+        capsys.readouterr().err
+    )

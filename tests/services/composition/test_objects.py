@@ -24,10 +24,8 @@ from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.archive.sweeping.sweeper import Sweeper
 from isocenter.services.archive.verification import verify
-from isocenter.services.backup.manifest import BackupError
 from isocenter.services.composition import open_archive_parts, rewrap_objects, trash_of
 from isocenter.services.composition.archive import ArchiveParts, corrections_of
-from isocenter.services.composition.backup import open_backup_source
 from isocenter.services.concurrency import Backoff
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
@@ -235,12 +233,6 @@ async def test_files_that_are_there_are_not_forgotten_for_a_bucket(tmp_path: Pat
         await store(parts.archive, 1)
     with pytest.raises(StorageError, match="has objects as files"):
         async with open_archive_parts(settings_of(tmp_path, new_location())):
-            pass
-
-
-async def test_a_backup_of_objects_in_a_bucket_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackupError, match="objects are kept in s3://"):
-        async with open_backup_source(settings_of(tmp_path, new_location()), None, "test"):
             pass
 
 

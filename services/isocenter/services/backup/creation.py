@@ -25,7 +25,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.counted_findings import CountedFindings
 from isocenter.services.archive.tiers.tier import Tier, tier_of
 from isocenter.services.backup import private_keys as keys
-from isocenter.services.backup.content_files import write_synced
+from isocenter.services.backup.content_files import created_file, write_piece, write_synced
 from isocenter.services.backup.generation import Generation
 from isocenter.services.backup.manifest import (
     BackupError,
@@ -45,6 +45,7 @@ from isocenter.services.backup.source import AUDIT, Source, is_key, other_files
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.security.audit.trail import HEAD_FILE
 from isocenter.services.security.audit.trail_segments import segments_of
+from isocenter.services.service_classes.print.ports import FILMS
 from isocenter.services.system.file_lock import directory_lock
 from isocenter.services.system.private_files import PRIVATE_DIRECTORY
 
@@ -177,6 +178,7 @@ class _Backup:
         self, index: IndexFile, lists: Sequence[Path], path: Path, total: int
     ) -> bool:
         """Whether everything in the index was there, or is missing from the archive itself."""
+        is_whole = True
         known = _known(lists)
         rows = index.files()
 
@@ -191,7 +193,7 @@ class _Backup:
                 copies = dict(zip(new, await each(self._copy_object, new), strict=True))
                 lost = [row for row, entry in copies.items() if isinstance(entry, str)]
                 if lost and not await self._are_lost(lost, copies):
-                    return False
+                    is_whole = False  # the rest is of use to the next round
                 for row, entry in block:
                     copy = entry or copies[row]
                     if row.path.startswith(TRASH):
@@ -204,10 +206,10 @@ class _Backup:
                 file.flush()
                 done = self._made.instances + self._made.trashed
                 self._progress("copying objects", done, total)
-        return True
+        return is_whole
 
     def _copy_object(self, row: IndexedFile) -> Entry | str:
-        if tier_of(row.object_key) is not Tier.HOT:
+        if self._source.is_elsewhere or tier_of(row.object_key) is not Tier.HOT:
             return self._copy_from_tier(row)
         fault = "its object is gone"
         for place in self._source.places_of(row):
@@ -267,8 +269,9 @@ class _Backup:
 
     async def _copy_others(self, generation: Generation, previous: Sequence[Generation]) -> None:
         lists = [path for one in previous for path in _lists(one, "files")]
+        fetched = await self._fetch_others(generation)
         with open_list(generation.files) as file:
-            async for block in Blocks(self._others(generation, lists)):
+            async for block in Blocks(self._others(generation, lists, fetched)):
                 for entry in block:
                     self._made.files += 1
                     self._made.files_size += entry.size
@@ -276,7 +279,39 @@ class _Backup:
                 file.flush()
                 self._progress("copying other files", self._made.files, None)
 
-    def _others(self, generation: Generation, lists: Sequence[Path]) -> Iterator[Entry]:
+    async def _fetch_others(self, generation: Generation) -> list[Entry]:
+        """What the trash says of itself, and films, where they are not in the data directory."""
+        found: dict[str, Entry] = {}
+        if self._source.is_elsewhere and self._source.tiers is not None:
+            index = self._source.index(generation.index)
+            wanted = set(await trio.to_thread.run_sync(index.deletions))
+            async with self._source.tiers.manifests() as manifests:
+                async for deletion_id, manifest in manifests:
+                    if TRASH + deletion_id in wanted:
+                        path = f"{TRASH}{deletion_id}/{DELETION}"
+                        found[path] = await trio.to_thread.run_sync(self._keep, path, manifest)
+        if self._source.films is not None:
+            async for name, png in self._source.films():
+                path = f"{FILMS}/{name}"
+                found[path] = await trio.to_thread.run_sync(self._keep, path, png)
+        return sorted(found.values(), key=attrgetter("path"))
+
+    def _keep(self, path: str, content: bytes) -> Entry:
+        """Content that comes from no file."""
+        fetched = self._folder.scratch()
+        try:
+            with created_file(fetched) as file:
+                write_piece(file, content, fetched)
+            put = self._folder.put(fetched)
+        finally:
+            fetched.unlink(missing_ok=True)
+        self._made.copied += put.is_new
+        self._made.copied_size += put.size if put.is_new else 0
+        return Entry(path, put.size, put.sha256, f"{put.size} {put.sha256}")
+
+    def _others(
+        self, generation: Generation, lists: Sequence[Path], fetched: Sequence[Entry]
+    ) -> Iterator[Entry]:
         def left_out(path: str) -> None:
             self._made.left_out.add(path, "")
 
@@ -292,14 +327,22 @@ class _Backup:
         together += self._copy_trail(lists)
         known = _known(lists)
         # What the trash says of itself, but of no later deletion: the index does not know it.
-        deletions = self._source.index(generation.index).deletions()
-        manifests = [f"{folder}/{DELETION}" for folder in deletions]
+        manifests: list[str] = []
+        if not self._source.is_elsewhere:
+            deletions = self._source.index(generation.index).deletions()
+            manifests = [f"{folder}/{DELETION}" for folder in deletions]
         rest = heapq.merge(
             (path for path in paths if path.partition("/")[0] not in _LOCKED), manifests
         )
-        single = (entry for path in rest for entry in self._copy_file(generation, path, known))
+        others = {entry.path for entry in fetched}
+        single = (
+            entry
+            for path in rest
+            if path not in others
+            for entry in self._copy_file(generation, path, known)
+        )
         together.sort(key=attrgetter("path"))
-        yield from heapq.merge(together, single, key=attrgetter("path"))
+        yield from heapq.merge(together, single, fetched, key=attrgetter("path"))
 
     def _copy_file(self, generation: Generation, path: str, known: Known | None) -> Iterable[Entry]:
         """None when it has vanished, or is a key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +76,9 @@ class Source(Folders):
         outside: setting and path of files beyond the data directory that it needs.
         program: name and version, for whoever reads the backup later.
         tiers: what has the objects that are not in the data directory; None: all are there.
+        is_elsewhere: no object is in the data directory, and nothing of the trash.
+        films: name below `FILMS` and content of the films of print jobs; None: they are in the
+            data directory.
         database: where the index is kept; None: in a file of the data directory.
     """
 
@@ -87,6 +90,8 @@ class Source(Folders):
     outside: Sequence[tuple[str, Path]] = ()
     program: str = ""
     tiers: TierFiles | None = None
+    is_elsewhere: bool = False
+    films: Callable[[], AsyncIterator[tuple[str, bytes]]] | None = None
     database: IndexInUse | None = None
 
     @property

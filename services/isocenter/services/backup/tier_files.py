@@ -1,8 +1,10 @@
-"""Files of an archive that lie in its tiers, for backup and restore."""
+"""Files of an archive that lie in tiers, or in a bucket, for backup and restore."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +40,7 @@ def tier_of_path(path: str) -> Tier:
 
 
 class TierFiles:
-    """The tiers of one archive."""
+    """The tiers of one archive; the hot one may be in a bucket as well."""
 
     def __init__(self, objects: ObjectStore, trash: TrashFiles) -> None:
         self._objects = objects
@@ -71,6 +73,16 @@ class TierFiles:
             return await self._objects.open(file.object_key)
         except KeyError:
             return None
+
+    @asynccontextmanager
+    async def manifests(self) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """Deletions with the manifests that their folders of the trash have.
+
+        Raises:
+            StorageError: the trash cannot be read.
+        """
+        async with self._trash.contents() as contents:
+            yield ((content.deletion_id, content.manifest) async for content in contents)
 
     async def put(self, entry: Entry, source: Path, manifest: bytes) -> bool:
         """Have the tier hold what is in *source*, and give it back; False: that is damaged.

@@ -22,6 +22,7 @@ from isocenter.services.composition.audit import audit_folder
 from isocenter.services.composition.database import inspect_database
 from isocenter.services.composition.tiers import open_tiers
 from isocenter.services.errors import StorageError, text_of
+from isocenter.services.service_classes.print.ports import PrintJobs
 from isocenter.services.settings.settings import SETTINGS, Settings
 from isocenter.services.settings.toml_text import show
 from isocenter.storage.database.relocation.index_file import new_index_file
@@ -37,6 +38,8 @@ __all__ = [
     "restore_place_of",
 ]
 
+#: More than are ever kept.
+_ALL_JOBS: Final = 1 << 31
 #: Settings that name what is backed up, wherever it lies.
 _TAKEN_ALONG: Final = frozenset({"storage.data_dir", "audit.folder"})
 #: Settings that name files which nobody else may have.
@@ -63,20 +66,24 @@ async def open_backup_source(
         config_file: where the settings came from, if it was a file.
 
     Raises:
-        BackupError: the file cannot be read any more, or objects are not in the data directory.
-        StorageError: the database or a tier cannot be used.
+        BackupError: the file cannot be read any more, or objects are off line.
+        StorageError: the database, a bucket or a tier cannot be used.
     """
-    _check_objects(settings)
+    _check_tiers(settings)
     source = _source_of(settings, config_file, program)
-    if not settings.tiers.places and not settings.database.url:
+    is_elsewhere = _is_elsewhere(settings)
+    if not settings.tiers.places and not settings.database.url and not is_elsewhere:
         yield source
         return
     if settings.database.url:
         await trio.to_thread.run_sync(_database_version, settings)
     async with open_archive_parts(settings, lock=False, recover=False) as parts:
-        if settings.tiers.places:
+        if settings.tiers.places or is_elsewhere:
             assert parts.trash_files is not None
-            source = replace(source, tiers=TierFiles(parts.archive.store, parts.trash_files))
+            tiers = TierFiles(parts.archive.store, parts.trash_files)
+            source = replace(source, tiers=tiers, is_elsewhere=is_elsewhere)
+        if settings.is_shared:
+            source = replace(source, films=partial(_films, parts.stores.print_jobs))
         if settings.database.url:
             version = partial(_database_version, settings)
             database = DatabaseInUse(parts.stores.tables, version, new_index_file)
@@ -127,7 +134,13 @@ def restore_place_of(settings: Settings) -> Place:
             "(--data-dir, without database.url); isocenter migrate then takes it to PostgreSQL, "
             "into an empty database"
         )
-    _check_objects(settings)
+    if settings.objects.url is not None:
+        raise BackupError(
+            "isocenter restore makes an archive whose objects are in the data directory: name a "
+            f"new folder (--data-dir, without objects.url); isocenter migrate then takes them to "
+            f"{settings.objects.url}, or to another place where nothing is"
+        )
+    _check_tiers(settings)
     return Place(
         data_dir=Path(settings.storage.data_dir).absolute(),
         audit=audit_folder(settings).absolute(),
@@ -170,19 +183,27 @@ def _database_version(settings: Settings) -> int:
     return found.latest_version
 
 
-def _check_objects(settings: Settings) -> None:
+async def _films(jobs: PrintJobs) -> AsyncIterator[tuple[str, bytes]]:
+    """Those of all print jobs, named as `FolderFilms` does."""
+    for job in await jobs.jobs(limit=_ALL_JOBS):
+        for number in range(1, job.films + 1):
+            film = await jobs.film(job.job_uid, number)
+            if film is not None:
+                yield f"{job.job_uid}/{number}.png", film.png
+
+
+def _is_elsewhere(settings: Settings) -> bool:
+    data_dir = Path(settings.storage.data_dir)
+    return settings.object_store is not None or settings.objects.folder(data_dir) != data_dir
+
+
+def _check_tiers(settings: Settings) -> None:
     for tier in settings.tiers.places:
         if settings.tiers.availability[tier] is InstanceAvailability.OFFLINE:
             raise BackupError(
                 f"objects in the tier {tier.value} are off line (tiers.{tier.value}_availability), "
                 "and can be neither read nor written; have them brought there, and say so"
             )
-    if settings.objects.url is not None:
-        raise BackupError(
-            f"objects are kept in {settings.objects.url}, and isocenter backup and restore know "
-            "only those in the data directory; stop the server and copy the data directory, and "
-            "back that place up by its own means (versions, replication)"
-        )
 
 
 def _paths(settings: Settings) -> Iterator[tuple[str, Path]]:
