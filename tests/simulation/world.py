@@ -172,9 +172,10 @@ class World:
                 )
             # Whether the system has it at hand depends on what else the machine does.
             stack.enter_context(patch.object(reader, "_read_cached", self._read_cached))
-            stack.enter_context(
-                patch.object(secrets, "token_hex", lambda n: self.random.randbytes(n).hex())
-            )
+            # A thread that got past these would take real time.
+            stack.enter_context(patch.object(trio.lowlevel, "start_thread_soon", _no_thread))
+            # `token_hex` is made of it.
+            stack.enter_context(patch.object(secrets, "token_bytes", self.random.randbytes))
             stack.enter_context(patch.object(os, "listdir", lambda path: sorted(listdir(path))))
             # Collecting garbage runs finalizers, at moments that no seed decides.  What was
             # there before is none of ours, and looking at it would take most of the time.
@@ -183,6 +184,10 @@ class World:
             gc.freeze()
             stack.callback(gc.unfreeze)
             yield
+
+
+def _no_thread(*_: object, **__: object) -> None:
+    raise AssertionError("a real thread: have `World.in_thread` stand in for what starts it")
 
 
 class _Rounds(trio.abc.Instrument):

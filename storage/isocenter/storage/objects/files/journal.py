@@ -262,7 +262,7 @@ class Journal:
                 files.sync_folder(self.folder)
         except BaseException:
             segment.close(files)
-            for each in {path, new}:
+            for each in dict.fromkeys((new, path)):
                 with suppress(OSError):
                     files.unlink(each)
             raise

@@ -81,7 +81,8 @@ class ObjectTree:
     def sync_folders(self, folders: set[str]) -> None:
         """Make durable what names these folders hold, and that those that are gone are."""
         while folders:
-            folder = max(folders, key=len)
+            # The innermost first; of several always the same one, so that a run can be repeated.
+            folder = max(folders, key=lambda each: (len(each), each))
             folders.remove(folder)
             try:
                 self._files.sync_folder(folder)
