@@ -157,7 +157,8 @@ class WebNode:
                     async for part in parts:
                         incoming.begin()
                         async for piece in part:
-                            await incoming.write(piece)
+                            if not await incoming.write(piece):
+                                break  # the rest of it is passed over
                         await incoming.end()
             except HttpStatusError as error:
                 if error.status not in _ABSENT:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from isocenter.services.integration.sharing import mhd_source, xds_source
 from isocenter.services.integration.sharing.key_object_manifest import (
     ManifestForm,
     manifest_bytes,
@@ -331,3 +332,14 @@ async def test_what_a_search_answers_that_makes_no_sense_is_left_out() -> None:
 
     async with source(Protocol.MHD, answer, publishes=False) as one:
         assert await one.find("P1", "1.2.3") == []
+
+
+async def test_more_documents_than_anybody_reads_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(xds_source, "MOST_DOCUMENTS", 1)
+    monkeypatch.setattr(mhd_source, "MOST_DOCUMENTS", 1)
+    for protocol, world in ((Protocol.MHD, DocumentRecipient), (Protocol.XDS, DocumentRegistry)):
+        async with source(protocol, world()) as one:
+            with pytest.raises(PublishingError, match="more than 1 documents"):
+                await one.find("P1", "1.3.6.1.4.1.2")

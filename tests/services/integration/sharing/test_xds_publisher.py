@@ -236,6 +236,9 @@ async def test_answers_that_are_none_are_faults(
     [
         b"<a>" * 100 + b"</a>" * 100,
         b"<a>" + b"<b/>" * 200_001 + b"</a>",
+        b"<a>" + b"<b c='' d='' e=''/>" * 170_000 + b"</a>",
+        b"<a " + b"".join(b"b%d='' " % n for n in range(200_000)) + b"/>",
+        b"<!--" + b" " * (2 << 20),
         b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>',
         b'<?xml version="1.0" encoding="utf-99"?><a/>',
         b"\xff",

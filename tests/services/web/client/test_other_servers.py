@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import trio
 
 from isocenter.engine.dataset import write_file_meta
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.dicom.objects import DicomObject
+from isocenter.services.net.http import unwanted
 from isocenter.services.net.http.client import Retries
 from isocenter.services.net.http.client_errors import (
     BrokenAnswerError,
@@ -521,3 +524,26 @@ async def test_a_store_is_not_repeated_when_it_may_have_been_done() -> None:
     scripted = Scripted(busy)
     assert [one.is_stored for one in await store(scripted, 1, retries=SOON)] == [True]
     assert len(scripted.asked) == 2
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n--x--\r\n"], ids=["a part", "behind the parts"])
+async def test_what_nobody_reads_of_an_answer_has_an_end(
+    end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unwanted, "MOST_UNWANTED_BYTES", 1 << 20)
+
+    async def answers(asked: Asked) -> Any:
+        head = b"--x\r\nContent-Type: application/dicom\r\n\r\nDICM" + end
+        related = ("content-type", "multipart/related; boundary=x")
+        return 200, [related], chain([head], repeat(b"\0" * 65_536))
+
+    async def look_at_each(client: DicomWebClient) -> None:
+        async with client.retrieve(WebResource("1.2")) as parts:
+            async for part in parts:
+                async for _ in part:
+                    break
+
+    with trio.fail_after(60):
+        async with http_serving(Scripted(answers)) as url, DicomWebClient(url) as client:
+            with pytest.raises(BrokenAnswerError, match="nobody asked for"):
+                await look_at_each(client)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.policy import HTTP
 from io import BytesIO
+from itertools import chain, repeat
 from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -50,6 +51,7 @@ from isocenter.services.integration.sharing.manifest import (
 from isocenter.services.integration.sharing.manifest_reader import ManifestReader
 from isocenter.services.integration.sharing.ports import PublishingError, SharedDocument
 from isocenter.services.integration.sharing.xml_text import element, read_xml_document
+from isocenter.services.net.http import unwanted
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.client import HttpClient, Retries
 from isocenter.services.net.http.client_errors import BrokenAnswerError, HttpStatusError
@@ -551,6 +553,48 @@ async def test_a_broken_answer_is_a_fault_of_the_source(
                 await here.fetch(url, await manifest_of(there))
         assert isinstance(caught.value, BrokenAnswerError), repr(caught.value)
         assert "P1" not in str(caught.value)
+
+
+def endless(*first: bytes) -> Iterator[bytes]:
+    return chain(first, repeat(b"\0" * 65_536))
+
+
+HEAD = b"\r\n--x\r\nContent-ID: <%s>\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        parts_of(answer_of(INCLUDE.format("a"))).removesuffix(b"\r\n--x--\r\n") + HEAD % b"z",
+        parts_of(answer_of(INCLUDE.format("a"))).removesuffix(b"\r\n--x--\r\n") + HEAD % b"a",
+        parts_of(answer_of(INCLUDE.format("a")), ("a", file_of(IMAGES[0]))),
+    ],
+    ids=["nobody names it", "no object", "behind the parts"],
+)
+async def test_what_nobody_wants_of_an_answer_has_an_end(
+    parts: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unwanted, "MOST_UNWANTED_BYTES", 1 << 20)
+
+    async def answer(_: Any) -> Any:
+        return 200, [("content-type", RELATED)], endless(parts)
+
+    async with served(*IMAGES) as (_, there), fetching() as here:
+        manifest = await manifest_of(there)
+        with trio.fail_after(60):
+            async with http_serving(Scripted(answer)) as url:
+                with pytest.raises(BrokenAnswerError, match="nobody asked for"):
+                    await here.fetch(url, manifest)
+
+
+async def test_of_many_errors_the_first_are_told() -> None:
+    errors = "".join(f'<r:RegistryError errorCode="E{n}"/>' for n in range(1_000))
+    async with served(*IMAGES) as (_, there), fetching() as here:
+        async with scripted("application/soap+xml", answer_of(errors=errors)) as url:
+            job = await here.fetch(url, await manifest_of(there))
+        (fault,) = await here.faults(job)
+        assert fault.startswith("the source refuses: E0, E1, ")
+        assert fault.endswith("E19, …")
 
 
 def fault_of(code: str) -> bytes:

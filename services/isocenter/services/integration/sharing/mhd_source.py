@@ -19,7 +19,11 @@ from isocenter.services.integration.sharing.fhir_values import (
     uid_urn,
 )
 from isocenter.services.integration.sharing.key_object_manifest import KEY_OBJECT_SELECTION
-from isocenter.services.integration.sharing.ports import PublishingError, SharedDocument
+from isocenter.services.integration.sharing.ports import (
+    MOST_DOCUMENTS,
+    PublishingError,
+    SharedDocument,
+)
 from isocenter.services.integration.sharing.received_manifest import MOST_BYTES
 from isocenter.services.integration.sharing.repository import Repository
 from isocenter.services.net.http.client import HttpClient
@@ -53,6 +57,11 @@ class MhdSource:
                 resource = entry.get("resource") if isinstance(entry, dict) else None
                 if isinstance(resource, dict):
                     found += documents_in(resource)
+            if len(found) > MOST_DOCUMENTS:
+                raise PublishingError(
+                    f"repository {self._repository} answers with more than {MOST_DOCUMENTS} "
+                    "documents"
+                )
             following = _next(bundle)
             if not following:
                 return found

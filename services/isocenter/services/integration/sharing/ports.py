@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from isocenter.engine.error_codes import ErrorCode
 from isocenter.engine.errors import IsocenterError
@@ -242,6 +242,10 @@ class SharedDocument:
     title: str = ""
     created: str = ""
     place: str = ""
+
+
+#: Documents of one patient; a page of them is for people.
+MOST_DOCUMENTS: Final = 10_000
 
 
 class DocumentSource(Protocol):

@@ -22,15 +22,34 @@ from isocenter.services.net.http.multipart import (
     PartStarted,
     boundary_of,
 )
+from isocenter.services.net.http.unwanted import Unwanted
 
 #: An envelope, with documents in it where they do not stand beside it.
 _MOST_ENVELOPE: Final = 64 << 20
 
 
+class Beside:
+    """What stands beside an envelope, as it comes, by ``async for``.
+
+    Whoever takes something of it says so: what nobody takes is passed over, and has a bound.
+    """
+
+    def __init__(self, events: AsyncGenerator[Event, None], unwanted: Unwanted) -> None:
+        self._events = events
+        self._unwanted = unwanted
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._events
+
+    def taken(self) -> None:
+        """What came last is wanted."""
+        self._unwanted.taken()
+
+
 @asynccontextmanager
 async def streamed_call(
     client: HttpClient, action: str, body: str, *, most_parts: int
-) -> AsyncIterator[tuple[SoapAnswer, AsyncGenerator[Event, None]]]:
+) -> AsyncIterator[tuple[SoapAnswer, Beside]]:
     """Ask a service: the envelope of its answer, and what stands beside it as it comes.
 
     Args:
@@ -40,20 +59,22 @@ async def streamed_call(
     Raises:
         PublishingError, HttpClientError: as of `soap.call`; also while the parts come.
     """
+    unwanted = Unwanted()
     async with asking(client, action, body) as response:
         kind = response.header("content-type") or ""
         if not kind.strip().lower().startswith("multipart/"):
             raw = await response.body(_MOST_ENVELOPE)
-            yield await checked_answer(kind, raw, response.status), _nothing()
+            yield await checked_answer(kind, raw, response.status), Beside(_nothing(), unwanted)
             return
         try:
             boundary = boundary_of(parse_media_type(kind))
         except (MultipartError, MediaTypeError) as error:
             raise BrokenAnswerError(f"the parts of the answer: {error}") from error
         parser = MultipartParser(boundary, most_parts=most_parts + 1)
-        async with aclosing(_events(response, parser)) as events:
-            root = await _root(events)
-            yield await checked_answer(SOAP, root, response.status), events
+        async with aclosing(_events(response, parser, unwanted)) as events:
+            beside = Beside(events, unwanted)
+            root = await _root(beside)
+            yield await checked_answer(SOAP, root, response.status), beside
 
 
 async def _nothing() -> AsyncGenerator[Event, None]:
@@ -62,10 +83,13 @@ async def _nothing() -> AsyncGenerator[Event, None]:
         yield event
 
 
-async def _events(response: HttpResponse, parser: MultipartParser) -> AsyncGenerator[Event, None]:
+async def _events(
+    response: HttpResponse, parser: MultipartParser, unwanted: Unwanted
+) -> AsyncGenerator[Event, None]:
     try:
         async with aclosing(response.pieces()) as pieces:
             async for piece in pieces:
+                unwanted.came(len(piece))
                 for event in parser.feed(piece):
                     yield event
         parser.close()
@@ -73,14 +97,15 @@ async def _events(response: HttpResponse, parser: MultipartParser) -> AsyncGener
         raise BrokenAnswerError(f"the parts of the answer: {error}") from error
 
 
-async def _root(events: AsyncGenerator[Event, None]) -> bytes:
+async def _root(beside: Beside) -> bytes:
     """The first part."""
     found = bytearray()
-    async for event in events:
+    async for event in beside:
         match event:
             case PartStarted():
                 pass
             case PartData():
+                beside.taken()
                 found += event.data
                 if len(found) > _MOST_ENVELOPE:
                     raise BrokenAnswerError("the envelope of the answer is too long")

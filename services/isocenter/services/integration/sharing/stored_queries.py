@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from isocenter.services.integration.sharing.ports import PublishingError
@@ -21,6 +21,8 @@ _LATER: Final = frozenset(
      "XDSRepositoryOutOfResources"}
 )  # fmt: skip
 _MOST_CODE: Final = 64
+#: Codes that people are told; an answer may hold a hundred thousand.
+_MOST_SHOWN: Final = 20
 
 
 def stored_query(query: str, parameters: Mapping[str, str]) -> str:
@@ -77,8 +79,13 @@ def check_response(answer: SoapAnswer, repository: Repository) -> None:
     }
     if is_for_later(codes):
         raise HttpStatusError(503, "")
-    said = ", ".join(sorted(codes)) or "no code"
+    said = shown_codes(sorted(codes)) or "no code"
     raise PublishingError(f"repository {repository} refuses: {said}")
+
+
+def shown_codes(codes: Sequence[str]) -> str:
+    """Codes of errors for people: the first of them, and whether there are more."""
+    return ", ".join(codes[:_MOST_SHOWN]) + (", …" if len(codes) > _MOST_SHOWN else "")
 
 
 def is_for_later(codes: Iterable[str]) -> bool:

@@ -7,7 +7,11 @@ from typing import Final
 from urllib.parse import unquote
 
 from isocenter.services.integration.sharing.key_object_manifest import KEY_OBJECT_SELECTION
-from isocenter.services.integration.sharing.ports import PublishingError, SharedDocument
+from isocenter.services.integration.sharing.ports import (
+    MOST_DOCUMENTS,
+    PublishingError,
+    SharedDocument,
+)
 from isocenter.services.integration.sharing.registry_metadata import APPROVED, cx_of
 from isocenter.services.integration.sharing.repository import Repository
 from isocenter.services.integration.sharing.soap import call, decoded
@@ -61,6 +65,10 @@ class XdsSource:
         answer = await call(self._registry, STORED_QUERY, body)
         check_response(answer, self._repository)
         entries = list(answer.body.all("ExtrinsicObject"))
+        if len(entries) > MOST_DOCUMENTS:
+            raise PublishingError(
+                f"repository {self._repository} answers with more than {MOST_DOCUMENTS} documents"
+            )
         if any(_patient(patient_of(one)) != _patient(patient) for one in entries):
             raise PublishingError(
                 f"repository {self._repository} answers with documents of another patient"

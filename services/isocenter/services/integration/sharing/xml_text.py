@@ -12,9 +12,13 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.xml_namespaces import XmlNamespaces, declared_prefix
 from isocenter.services.net.http.client_errors import BrokenAnswerError
 
-#: Elements within elements, and elements of one message.
+#: Elements within elements, and elements and attributes of one message.
 _MOST_DEPTH: Final = 64
 _MOST_ELEMENTS: Final = 200_000
+_MOST_ATTRIBUTES: Final = 500_000
+#: Bytes of one tag: expat gives its attributes only when it has all of them.
+_MOST_TAG: Final = 1 << 20
+_PIECE: Final = 64 << 10
 _DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
@@ -84,7 +88,7 @@ def read_xml_document(data: bytes) -> XmlElement:
     """
     reader = _Reader()
     try:
-        reader.parser.Parse(data, True)
+        reader.read(data)
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise BrokenAnswerError("the answer is no XML") from error
     assert reader.root is not None
@@ -109,14 +113,28 @@ class _Reader:
         #: Text of each that is open, in the pieces that it came in: a document may be within.
         self._texts: list[list[str]] = []
         self._count = 0
+        self._attributes = 0
+
+    def read(self, data: bytes) -> None:
+        """In pieces, so that a tag is refused before all of it is held."""
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE):
+            piece = view[start : start + _PIECE]
+            self.parser.Parse(piece, False)
+            if start + len(piece) - self.parser.CurrentByteIndex > _MOST_TAG:
+                raise BrokenAnswerError(f"the answer has a tag of more than {_MOST_TAG >> 20} MiB")
+        self.parser.Parse(b"", True)
 
     def _refuse(self, *_arguments: object) -> NoReturn:
         raise BrokenAnswerError("the answer declares a document type or an entity")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
+        self._attributes += len(attributes)
         if len(self._open) >= _MOST_DEPTH or self._count > _MOST_ELEMENTS:
             raise BrokenAnswerError("the answer has too many elements, or they are too deep")
+        if self._attributes > _MOST_ATTRIBUTES:
+            raise BrokenAnswerError("the answer has too many attributes")
         namespace, local = self._namespaces.opened(name, attributes)
         plain = {
             key.rpartition(":")[2]: value

@@ -21,6 +21,7 @@ from isocenter.services.net.http.multipart import (
     PartStarted,
     boundary_of,
 )
+from isocenter.services.net.http.unwanted import Unwanted
 
 #: AnswerParts of one answer: objects of a study, frames.
 MOST_PARTS: Final = 10_000_000
@@ -30,7 +31,8 @@ _MOST_FIRST_LINE: Final = 512
 
 
 class AnswerPart:
-    """One part, whose bytes are read by ``async for``; what nobody reads is passed over.
+    """One part, whose bytes are read by ``async for``; what nobody reads is passed over, up to
+    a bound.
 
     A piece is good until the next is asked for.
 
@@ -101,6 +103,9 @@ class AnswerParts:
         self._is_whole = False
         self._part: AnswerPart | None = None
         self._has_begun = False
+        #: Of the part under way, and of what stands behind the last one.
+        self._unwanted = Unwanted()
+        self._is_passing = False
 
     def __aiter__(self) -> AsyncIterator[AnswerPart]:
         return self
@@ -109,15 +114,19 @@ class AnswerParts:
         """The next part.
 
         Raises:
-            BrokenAnswerError: the answer ends before it should, or makes no sense.
+            BrokenAnswerError: the answer ends before it should, makes no sense, or has too much
+                of what nobody reads.
         """
         if not self._has_begun:
             self._has_begun = True
             await self._begin()
         if self._part is not None:
+            self._is_passing = True
             async for _ in self._part:
                 pass
+            self._is_passing = False
             self._part = None
+            self._unwanted = Unwanted()
         event = await self._next_event()
         if event is None:
             raise StopAsyncIteration
@@ -128,7 +137,11 @@ class AnswerParts:
     async def next_piece(self) -> Buffer | None:
         """Of the part under way; None: it is over."""
         event = await self._next_event()
-        return event.data if isinstance(event, PartData) else None
+        if not isinstance(event, PartData):
+            return None
+        if not self._is_passing:
+            self._unwanted.taken()
+        return event.data
 
     def _made(self, event: PartStarted) -> AnswerPart:
         try:
@@ -190,6 +203,7 @@ class AnswerParts:
                         return PartEnded()
                     self._parser.close()
                     return None
+                self._unwanted.came(len(piece))
                 if self._parser is None:
                     return PartData(piece)
                 self._fed = self._parser.feed(piece)

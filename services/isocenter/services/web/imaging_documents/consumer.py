@@ -34,11 +34,11 @@ from isocenter.services.integration.sharing.received_manifest import (
     read_manifest,
 )
 from isocenter.services.integration.sharing.soap import decoded
-from isocenter.services.integration.sharing.soap_streams import streamed_call
-from isocenter.services.integration.sharing.stored_queries import is_for_later
+from isocenter.services.integration.sharing.soap_streams import Beside, streamed_call
+from isocenter.services.integration.sharing.stored_queries import is_for_later, shown_codes
 from isocenter.services.net.http.client import HttpClient
 from isocenter.services.net.http.client_errors import BrokenAnswerError, HttpStatusError
-from isocenter.services.net.http.multipart import Event, PartData, PartEnded, PartStarted
+from isocenter.services.net.http.multipart import PartData, PartEnded, PartStarted
 from isocenter.services.notices import Caller, Notices
 from isocenter.services.web.dicomweb.store.incoming import Incoming
 from isocenter.services.workflow.nodes.ports import Arrived, RemoteInstance
@@ -151,7 +151,7 @@ class ImagingSource:
             Incoming(self._archive, self._notices, caller, study, uids) as incoming,
             streamed_call(self._client, RETRIEVE_IMAGING, request, most_parts=len(wanted)) as (
                 envelope,
-                events,
+                beside,
             ),
         ):
             answer = read_imaging_answer(envelope.body)
@@ -161,8 +161,8 @@ class ImagingSource:
                 raise HttpStatusError(503, "")
             for text in answer.within:
                 await _take_text(incoming, text)
-            await _take_parts(incoming, events, answer.beside)
-        said = ", ".join(answer.codes)
+            await _take_parts(incoming, beside, answer.beside)
+        said = shown_codes(answer.codes)
         said = f"the source refuses: {said}" if said else ""
         for outcome in incoming.outcomes:
             fault = ""
@@ -183,12 +183,10 @@ async def _take_text(incoming: Incoming, text: str) -> None:
     await incoming.end()
 
 
-async def _take_parts(
-    incoming: Incoming, events: AsyncGenerator[Event, None], wanted: frozenset[str]
-) -> None:
+async def _take_parts(incoming: Incoming, beside: Beside, wanted: frozenset[str]) -> None:
     """The documents beside the envelope, each as it comes; others are left out."""
     is_wanted = False
-    async for event in events:
+    async for event in beside:
         match event:
             case PartStarted():
                 name = (event.header("content-id") or "").strip().strip("<>")
@@ -196,7 +194,9 @@ async def _take_parts(
                 if is_wanted:
                     incoming.begin()
             case PartData() if is_wanted:
-                await incoming.write(event.data)
+                if await incoming.write(event.data):
+                    beside.taken()
             case PartEnded() if is_wanted:
                 await incoming.end()
+                beside.taken()
                 is_wanted = False

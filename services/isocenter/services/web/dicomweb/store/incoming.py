@@ -104,14 +104,15 @@ class Incoming:
         self._outcomes.append(None)
         self._head = bytearray()
 
-    async def write(self, data: Buffer) -> None:
-        """Some of it."""
+    async def write(self, data: Buffer) -> bool:
+        """Some of it; False: it was refused, and no more of it is wanted."""
         if self._outcomes[-1] is not None:
-            return  # it was refused already
+            return False
         if self._ingest is not None:
             await self._write([data])
         elif self._head is not None:
             await self._look_at(self._head, data)
+        return self._outcomes[-1] is None
 
     async def end(self) -> None:
         """It is here as a whole."""
