@@ -19,6 +19,7 @@ from support.plugins import EXAMPLE, install, wheel
 from support.processes import (
     ENVIRONMENT,
     ISOCENTER,
+    STOP_SECONDS,
     program,
     run,
     served_archive,
@@ -198,6 +199,37 @@ def test_a_server_with_a_broken_plugin_does_not_start(
     said = site.isocenter("serve", "--config", site.config, code=2)
     assert fault in said
     assert "isocenter serve: Traceback" not in said
+
+
+HANGING = """        import time
+        await trio.to_thread.run_sync(time.sleep, 3600)
+        return ""
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_check_that_hangs_in_a_thread_lets_the_server_end(tmp_path: Path, workers: int) -> None:
+    head, _, rest = EXAMPLE.read_text("utf-8").partition("    async def disk() -> str:\n")
+    _, _, rest = rest.partition("\n\n")
+    site = Site(tmp_path, f"{head}    async def disk() -> str:\n{HANGING}\n{rest}")
+    text = site.config.read_text().replace("[server]\n", f"[server]\nworkers = {workers}\n")
+    site.config.write_text(f"{text}check_timeout = 1\n")
+    log = tmp_path / "serve.log"
+    command = (*ISOCENTER, "serve", "--config", site.config)
+    with program(*command, log=log, environment=site.environment) as process:
+        wait_for_line(process, r"^ready dicom://[^ ]*:(\d+)", log)
+        said = re.search(r"(http://127\.0\.0\.1:\d+)/metrics", log.read_text())
+        assert said is not None
+        with urllib.request.urlopen(f"{said[1]}/health") as answer:
+            checks = json.load(answer)["checks"]
+        assert checks == {"raw-data.disk": {"ok": False, "message": "no answer within 1 s"}}
+        process.terminate()
+        assert process.wait(STOP_SECONDS) == 0
+    line = "the check raw-data.disk of the plug-in raw-data hangs; the process ends without it"
+    assert log.read_text().count(line) == 1
+    # It has ended as one does that is asked to: another takes the archive at once.
+    with served_archive(tmp_path):
+        assert "studies  " in site.isocenter("db", "stats", "--config", site.config)
 
 
 def test_a_check_names_what_is_broken_and_what_is_not_there(tmp_path: Path) -> None:

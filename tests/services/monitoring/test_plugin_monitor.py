@@ -12,7 +12,13 @@ import trio.testing
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.monitoring import plugin_monitor
-from isocenter.services.monitoring.health import CACHE_SECONDS, CHECK_SECONDS, Health, Level
+from isocenter.services.monitoring.health import (
+    CACHE_SECONDS,
+    CHECK_SECONDS,
+    LEAVE_SECONDS,
+    Health,
+    Level,
+)
 from isocenter.services.monitoring.metrics import Metrics
 from isocenter.services.monitoring.other_names import as_values
 from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
@@ -156,6 +162,55 @@ async def test_who_cannot_be_cancelled_keeps_nobody_waiting(
             released.set()
         await trio.testing.wait_all_tasks_blocked()
         assert (await health.report()).level is Level.HEALTHY
+
+
+async def test_checks_under_way_are_ended_with_the_server_and_those_that_hang_are_named(
+    clock: trio.testing.MockClock,
+) -> None:
+    released = trio.Event()
+    ended: list[str] = []
+
+    async def stuck() -> str:
+        with trio.CancelScope(shield=True):
+            await released.wait()
+        return ""
+
+    async def slow() -> str:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append("slow")
+        return ""
+
+    monitoring = PluginMonitoring()
+    monitor = monitoring.of("x")
+    monitor.add_check("fine", fine)
+    monitor.add_check("slow", slow)
+    monitor.add_check("stuck", stuck)
+    async with Archive(MemoryStore(), MemoryIndex()) as archive, serving() as server:
+        health = Health(
+            archive,
+            server,
+            folder=None,
+            version="1",
+            warning=80,
+            critical=95,
+            checks=monitoring.checks,
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(health.report)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            began = trio.current_time()
+            assert await health.close() == ["x.stuck"]
+            assert trio.current_time() - began <= LEAVE_SECONDS
+            assert ended == ["slow"]
+            assert "checks" not in (await health.report()).details
+        finally:
+            released.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await health.close() == []
 
 
 async def test_a_server_that_looks_at_itself_logs_when_its_health_changes(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,7 @@ class Monitoring:
         self._listeners = listeners
         self._version = version
         self._token = token
+        self._health: Health | None = None
         self.metrics = Metrics(version=version, limits=_limits(settings), expiries=expiries)
         self.plugins = PluginMonitoring(lambda: self.metrics.registry)
         monitoring = settings.monitoring
@@ -97,7 +98,7 @@ class Monitoring:
     def health_of(self, server: Server, archive: Archive) -> Health:
         """Looks at how they are."""
         settings, storage = self._settings, self._settings.storage
-        return Health(
+        self._health = Health(
             archive,
             server,
             folder=None if storage.is_in_memory else Path(storage.data_dir),
@@ -109,6 +110,30 @@ class Monitoring:
             checks=self.plugins.checks,
             node=settings.cluster.name if settings.is_shared else "",
         )
+        return self._health
+
+    @asynccontextmanager
+    async def ending(self, hangs: Callable[[], None]) -> AsyncIterator[None]:
+        """A context around all that serves: left, checks of plug-ins have ended.
+
+        Args:
+            hangs: is called where one does not: in a thread it cannot be ended, and the event
+                loop would wait for it.
+        """
+        try:
+            yield
+        finally:
+            if self._health is not None:
+                with trio.CancelScope(shield=True):
+                    hanging = await self._health.close()
+                for name in hanging:
+                    plugin = name.rpartition(".")[0]
+                    log.error(
+                        "the check %s of the plug-in %s hangs; the process ends without it",
+                        name, plugin,
+                    )  # fmt: skip
+                if hanging:
+                    hangs()
 
     def figures(self) -> Sequence[Figure]:
         """All metrics of all processes, for pages and programs."""

@@ -95,6 +95,7 @@ async def serve_archive(
     beat: Callable[[], None],
     parent: int | None,
     meeting: Path | None = None,
+    hangs: Callable[[], None] = lambda: None,
 ) -> bool:
     """Serve until it is stopped; whether the whole node was to end (`isocenter nodes drain`).
 
@@ -104,6 +105,8 @@ async def serve_archive(
         beat: gives a sign of life.
         parent: of a worker, what becomes readable when its parent is gone.
         meeting: a folder where the workers ask each other; None: there are none.
+        hangs: is called at the end if a check of a plug-in hangs in a thread: the event loop
+            would wait for it, so the process has to be left without that.
     """
     settings, tls, notices = parts.settings, parts.tls, parts.notices
     is_worker = parent is not None
@@ -122,6 +125,7 @@ async def serve_archive(
         expiries=lambda: tls.expiries if tls is not None else (),
     )
     async with (
+        monitoring.ending(hangs),
         open_archive_parts(
             settings,
             shared=is_worker,

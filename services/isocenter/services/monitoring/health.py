@@ -29,6 +29,8 @@ log = logging.getLogger("isocenter.server")
 CACHE_SECONDS: Final = 5.0
 #: For each check.
 CHECK_SECONDS: Final = 5.0
+#: Within which a check of a plug-in ends that is cancelled; one that does not, hangs.
+LEAVE_SECONDS: Final = 5.0
 _PROBE: Final = "health-probe"
 #: Of what a plug-in says.
 _LONGEST_FAULT: Final = 200
@@ -75,6 +77,7 @@ class _Answer:
     def __init__(self) -> None:
         self.is_here = trio.Event()
         self.fault = ""
+        self.scope = trio.CancelScope()
 
 
 class Health:
@@ -154,6 +157,19 @@ class Health:
                     before = report.level
             await trio.sleep(seconds)
 
+    async def close(self) -> Sequence[str]:
+        """Ask no plug-in any more; which of their checks hang, and cannot be ended."""
+        under_way = {
+            name: answer for name, answer in self._answers.items() if not answer.is_here.is_set()
+        }
+        self._checks = ()
+        with trio.move_on_after(LEAVE_SECONDS):
+            for answer in under_way.values():
+                answer.scope.cancel()
+            for answer in under_way.values():
+                await answer.is_here.wait()
+        return [name for name, answer in under_way.items() if not answer.is_here.is_set()]
+
     async def _ask_plugins(self, report: Report) -> None:
         """All at once: each has its time, and all together no more than one."""
         if not self._checks:
@@ -186,11 +202,12 @@ class Health:
         when it waits in a thread.
         """
         try:
-            with trio.move_on_after(self._check_seconds) as scope:
+            answer.scope.deadline = trio.current_time() + self._check_seconds
+            with answer.scope:
                 fault = await one.check()
                 if not isinstance(fault, str):
                     raise TypeError(f"a check returns str, not {type(fault).__name__}")
-            if scope.cancelled_caught:
+            if answer.scope.cancelled_caught:
                 fault = self._no_answer
             else:
                 self._failing.discard(one.name)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -34,6 +34,7 @@ from isocenter.services.composition.server_parts import (
     listen,
 )
 from isocenter.services.composition.signatures import signing_fault
+from isocenter.services.concurrency import alone
 from isocenter.services.errors import fault_text, text_of
 from isocenter.services.monitoring.metrics import forget_process, shared_folder
 from isocenter.services.net.tls.contexts import PROFILES
@@ -129,7 +130,19 @@ def run_server(
                     file=sys.stderr,
                 )
                 return EXIT_START
-        serve = partial(_serve, parts, listeners, source, meeting)
+        totals_of = partial(_show_totals, totals)
+
+        def leave(code: int, *, is_worker: bool) -> NoReturn:
+            """End the process at once, with all that its end would do."""
+            totals_of(is_worker=is_worker)
+            if not is_worker:  # a worker leaves alone what is its parent's
+                stack.close()
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+        serve = partial(_serve, parts, listeners, source, meeting, leave)
         announce = partial(_announce, parts, listeners)
         failures: list[BaseException] = []
         try:
@@ -138,14 +151,13 @@ def run_server(
                 return run_workers(
                     settings.server.workers,
                     prepare=lambda: trio.run(prepare_archive, settings),
-                    work=partial(_work, serve, totals),
+                    work=partial(_work, serve, totals_of),
                     announce=announce,
                     say=lambda text: print(f"{prog}: {text}", file=sys.stderr),
                     on_worker_exit=forget_process,
                 )
             trio.run(serve, announce, systemd.notify_alive, None)
-            if totals is not None:
-                print(totals.text(), file=sys.stderr)
+            totals_of(is_worker=False)
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
         for failure in failures:
@@ -153,16 +165,22 @@ def run_server(
         return EXIT_START if failures else 0
 
 
+def _show_totals(totals: ServiceStatistics | None, *, is_worker: bool) -> None:
+    if totals is None:
+        return
+    whose = f"worker {os.getpid()}: " if is_worker else ""
+    # At once: the lines of several workers do not run into each other.
+    sys.stderr.write(f"{whose}{totals.text()}\n")
+
+
 def _work(
     serve: Callable[..., Awaitable[bool]],
-    totals: ServiceStatistics | None,
+    show_totals: Callable[..., None],
     *arguments: Callable[[], None] | int,
 ) -> None:
     """A worker; no other takes its place where the whole node is to end."""
     is_to_end = trio.run(serve, *arguments)
-    if totals is not None:
-        # At once: the lines of several workers do not run into each other.
-        sys.stderr.write(f"worker {os.getpid()}: {totals.text()}\n")
+    show_totals(is_worker=True)
     if is_to_end:
         raise SystemExit(EXIT_LEFT)
 
@@ -172,11 +190,17 @@ async def _serve(
     listeners: Listeners,
     source: SettingsSource,
     meeting: Path | None,
+    leave: Callable[..., NoReturn],
     announce: Callable[[], None],
     beat: Callable[[], None],
     parent: int | None,
 ) -> bool:
     """Serve, in this process or in a worker of it."""
+    is_hanging = False
+
+    def hangs() -> None:
+        nonlocal is_hanging
+        is_hanging = True
 
     def settle() -> None:
         # What there is by now stays as long as the process.  A full collection, for which all
@@ -185,9 +209,20 @@ async def _serve(
         gc.freeze()
         announce()
 
-    return await serve_archive(
-        parts, listeners, source, _obey_signals, program_version(), settle, beat, parent, meeting
-    )
+    is_worker = parent is not None
+    try:
+        is_to_end = await serve_archive(
+            parts, listeners, source, _obey_signals, program_version(), settle, beat, parent,
+            meeting, hangs,
+        )  # fmt: skip
+    except BaseException as error:
+        if is_hanging:
+            print(f"isocenter serve: {fault_text(alone(error))}", file=sys.stderr)
+            leave(EXIT_START, is_worker=is_worker)
+        raise
+    if is_hanging:
+        leave(EXIT_LEFT if is_worker and is_to_end else 0, is_worker=is_worker)
+    return is_to_end
 
 
 def _show_check(parts: ServerParts) -> None:
