@@ -36,6 +36,7 @@ from isocenter.services.net.http.client import HttpDeadlines
 from isocenter.services.net.tls.contexts import TlsFiles, client_context
 from isocenter.services.notices import AccessDenied, Caller, NodesChanged, Notice, Notices
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier
+from isocenter.services.security.access.policy import Policy
 from isocenter.services.security.audit.alert_messages import access_denied, nodes_changed
 from isocenter.services.security.audit.participants import ActiveProcess
 from isocenter.services.security.certificates.issued import CA_FOLDER
@@ -198,16 +199,21 @@ def job_runner(
     forwarder: Forwarder | None = None,
     *,
     notices: Notices,
+    enforces: Callable[[Policy], bool] | None = None,
 ) -> JobRunner:
     """Works jobs off, as the settings say.
 
     Args:
+        enforces: whether a policy decides what application entities may do; None: as the settings
+            say.
         analyses: has series analysed.
         forwarder: sends what rules have queued; None: nobody does.
         notices: told of objects that come from imaging document sources, and of jobs whose asker
             may not have them done any more.
     """
     jobs = settings.jobs
+    if enforces is None:
+        enforces = partial(_enforces, settings)
     local = LocalWorks(
         archive,
         Exporter(archive, record=export_recorder(settings, archive.index, "isocenter serve")),
@@ -251,11 +257,16 @@ def job_runner(
         standing={} if forwarder is None else {JobKind.FORWARD: forwarder},
         permission=JobPermission(
             policy_of(settings),
+            enforces,
             ApiTokenVerifier(stores.tokens, now=stores.clock).still_valid,
             notices,
         ),
         now=stores.clock,
     )
+
+
+def _enforces(settings: Settings, policy: Policy) -> bool:
+    return settings.access.enforce.holds(bool(policy.entities))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

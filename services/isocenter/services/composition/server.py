@@ -152,7 +152,7 @@ async def serve_archive(
         events = await build_events(settings, opened, tls, notices, peers)
         registry, workflow = build_services_and_workflow(
             settings, archive, stores, tls, notices, peers, events, parts.plugins, transcoder,
-            opened.duties, monitoring.plugins,
+            opened.duties, monitoring.plugins, parts.access.enforces,
         )  # fmt: skip
         destinations = workflow.destinations
         assert destinations is not None, "there is a database"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from isocenter.services.dicom.uid_registry import TRANSFER_SYNTAXES, name_of
 from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
+from isocenter.services.security.access.policy import Policy
 from isocenter.services.service_classes.client import ClientAssociation
 from isocenter.services.service_classes.plugin import PluginContext
 from isocenter.services.service_classes.query_retrieve.composite_instance import (
@@ -101,6 +102,7 @@ def build_services_and_workflow(
     transcoder: Transcoder | None = None,
     duties: Duties | None = None,
     monitoring: PluginMonitoring | None = None,
+    enforces: Callable[[Policy], bool] | None = None,
 ) -> tuple[ServiceRegistry, Workflow]:
     """The services of the archive, and what of them the web offers, too.  A service class more is
     a line more.
@@ -111,6 +113,8 @@ def build_services_and_workflow(
         duties: what of all processes one does at a time; None: this process is the only one.
         transcoder: makes what peers take that do not take what is stored; None: nothing does.
         monitoring: gets checks and metrics of plug-ins; None: nobody looks at them.
+        enforces: whether a policy decides what application entities may do, as jobs go on; None:
+            as the settings say.
 
     Raises:
         PluginError: a plug-in fails, or serves what we do.
@@ -175,6 +179,7 @@ def build_services_and_workflow(
             events,
             OneProcess() if duties is None else duties,
             transcoder,
+            enforces,
         )
     services += workflow.services
     if settings.query.enabled:

@@ -29,6 +29,7 @@ from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.integration.ai.analysis_upkeep import AnalysisUpkeep
 from isocenter.services.integration.ai.analysis_work import AnalysisWork
 from isocenter.services.notices import Notices
+from isocenter.services.security.access.policy import Policy
 from isocenter.services.service_classes.commitment.instance_check import InstanceChecker
 from isocenter.services.service_classes.commitment.scp import StorageCommitmentScp
 from isocenter.services.service_classes.mpps.manager import PerformedStepManager
@@ -93,8 +94,9 @@ def build_workflow(
     events: EventService | None,
     duties: Duties,
     transcoder: Transcoder | None = None,
+    enforces: Callable[[Policy], bool] | None = None,
 ) -> Workflow:
-    """All of it, as far as it is switched on."""
+    """All of it, as far as it is switched on; *enforces*: see `job_runner`."""
     if notices is None:  # one that nobody listens to yet is as good as false
         notices = Notices()
     workflow = Workflow()
@@ -184,6 +186,7 @@ def build_workflow(
         workflow.analyses,
         forwarder,
         notices=notices,
+        enforces=enforces,
     )
     workflow.background_tasks += [runner.run, duties_of_forwarding.run]
     workflow.services.append(

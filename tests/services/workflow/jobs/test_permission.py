@@ -10,6 +10,7 @@ import trio
 
 from isocenter.services.archive.ports import StoredInstance
 from isocenter.services.notices import AccessDenied, Notices
+from isocenter.services.security.access.enforcement import Enforcement
 from isocenter.services.security.access.permissions import Action, Resource
 from isocenter.services.security.access.policy import ApplicationEntity, Policy, User
 from isocenter.services.security.access.ports import ApiToken
@@ -44,11 +45,15 @@ async def why_not(
     policy: Policy = POLICY,
     tokens: Sequence[ApiToken] = (),
     kind: JobKind = JobKind.SEND,
+    enforcement: Enforcement = Enforcement.AUTO,
 ) -> str:
     async def token_of(token_id: str) -> ApiToken | None:
         return next((one for one in tokens if one.token_id == token_id), None)
 
-    permission = JobPermission(lambda: policy, token_of, Notices())
+    def enforces(judged: Policy) -> bool:
+        return enforcement.holds(bool(judged.entities))
+
+    permission = JobPermission(lambda: policy, enforces, token_of, Notices())
     request = replace(SEND, asker=asker, kind=kind)
     return await permission.why_not(_job(request))
 
@@ -94,6 +99,20 @@ async def test_who_may_not_any_more_is_told_why() -> None:
     assert "is no active user" in await why_not(
         Asker(token_id="t1", user="smith"), policy=off, tokens=[token(user="smith")]
     )
+
+
+async def test_where_the_policy_does_not_decide_on_entities_they_may_go_on() -> None:
+    gone, nobody = Asker(ae_titles=("WS2",)), replace(POLICY, entities=())
+    for enforcement in Enforcement:
+        refuses = enforcement is not Enforcement.NEVER
+        assert bool(await why_not(gone, enforcement=enforcement)) is refuses
+    assert await why_not(gone, policy=nobody) == ""
+    assert await why_not(gone, policy=nobody, enforcement=Enforcement.ALWAYS)
+    # Users are judged by it all the same: they sign in as what it says of them.
+    never = Enforcement.NEVER
+    assert "no active user" in await why_not(Asker(user="nobody"), enforcement=never)
+    withdrawn = await why_not(Asker(token_id="t1", user="smith"), enforcement=never)
+    assert "withdrawn" in withdrawn
 
 
 async def _asked(here: World, asker: Asker) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from isocenter.services.notices import AccessDenied, Caller, Notices
 from isocenter.services.security.access.permissions import (
+    ALL_PERMISSIONS,
     Action,
     Permissions,
     Resource,
@@ -42,6 +43,7 @@ class JobPermission:
 
     Args:
         policy: as it is now.
+        enforces: whether it decides what application entities may do (access.enforce).
         token_of: an API token by its ID, as it is now; None: it is not believed any more.
         notices: told of each job that may not.
     """
@@ -49,10 +51,12 @@ class JobPermission:
     def __init__(
         self,
         policy: Callable[[], Policy],
+        enforces: Callable[[Policy], bool],
         token_of: Callable[[str], Awaitable[ApiToken | None]],
         notices: Notices,
     ) -> None:
         self._policy = policy
+        self._enforces = enforces
         self._token_of = token_of
         self._notices = notices
 
@@ -97,6 +101,8 @@ class JobPermission:
                 return "is no active user any more"
             return policy.permissions(None, found)
         if asker.ae_titles:
+            if not self._enforces(policy):
+                return ALL_PERMISSIONS
             entities = [
                 entity
                 for entity in policy.entities
