@@ -542,7 +542,7 @@ async def test_a_full_disk_is_answered_with_a700_until_there_is_room(tmp_path: P
         assert "Traceback" not in archive.log.read_text()
 
 
-# The start: exit codes 1 for a wrong configuration, 2 for what cannot be opened.
+# The start: exit code 2 for wrong settings, as for what cannot be opened.
 
 
 def _serve(*words: object) -> tuple[int, list[str]]:
@@ -591,7 +591,7 @@ def test_a_wrong_configuration_stops_the_start(tmp_path: Path, text: str, named:
     config = tmp_path / "config.toml"
     config.write_text(text)
     code, lines = _serve("--config", config, "--port", 0, "--data-dir", tmp_path / "data")
-    assert code == 1
+    assert code == 2
     for name in named:
         assert name in "\n".join(lines)
 

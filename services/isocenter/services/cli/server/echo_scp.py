@@ -22,7 +22,7 @@ examples:
   isocenter echoscp 11112 ECHO_SCP --host 0.0.0.0 -v
   isocenter echoscp 2762 --tls --tls-cert scp.crt --tls-key scp.key --tls-ca ca.crt
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 
 def add_arguments(parser: CommandParser) -> None:

@@ -30,7 +30,7 @@ examples:
   isocenter mpps list --data-dir ./steps
   isocenter mppsscp 11112 MPPS_SCP --output-dir ./json
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 
 def add_arguments(parser: CommandParser) -> None:

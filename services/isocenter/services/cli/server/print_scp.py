@@ -26,7 +26,7 @@ examples:
   isocenter printscp 10005 --output png --output-dir ./films --dpi 300
   isocenter printscp 10005 --output queue --queue office
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 _OUTPUTS: Final = ("pdf", "png", "queue")
 

@@ -36,8 +36,8 @@ examples:
   isocenter qrscp 11112 --storage-dir ./images --index-db ./archive
   isocenter qrscp --storage-dir ./images --scan-only
 
-exit codes: 0 stopped by a signal, or all was scanned, 1 wrong configuration, or nothing in the
-folder is DICOM, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, or all was scanned, 1 nothing in the folder is DICOM,
+2 arguments or settings, or it cannot start"""
 
 
 def add_arguments(parser: CommandParser) -> None:

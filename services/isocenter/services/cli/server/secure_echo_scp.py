@@ -19,7 +19,7 @@ examples:
   isocenter secureechoscp 2762 --cert scp.crt --key scp.key --ca ca.crt
   isocenter secureechoscp --cert scp.crt --key scp.key --tls-version 1.3
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 _PORT: Final = 2762
 

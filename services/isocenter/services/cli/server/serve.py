@@ -31,7 +31,7 @@ environment variable; see isocenter config show and isocenter config explain.
 SIGTERM and Ctrl-C let operations under way end, a second one does not; then, on a terminal, a few
 lines say what was done: associations, operations, objects.
 
-exit codes: 0 it was stopped, 1 wrong settings, 2 wrong arguments, or it cannot start"""
+exit codes: 0 it was stopped, 2 wrong arguments or settings, or it cannot start"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal; 0, 1 for a wrong configuration, 2 when it cannot start (SRV-5)."""
+    """Serve until a signal; 0, or 2 for wrong settings or when it cannot start."""
     source = SettingsSource(config_file=arguments.config, overrides=overrides_from(arguments))
     return run_server(source, only_check=arguments.check_config, shows_totals=sys.stderr.isatty())
 

@@ -53,8 +53,8 @@ from isocenter.services.system.temporary_files import temporary_files_in
 from isocenter.services.system.worker_processes import EXIT_LEFT, run_workers
 from isocenter.services.web.dicomweb.urls import ROOT
 
-#: Exit codes (SRV-5).
-EXIT_CONFIGURATION: Final = 1
+#: Exit code of wrong settings, and of whatever else keeps it from starting: as of all
+#: commands, 2 is what somebody has to set right before another attempt.
 EXIT_START: Final = 2
 
 log = logging.getLogger("isocenter.server")
@@ -68,8 +68,8 @@ def run_server(
     prog: str = "isocenter serve",
     shows_totals: bool = False,
 ) -> int:
-    """Serve what *source* says, which is asked again to reload; 0, 1 for a wrong configuration, 2
-    when it cannot start (SRV-5).
+    """Serve what *source* says, which is asked again to reload; 0, or 2 for wrong settings or when
+    it cannot start.
 
     Args:
         only_check: look at settings and certificates, print a summary, and stop; nothing is made.
@@ -82,7 +82,7 @@ def run_server(
         settings = checked(loaded)
     except SettingsError as error:
         print(f"{prog}: {fault_text(error)}", file=sys.stderr)
-        return EXIT_CONFIGURATION
+        return EXIT_START
     os.umask(0o077)
     try:
         # A check makes no file.

@@ -32,7 +32,7 @@ examples:
 
 A line for each object goes to standard output, totals to standard error at the end.
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 #: In other programs' words.
 _NAMING: Final = {

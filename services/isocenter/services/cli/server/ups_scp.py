@@ -24,7 +24,7 @@ examples:
   isocenter upsscp --data-dir ./workitems 11112 -v
   isocenter upsscp 11112 --peer AI@localhost:11113
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 
 def add_arguments(parser: CommandParser) -> None:

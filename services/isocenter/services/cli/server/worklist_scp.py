@@ -29,7 +29,7 @@ examples:
   isocenter worklistscp -dfp /srv/worklist 11112 -v
   isocenter worklistscp 11112 WORKLIST --worklist-file planned.json --max-results 100
 
-exit codes: 0 stopped by a signal, 1 wrong configuration, 2 arguments, or it cannot start"""
+exit codes: 0 stopped by a signal, 2 arguments or settings, or it cannot start"""
 
 _LOOK_SECONDS: Final = 1.0
 _MOST_RESULTS: Final = 1_000_000_000
