@@ -17,6 +17,7 @@ from isocenter.services.composition.database import INDEX_FILE, has_index, inspe
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.objects import try_bucket
 from isocenter.services.composition.run_time_rules import booked_rules
+from isocenter.services.composition.signatures import signing_fault
 from isocenter.services.diagnostics.doctor.archive import assess_database, assess_inspection
 from isocenter.services.diagnostics.doctor.audit_trail import check_audit_trail
 from isocenter.services.diagnostics.doctor.capacity import assess_room
@@ -24,7 +25,7 @@ from isocenter.services.diagnostics.doctor.check import CheckResult, Tell
 from isocenter.services.diagnostics.doctor.destinations import assess_destinations
 from isocenter.services.diagnostics.doctor.nodes import assess_nodes
 from isocenter.services.diagnostics.doctor.publications import assess_publications
-from isocenter.services.diagnostics.findings import Finding, Side, error
+from isocenter.services.diagnostics.findings import Finding, Side, error, warning
 from isocenter.services.errors import StorageError
 from isocenter.services.settings.settings import Settings
 from isocenter.services.web.parts import Check
@@ -90,6 +91,8 @@ async def examine(settings: Settings, tell: Tell) -> bool:
     from isocenter.services.diagnostics.doctor.installation import check_installation
 
     await check_installation(settings, tell)
+    if settings.signatures.sign_key is not None:
+        tell(await trio.to_thread.run_sync(_check_signing, settings))
     if settings.storage.is_in_memory:
         return False
     trail = audit_folder(settings) if is_trail_enabled(settings) else None
@@ -134,6 +137,23 @@ async def examine(settings: Settings, tell: Tell) -> bool:
     tell(await _check_destinations(settings))
     await _tell_publications(settings, tell)
     return True
+
+
+def _check_signing(settings: Settings) -> CheckResult:
+    fault = signing_fault(settings)
+    signatures = settings.signatures
+    seen = f"with {signatures.sign_key}"
+    if not fault:
+        return CheckResult("signing", seen)
+    is_needed = bool(signatures.sign_for)  # it is read at the start
+    finding = (error if is_needed else warning)(
+        fault,
+        meaning="isocenter serve does not start" if is_needed else "",
+        cure="give signatures.sign_key and signatures.sign_certificate files that belong together, "
+        "and that the user of the server may read",
+        side=Side.HERE,
+    )
+    return CheckResult("signing", seen, (finding,))
 
 
 async def _tell_publications(settings: Settings, tell: Tell) -> None:

@@ -22,6 +22,7 @@ from isocenter.services.archive.rules.evaluation import Rule
 from isocenter.services.association.peer import Peer
 from isocenter.services.composition.access import access_of, identity_rules_of
 from isocenter.services.composition.log import configure_log
+from isocenter.services.composition.start_warnings import start_warnings
 from isocenter.services.net.tls.revocation import Revocations
 from isocenter.services.notices import ConfigurationReloaded, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
@@ -113,7 +114,14 @@ class Reloader:
                 await self._part("certificates", partial(self._exchange_tls, self._tls))
             await self._part("access", self._exchange_access)
             await self._part("peers", self._exchange_peers)
+            if not is_catching_up:
+                await self._warn()
             return self._faults
+
+    async def _warn(self) -> None:
+        """Of what is in use now: that is what a start would tell, and nobody hears it later."""
+        for text in await trio.to_thread.run_sync(start_warnings, self._settings):
+            log.warning("%s", text)
 
     async def _part(self, what: str, exchange: Callable[[], Awaitable[None]]) -> None:
         fault = self._faults[what] = ""

@@ -195,6 +195,29 @@ def test_settings_that_cannot_be(data_dir: Path, capsys: pytest.CaptureFixture[s
     assert "portt" in found["settings"]["findings"][0]["text"]
 
 
+@pytest.mark.parametrize(("sign_for", "result"), [("", "warning"), ('"CT1"', "error")])
+def test_keys_to_sign_with_that_cannot_be_used(
+    data_dir: Path, capsys: pytest.CaptureFixture[str], sign_for: str, result: str
+) -> None:
+    certs = data_dir / "certs"
+    config = data_dir.parent / "signing.toml"
+
+    def signing(key: object) -> dict[str, Any]:
+        config.write_text(
+            f"[signatures]\nsign_key = '{key}'\nsign_certificate = '{certs / 'server.crt'}'\n"
+            f"sign_for = [{sign_for}]\n"
+        )
+        _, found = doctor(data_dir, "--config", str(config), capsys=capsys)
+        told: dict[str, Any] = found["signing"]
+        return told
+
+    assert signing(certs / "server.key")["result"] == "ok"
+    for key, fault in ((certs / "ca.key", "of another key"), ("none.key", "No such file")):
+        told = signing(key)
+        assert told["result"] == result
+        assert fault in told["findings"][0]["text"]
+
+
 def test_arguments_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "ISOCENTER@127.0.0.1"]) == 2
     assert main(["doctor", "A@127.0.0.1:104", "--move-to", "B"]) == 2

@@ -137,6 +137,17 @@ async def test_what_needs_a_restart_is_named(
     assert setup.access.settings.ae_titles == {"ISOCENTER"}
 
 
+async def test_what_a_start_would_warn_of_is_in_the_log_again(
+    setup: Setup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isocenter.services.composition.reloading.configure_log", lambda _: None)
+    setup.write('[access]\nenforce = "never"\n')
+    await setup.reloader.reload(is_catching_up=True)
+    assert "access.enforce" not in caplog.text
+    assert await setup.reload() == NO_FAULT
+    assert "access.enforce is never: whoever is admitted" in caplog.text
+
+
 async def test_a_certificate_at_fault_leaves_the_old_one_and_exchanges_the_rest(
     setup: Setup,
 ) -> None:

@@ -18,7 +18,7 @@ DESCRIPTION: Final = """\
 Have the server that runs on a data directory read again: certificates, keys and revocation
 lists, the policy, [access], [identity], [log], rules and peers.  No association is dropped
 but those by certificates that were revoked; what cannot be used is left out, with a line in the
-server's log that says why.  As SIGHUP does."""
+server's log that says why.  What a start would warn of is in the log again.  As SIGHUP does."""
 EXAMPLES: Final = """\
 examples:
   isocenter reload

@@ -33,7 +33,7 @@ from isocenter.services.composition.server_parts import (
     check_addresses,
     listen,
 )
-from isocenter.services.composition.signatures import signing_fault
+from isocenter.services.composition.start_warnings import start_warnings
 from isocenter.services.concurrency import alone
 from isocenter.services.errors import fault_text, text_of
 from isocenter.services.monitoring.metrics import forget_process, shared_folder
@@ -47,7 +47,6 @@ from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import checked
 from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.source import SettingsSource
-from isocenter.services.settings.warnings import warnings
 from isocenter.services.system import systemd
 from isocenter.services.system.temporary_files import temporary_files_in
 from isocenter.services.system.worker_processes import EXIT_LEFT, run_workers
@@ -236,7 +235,7 @@ def _show_check(parts: ServerParts) -> None:
 
 
 def _warn(settings: Settings) -> None:
-    for text in filter(None, (*warnings(settings), signing_fault(settings))):
+    for text in start_warnings(settings):
         log.warning("%s", text)
 
 
