@@ -96,6 +96,7 @@ async def test_studies_are_published_listed_and_withdrawn(
         (("9.9.9", "--to", "regional"), 1, "no such study"),
         ((STUDY, "--to", "nowhere"), 2, "there are regional"),
         ((STUDY, "--list", "--wait"), 2, "goes alone"),
+        (("9.9.9", STUDY, "--list"), 1, "9.9.9: the archive has no such study"),
     ):
         code, out = await call(recipient, "publish", *words)
         assert (code, said in out) == (wanted, True), out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -11,6 +12,7 @@ from isocenter.services.archive.corrections.values import PatientKey
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Match, Query, SingleValue, WildCard
 from isocenter.services.workflow.reconciliation.values import Identifier, PatientLink
+from isocenter.storage.database.corrections import links as adapter
 from isocenter.storage.database.corrections.links import DatabaseLinks
 from isocenter.storage.database.database import Database
 from isocenter.storage.database.reconciliation import DatabaseReconciliation
@@ -76,3 +78,23 @@ async def test_who_asks_for_one_asks_for_all_that_are_linked(
     ):
         assert await followed(other, links) == (other,)
     assert await followed(query((ID, SingleValue("A"))), None) == (query((ID, SingleValue("A"))),)
+
+
+async def test_that_more_are_linked_than_are_asked_for_is_told_once(
+    database: Database,
+    links: DatabaseLinks,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(adapter, "MOST_ASKED", 3)
+    patients = [PatientKey(letter) for letter in "KLMNO"]
+    for one, other in pairwise(patients[:3]):
+        await link(database, one, other)
+    assert len(await links.linked("K", "")) == 2
+    assert not caplog.records
+    for one, other in pairwise(patients[2:]):
+        await link(database, one, other)
+    for _ in range(2):
+        assert len(await links.linked("K", "")) == 2
+    (told,) = caplog.records
+    assert "more than 3 patients are linked as one person" in told.getMessage()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -209,6 +209,10 @@ class PluginService:
                     f"the plug-in {plugin.title} declares {uid} and does not offer it"
                 )
         self.takes_raw_uids = bool(getattr(self._service, "takes_raw_uids", False))
+
+    def operations_on(self, sop_class_uid: str) -> Collection[str]:
+        """What the plug-in declared; nothing of SOP classes that are not its own."""
+        return self._operations.get(sop_class_uid, ())
 
     def offer(self, abstract_syntax: str) -> Offer | None:
         """What the plug-in offered when it was made."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from isocenter.services.archive.archive import Archive
 from isocenter.services.association.destination_slots import Places
@@ -25,7 +26,15 @@ from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notices
 from isocenter.services.security.access.policy import Policy
 from isocenter.services.service_classes.client import ClientAssociation
+from isocenter.services.service_classes.mpps.performed_step import MPPS, MPPS_RETRIEVE
 from isocenter.services.service_classes.plugin import PluginContext
+from isocenter.services.service_classes.print.attributes import (
+    COLOR_META,
+    GRAYSCALE_META,
+    PRINT_JOB,
+    PRINTER,
+    PRINTER_CONFIGURATION,
+)
 from isocenter.services.service_classes.query_retrieve.composite_instance import (
     CompositeInstanceGetScp,
     CompositeInstanceMoveScp,
@@ -36,6 +45,7 @@ from isocenter.services.service_classes.query_retrieve.information_models import
 from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
 from isocenter.services.service_classes.query_retrieve.suboperations import RetrieveBacklog
 from isocenter.services.service_classes.storage.scp import StorageScp
+from isocenter.services.service_classes.ups.workitem import UPS_PULL, UPS_PUSH, UPS_WATCH
 from isocenter.services.service_classes.verification import VerificationScp
 from isocenter.services.settings.settings import Settings
 from isocenter.services.workflow.events.service import EventService
@@ -43,6 +53,14 @@ from isocenter.services.workflow.nodes.destinations import NodeDestinations
 from isocenter.storage.stores import Stores
 
 log = logging.getLogger("isocenter.server")
+
+#: On which our services answer N-GET, or on members of which they do.
+_GETTABLE: Final = frozenset(
+    {
+        MPPS, MPPS_RETRIEVE, UPS_PUSH, UPS_PULL, UPS_WATCH, PRINTER, PRINTER_CONFIGURATION,
+        PRINT_JOB, GRAYSCALE_META, COLOR_META,
+    }
+)  # fmt: skip
 
 
 def build_server_limits(settings: Settings) -> ServerLimits:
@@ -240,6 +258,10 @@ def build_services_and_workflow(
                 "query.n_get_sop_classes: with these settings no service is for %s (%s)",
                 uid,
                 name_of(uid),
+            )
+        elif uid not in _GETTABLE and not any("N-GET" in one.operations_on(uid) for one in added):
+            log.warning(
+                "query.n_get_sop_classes: no service answers N-GET on %s (%s)", uid, name_of(uid)
             )
     return registry, workflow
 

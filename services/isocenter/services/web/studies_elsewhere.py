@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
+from typing import Final
 
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
-from isocenter.services.archive.index.query import Criterion, Page, Query, SingleValue
+from isocenter.services.archive.index.query import Criterion, Page, Query, ValueList
 from isocenter.services.archive.ports import Index
 from isocenter.services.errors import StorageError
 from isocenter.services.integration.sharing.manifest import ManifestError
@@ -130,14 +132,14 @@ class StudiesElsewhere:
             HttpError: it cannot be read now (503).
         """
         counts: dict[str, int] = {}
+        wanted = filter(None, dict.fromkeys(study_instance_uids))
         async with _asking():
-            for uid in filter(None, study_instance_uids):
-                criterion = Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(uid))
-                query = Query(
-                    level=Level.STUDY, criteria=(criterion,), return_tags=(_NUMBER_OF_INSTANCES,)
-                )
-                for row in (await self._index.find_page(query, Page(limit=1))).matches:
-                    counts[uid] = int(row.get(_NUMBER_OF_INSTANCES) or 0)
+            while uids := tuple(islice(wanted, _TOGETHER)):
+                criterion = Criterion(_STUDY, ValueList(uids))
+                tags = (_STUDY, _NUMBER_OF_INSTANCES)
+                query = Query(level=Level.STUDY, criteria=(criterion,), return_tags=tags)
+                for row in (await self._index.find_page(query, Page(limit=len(uids)))).matches:
+                    counts[row[_STUDY]] = int(row.get(_NUMBER_OF_INSTANCES) or 0)
         return counts
 
     async def _document(self, request: Request, wanted: DocumentQuery) -> SharedDocument:
@@ -152,7 +154,10 @@ class StudiesElsewhere:
 
 
 #: Number of Study Related Instances.
-_NUMBER_OF_INSTANCES = 0x0020_1208
+_NUMBER_OF_INSTANCES: Final = 0x0020_1208
+_STUDY: Final = UNIQUE_KEY[Level.STUDY]
+#: Studies of one question: of a page as a rule all.
+_TOGETHER: Final = 500
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
 
 
 def test_from_the_first_entity_on_nobody_else_is_admitted(cli: Cli) -> None:
-    assert "no policy is enforced" in cli("ae list")
+    said = cli("ae list")
+    assert "no policy is enforced" in said
+    assert "no --config: access.enforce is taken for auto" in said
     assert "admitted, for everything" in cli("ae test CT1")
     said = cli("ae add CT1 --address 127.0.0.1")
     assert "CT1 may: C-ECHO C-STORE C-FIND" in said
@@ -72,6 +75,8 @@ def test_an_entity_for_a_user(cli: Cli) -> None:
     assert "is for the user 'alice'" in cli("user remove alice", code=1)
     cli("user deactivate alice")
     assert "the user behind 'WS1' was deactivated" in cli("ae test WS1", code=1)
+    listed = cli("ae list")
+    assert re.search(r"^WS1 +user off ", listed, re.MULTILINE), listed
     assert "bob is not the user of WS1" in cli("ae deny WS1 --user bob", code=1)
     cli("ae deny WS1 --user alice")
     assert "WS1 may: C-ECHO\n" in cli("ae allow WS1")
@@ -92,7 +97,9 @@ def test_enforcement_is_a_setting(
     config = cli.folder / "c.toml"
     config.write_text(f'[access]\nenforce = "{enforce}"\n')
     given = f"--config {config}"
-    assert without in cli(f"ae list {given}")
+    said = cli(f"ae list {given}")
+    assert without in said
+    assert "no --config" not in said
     cli(f"ae test MR1 {given}", code=stranger)
     said = cli(f"ae add CT1 {given}")
     assert added in said

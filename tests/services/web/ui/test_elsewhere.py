@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from isocenter.services.archive.index.query import FoundPage, Page, Query
 from isocenter.services.integration.sharing.key_object_manifest import manifest_bytes
 from isocenter.services.net.http.client_errors import HttpStatusError
-from isocenter.services.notices import FunctionUsed
+from isocenter.services.notices import FunctionUsed, Notices
 from isocenter.services.workflow.jobs.job import JobKind
 from isocenter.services.workflow.nodes.node import new_node
+from services.archive_support import STUDY
 from services.integration.sharing.samples import ROOT, identity, manifest
-from services.web.signed_in import ONE_DOCUMENT, Site
+from services.web.signed_in import ONE_DOCUMENT, Site, elsewhere_of
 from services.web.ui.people import post, text_of
 
 PATH = "/elsewhere"
@@ -85,3 +87,20 @@ async def test_a_form_of_another_site_asks_nobody(site: Site) -> None:
                "content-type": "application/x-www-form-urlencoded"}  # fmt: skip
     answer = await site.client.post(PATH, data=PATIENT, headers=headers)
     assert answer.status_code == 403
+
+
+async def test_what_is_here_of_many_studies_is_one_question(site: Site) -> None:
+    elsewhere = elsewhere_of(site.parts, Notices())
+    asked: list[Query] = []
+    find_page = site.parts.archive.index.find_page
+
+    async def counted(query: Query, page: Page) -> FoundPage:
+        asked.append(query)
+        return await find_page(query, page)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(site.parts.archive.index, "find_page", counted)
+        counts = await elsewhere.instances_here(["", STUDY, *(f"1.2.3.{n}" for n in range(400))])
+    assert counts == await elsewhere.instances_here([STUDY])
+    assert counts[STUDY]
+    assert len(asked) == 1

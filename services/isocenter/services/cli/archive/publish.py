@@ -42,7 +42,8 @@ examples:
 The repositories stand in the settings, [[sharing.repositories]].  The job is written down before
 the command ends.  A server works it off; with --wait and without a server the command does.
 
-exit codes: 0 done, 1 something was not published, 2 arguments or settings, 130 stopped"""
+exit codes: 0 done, 1 something was not published (list: there is no such study), 2 arguments or
+settings, 130 stopped"""
 _HEAD: Final = ("study", "repository", "state", "instances", "published", "document", "fault")
 
 
@@ -123,7 +124,12 @@ async def waited(side: ClientSide, job_id: str, terminal: Terminal) -> int:
 async def _list(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.withdraw or arguments.wait:
         raise UsageError("--list goes alone")
+    code = EXIT_OK
     async with _desk(settings, runs_jobs=False) as (_, desk):
+        for study in arguments.studies:
+            if not await desk.knows(study):
+                terminal.error(f"{study}: the archive has no such study, and never published it")
+                code = EXIT_FAILED
         rows = [
             (
                 study,
@@ -135,6 +141,7 @@ async def _list(settings: Settings, arguments: argparse.Namespace, terminal: Ter
                 one.fault,
             )
             for study in arguments.studies
+            if await desk.knows(study)
             for one in await desk.of_study(study)
         ]
     print_rows(
@@ -144,4 +151,4 @@ async def _list(settings: Settings, arguments: argparse.Namespace, terminal: Ter
         line=lambda row: tuple(map(shown, row)),
         members=lambda row: dict(zip(_HEAD, row, strict=True)),
     )
-    return EXIT_OK
+    return code

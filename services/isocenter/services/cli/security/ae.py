@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -41,6 +42,7 @@ from isocenter.services.security.access.policy_file import CurrentPolicy, Policy
 from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.options import CONFIG_VARIABLE
 from isocenter.services.settings.settings import Settings
 from isocenter.services.system.log_format import escape
 
@@ -195,6 +197,12 @@ def run(arguments: argparse.Namespace) -> int:
             return _rejected(RejectedFile(folder), arguments.clear)
         case "list":
             _print_list(file.read(), settings.access.enforce)
+            if arguments.config is None and not os.environ.get(CONFIG_VARIABLE):
+                print(
+                    f"no --config: access.enforce is taken for {settings.access.enforce.value}, "
+                    "which the settings of the server may say otherwise",
+                    file=sys.stderr,
+                )
         case "show":
             policy = file.read()
             _print_entity(policy, _known(policy, arguments.ae_title))
@@ -447,7 +455,7 @@ def _print_list(policy: Policy, enforcement: Enforcement) -> None:
         (
             (
                 one.ae_title,
-                "admitted" if one.active else "denied",
+                _state_of(policy, one),
                 _by(one),
                 " ".join(one.addresses) or "anywhere",
                 " ".join(one.roles) or "-",
@@ -456,6 +464,12 @@ def _print_list(policy: Policy, enforcement: Enforcement) -> None:
             for one in policy.entities
         ),
     )
+
+
+def _state_of(policy: Policy, entity: ApplicationEntity) -> str:
+    if not entity.active:
+        return "denied"
+    return "admitted" if policy.is_admitted(entity) else "user off"
 
 
 def _by(entity: ApplicationEntity) -> str:

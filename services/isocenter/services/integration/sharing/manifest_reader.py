@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from isocenter.services.archive.index.attributes import BY_KEYWORD, UNIQUE_KEY, Level
-from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.index.query import Criterion, Page, Query, SingleValue
 from isocenter.services.archive.ports import Index
 from isocenter.services.integration.sharing.manifest import (
     MOST_INSTANCES,
@@ -73,6 +73,16 @@ class ManifestReader:
         self._index = index
         self._retrieval = retrieval
         self._authorities = authorities
+
+    async def has(self, study_instance_uid: str) -> bool:
+        """Whether the archive has any of the study.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        criterion = Criterion(UNIQUE_KEY[Level.STUDY], SingleValue(study_instance_uid))
+        query = Query(level=Level.STUDY, criteria=(criterion,), return_tags=())
+        return bool((await self._index.find_page(query, Page(limit=1))).matches)
 
     async def read(self, study_instance_uid: str) -> StudyManifest | None:
         """The manifest of a study with all its instances; None: the archive has none of them.

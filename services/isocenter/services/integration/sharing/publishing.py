@@ -317,6 +317,12 @@ class PublishingDesk:
             for name in self.repositories
         ]
 
+    async def knows(self, study_instance_uid: str) -> bool:
+        """Whether the archive has the study, or has ever published it."""
+        return bool(await self._book.of_study(study_instance_uid)) or await self._reader.has(
+            study_instance_uid
+        )
+
     async def behind(self, limit: int) -> Sequence[Publication]:
         """What repositories have and ought not to, or the other way round; the oldest first."""
         return await self._book.all_behind(limit)

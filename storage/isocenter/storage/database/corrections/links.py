@@ -6,12 +6,15 @@ Links make groups, and a group is one person.  That two patients were told apart
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Final
 
 from isocenter.services.archive.corrections.values import PatientKey
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.text import replace_surrogates
+
+log = logging.getLogger("isocenter.storage")
 
 #: A Patient ID and its issuer.
 Key = tuple[str, str]
@@ -34,7 +37,7 @@ _APART: Final = """
     WHERE patient_id = :id AND issuer = :issuer
 """
 #: Patients that are one person: more is a mistake, and would be a question without an end.
-_MOST_ASKED: Final = 100
+MOST_ASKED: Final = 100
 _MOST_IN_GROUP: Final = 10_000
 
 
@@ -43,26 +46,42 @@ class DatabaseLinks:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._is_told = False
 
     async def linked(self, patient_id: str, issuer: str | None) -> Sequence[PatientKey]:
         """See `LinkedPatients.linked`."""
-        return await self._database.read(_linked, replace_surrogates(patient_id), issuer)
+        found, is_cut = await self._database.read(_linked, replace_surrogates(patient_id), issuer)
+        if is_cut and not self._is_told:
+            self._is_told = True  # whoever searches does it all day
+            log.warning(
+                "more than %d patients are linked as one person, and searches for one of them "
+                "find those first ones only: look at isocenter link list",
+                MOST_ASKED,
+            )
+        return found
 
 
-def _linked(connection: Connection, patient_id: str, issuer: str | None) -> list[PatientKey]:
+def _linked(
+    connection: Connection, patient_id: str, issuer: str | None
+) -> tuple[list[PatientKey], bool]:
+    """Who is linked, and whether there are more than are asked for."""
     issuers = [issuer]
     if issuer is None:
         rows = connection.execute(_OF_ANY_ISSUER, {"id": patient_id}).fetchall()
         issuers = [found for (found,) in rows]
     asked = [(patient_id, each or "") for each in issuers]
-    group = group_of(connection, asked, most=_MOST_ASKED)
+    # One more shows that there are more.
+    group = group_of(connection, asked, most=MOST_ASKED + 1)
+    is_cut = len(group) > MOST_ASKED
+    group = group[: max(MOST_ASKED, len(asked))]
     if told_apart_in(connection, group):
-        return []
-    return [
+        return [], is_cut
+    found = [
         PatientKey(*key)
         for key in group
         if key not in asked and (issuer is not None or key[0] != patient_id)
     ]
+    return found, is_cut
 
 
 def group_of(
