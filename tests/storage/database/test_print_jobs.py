@@ -317,6 +317,29 @@ async def test_what_dies_while_a_job_is_forgotten_leaves_no_films(
     assert folders(films) == []
 
 
+async def test_films_of_jobs_that_the_database_never_had_are_removed_after_a_while(
+    films: FolderFilms, clock: Clock
+) -> None:
+    """It was made anew, or is that of a backup."""
+    async with open_database() as database:
+        before = DatabasePrintJobs(database, films, now=clock)
+        for uid in ("1.1", "1.2"):
+            await submitted(before, uid)
+    async with open_database() as database:
+        jobs = DatabasePrintJobs(database, films, now=clock)
+        await submitted(jobs, "1.3")
+        # It may be the wrong database: whoever sees that in time loses nothing.
+        assert await jobs.sweep() == 0
+        assert folders(films) == ["1.1", "1.2", "1.3"]
+        assert not await jobs.keeps_films("1.1")
+        clock.now += 7_200
+        assert await jobs.sweep() == 2
+        assert folders(films) == ["1.3"]
+        assert await jobs.film("1.3", 2) == FILMS[1]
+        clock.now += 7_200
+        assert await jobs.sweep() == 0
+
+
 async def test_a_job_that_was_given_up_does_not_come_without_its_films(
     jobs: DatabasePrintJobs,
     films: FolderFilms,

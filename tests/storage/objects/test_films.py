@@ -37,6 +37,7 @@ def films(request: pytest.FixtureRequest, tmp_path: Path) -> FilmFiles:
 
 
 async def test_films_are_kept_by_their_jobs(films: FilmFiles) -> None:
+    assert await films.jobs() == []
     large = os.urandom(3 << 20)
     await films.put(JOB, 1, b"first")
     await films.put(JOB, 2, large)
@@ -44,9 +45,11 @@ async def test_films_are_kept_by_their_jobs(films: FilmFiles) -> None:
     assert [await films.get(JOB, number) for number in (1, 2, 3)] == [b"first", large, None]
     await films.put(JOB, 1, b"again")
     assert await films.get(JOB, 1) == b"again"
+    assert sorted(await films.jobs()) == [JOB, OTHER]
     await films.remove(JOB)
     await films.remove(JOB)
     assert [await films.get(JOB, 1), await films.get(OTHER, 1)] == [None, b"other"]
+    assert await films.jobs() == [OTHER]
 
 
 async def test_a_film_in_a_bucket_is_read_by_who_has_the_key(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A note is made before the first film is written, and goes with the transaction that makes the job.
 When a job is forgotten, its transaction makes a note, which goes when its files have gone.  So a
-crash leaves files with a note, and never without.
+crash leaves files with a note, and never without.  A database that was made anew, or is one of
+before, knows nothing of some: files that are found without a job are given a note as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import StorageError
 from isocenter.services.service_classes.print.job import ComposedFilm
 from isocenter.storage.database.database import Connection
+from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.rows import named_rows, rows_as
 
 _OVER_AT_ONCE: Final = 100
@@ -23,7 +25,17 @@ _NOTE: Final = """
 """
 _TAKE_NOTE: Final = "DELETE FROM print_film_note WHERE job_uid = :uid AND is_over = 0"
 _GIVE_UP: Final = """
-    UPDATE print_film_note SET is_over = 1 WHERE is_over = 0 AND noted_at < :before
+    UPDATE print_film_note SET is_over = 1 WHERE is_over <> 1 AND noted_at < :before
+"""
+_KNOWN: Final = f"""
+    SELECT job_uid FROM print_job WHERE job_uid IN {TEXTS}
+    UNION SELECT job_uid FROM print_film_note WHERE job_uid IN {TEXTS}
+"""  # noqa: S608
+#: 2: nobody is about it; it is left for a while, should this be the wrong database.
+_NOTE_UNKNOWN: Final = """
+    INSERT INTO print_film_note (job_uid, noted_at, is_over)
+    SELECT :uid, :now, 2 WHERE NOT EXISTS (SELECT 1 FROM print_job WHERE job_uid = :uid)
+    ON CONFLICT (job_uid) DO NOTHING
 """
 _ARE_KEPT: Final = """
     SELECT 1 FROM print_job WHERE job_uid = :uid
@@ -88,13 +100,25 @@ def take_note(connection: Connection, job_uid: str) -> None:
         raise StorageError("the films of a print job took too long, and were given up")
 
 
+def unknown(connection: Connection, job_uids: Sequence[str]) -> list[str]:
+    """Those of which there is no job, and no note."""
+    uids = json_list(job_uids)
+    known = {uid for (uid,) in connection.execute(_KNOWN, (uids, uids)).fetchall()}
+    return [uid for uid in job_uids if uid not in known]
+
+
+def note_unknown(connection: Connection, job_uids: Sequence[str], now: float) -> None:
+    """Films were found of jobs that there are not; some of them may have come meanwhile."""
+    connection.executemany(_NOTE_UNKNOWN, [{"uid": uid, "now": now} for uid in job_uids])
+
+
 def end_note(connection: Connection, job_uid: str) -> None:
     """The films of a job are gone."""
     connection.execute("DELETE FROM print_film_note WHERE job_uid = :uid", {"uid": job_uid})
 
 
 def give_up(connection: Connection, before: float) -> None:
-    """Jobs whose films were begun before that time will not come any more."""
+    """Jobs whose films were begun, or found, before that time will not come any more."""
     connection.execute(_GIVE_UP, {"before": before})
 
 

@@ -223,6 +223,10 @@ class DatabasePrintJobs:
     async def sweep(self) -> int:
         """See `PrintJobs.sweep`."""
         await self._database.write(print_films.give_up, self._now() - _LONGEST_SUBMISSION)
+        # A note is made before the first film is there: whose films are found has one, or a job.
+        found = await self._films.jobs()
+        if unknown := await self._database.read(print_films.unknown, found):
+            await self._database.write(print_films.note_unknown, unknown, self._now())
         count = 0
         while some := await self._database.read(print_films.over):
             count += len(some)

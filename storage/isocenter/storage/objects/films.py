@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -55,6 +55,18 @@ class FolderFilms:
                 shutil.rmtree(self._of(job_uid))
 
         await self._run(remove)
+
+    async def jobs(self) -> Sequence[str]:
+        """See `FilmFiles.jobs`."""
+
+        def names() -> list[str]:
+            try:
+                with os.scandir(self._folder) as entries:
+                    return [one.name for one in entries if one.is_dir() and is_key_part(one.name)]
+            except FileNotFoundError:
+                return []
+
+        return await self._run(names)
 
     def _of(self, job_uid: str) -> Path:
         if not is_key_part(job_uid):
@@ -106,6 +118,11 @@ class MemoryFilms:
         await trio.lowlevel.checkpoint()
         for key in [key for key in self._films if key[0] == job_uid]:
             del self._films[key]
+
+    async def jobs(self) -> Sequence[str]:
+        """See `FilmFiles.jobs`."""
+        await trio.lowlevel.checkpoint()
+        return list({job_uid for job_uid, _ in self._films})
 
 
 def _name(number: int) -> str:

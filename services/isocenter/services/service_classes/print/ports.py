@@ -31,6 +31,10 @@ class FilmFiles(Protocol):
         """Forget all films of a job; that there are none is no error."""
         ...
 
+    async def jobs(self) -> Sequence[str]:
+        """UIDs of the jobs of which there are films, in no order that means anything."""
+        ...
+
 
 class PrintJobs(Protocol):
     """Keeps print jobs with their films, durably.  Failures are `StorageError`."""
@@ -112,6 +116,6 @@ class PrintJobs(Protocol):
 
     async def sweep(self) -> int:
         """Remove films of jobs that came to nothing: whoever made them died over it, or after the
-        job was forgotten; how many jobs that were.  Films that the database keeps are brought to
-        where films are kept."""
+        job was forgotten, or the database is one of before; how many jobs that were.  Films that
+        the database keeps are brought to where films are kept."""
         ...

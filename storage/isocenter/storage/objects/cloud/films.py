@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -59,6 +60,14 @@ class BucketFilms:
             async for block in blocks:
                 for path in block:
                     await self._bucket.delete(path)
+
+    async def jobs(self) -> Sequence[str]:
+        """See `FilmFiles.jobs`."""
+        found: set[str] = set()
+        async with aclosing(self._bucket.paths(FILMS_BELOW)) as blocks:
+            async for block in blocks:
+                found.update(filter(is_key_part, map(job_of, block)))
+        return list(found)
 
 
 def _folder(job_uid: str) -> str:
