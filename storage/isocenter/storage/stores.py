@@ -378,7 +378,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         quiet_seconds = options.completion.quiet_seconds
     analyses = DatabaseAnalyses(database, quiet_seconds=quiet_seconds, now=now)
     on_add.append(analyses.added)
-    on_kept_out = [forwards.queue_added]
+    on_kept_out = [forwards.queue_added, compressions.queue_withheld]
     staged_keys = DatabaseStagedKeys(database, node=options.node, now=now)
     if options.notes_keys:
         on_add.insert(0, staged_keys.added)

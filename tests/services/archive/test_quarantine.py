@@ -19,9 +19,11 @@ from isocenter.services.archive.deletion.service import Trash
 from isocenter.services.archive.deletion.values import Requester
 from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Criterion, Query, SingleValue
+from isocenter.services.archive.rules.evaluation import Rules
 from isocenter.services.archive.store_answers import StoreOutcome
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.settings.loading import load_settings
+from isocenter.services.settings.rules import parse_rule
 from isocenter.services.workflow.events.ports import EventSelection
 from services.archive_support import STUDY, data_set, data_set_of, store, uid
 
@@ -126,6 +128,29 @@ async def test_what_is_released_is_found_and_goes_the_way_of_what_arrives(place:
     assert not await place.trash.book.rows(QUARANTINED)
     # Sent once more, it is what the archive has.
     assert (await store(place.archive, 7, NAMELESS)).outcome is StoreOutcome.ALREADY_STORED
+
+
+async def test_what_is_released_is_kept_in_the_form_that_rules_want(place: Place) -> None:
+    compressions = place.parts.stores.compressions
+    rules = [
+        {"name": "strangers", "when": {"patient_id": ""}, "quarantine": "no Patient ID"},
+        {"name": "small", "compress": "jpeg-ls"},
+        {"name": "sealed", "sign": True},
+    ]
+    place.archive.exchange_rules(Rules([parse_rule(rule) for rule in rules]))
+    await store(place.archive, 7, NAMELESS)
+    await place.trash.finish()
+    assert await compressions.due(9) == []
+    await place.trash.restore(ALL, ADMIN)
+    (job,) = await compressions.due(9)
+    assert (job.sop_instance_uid, job.rule, job.signs) == (uid(7), "small", True)
+    # Another object of that UID is doubtful; what is to become of the first one stays.
+    place.archive.exchange_rules(Rules([parse_rule(rules[0] | {"when": {}, "sign": True})]))
+    other = data_set(7, patient_id="X", study="1.9")
+    assert (await store(place.archive, 7, other)).outcome is StoreOutcome.QUARANTINED
+    assert await compressions.due(9) == [job]
+    (row,) = await compressions.rows(limit=9)
+    assert (row.rule, row.transfer_syntax_uid) == ("small", "1.2.840.10008.1.2.4.80")
 
 
 async def test_what_is_sent_again_stays_in_quarantine_once(place: Place) -> None:

@@ -19,6 +19,7 @@ from isocenter.services.workflow.compression.ports import (
 from isocenter.services.workflow.forwarding.ports import Clock
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import NUMBERS, TEXTS, json_list
+from isocenter.storage.database.index.lookup import get_records
 from isocenter.storage.database.rows import rows_as
 from isocenter.storage.database.signature_marks import await_verification
 
@@ -49,12 +50,19 @@ _REPLACED: Final = f"""
         received_digest = '', received_size = 0, digest = '', size = 0
     WHERE sop_instance_uid IN {TEXTS.replace("?", ":uids")}
 """
+#: What is quarantined waits for its release.
 DUE: Final = """
     SELECT compression_pk AS number, version, sop_instance_uid, study_instance_uid,
         target AS transfer_syntax_uid, rule, signs, attempts
     FROM compression WHERE state = 'due' AND due_at <= :now
       AND NOT EXISTS (SELECT 1 FROM study_hold h
                       WHERE h.study_instance_uid = compression.study_instance_uid)
+      AND (EXISTS (SELECT 1 FROM instance i
+                   WHERE i.sop_instance_uid = compression.sop_instance_uid)
+           OR NOT EXISTS (SELECT 1 FROM trash JOIN deletion USING (deletion_id)
+                          WHERE trash.sop_instance_uid = compression.sop_instance_uid
+                            AND cause = 'quarantined'
+                            AND trash.state IN ('leaving', 'kept', 'returning')))
     ORDER BY due_at, compression_pk LIMIT :limit
 """
 #: It is what was looked at, nobody holds it, and nothing is to be made of it once more.
@@ -152,15 +160,20 @@ class DatabaseCompressions:
         self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
     ) -> None:
         """Queue what is added, within the transaction that adds it (an `AddHook`)."""
-        now = self._now()
         replaced = [
             record.sop_instance_uid
             for record, outcome in added
             if outcome.outcome is AddOutcome.REPLACED
         ]
         if replaced:
-            connection.execute(_REPLACED, {"now": now, "uids": json_list(replaced)})
-        rows = [
+            connection.execute(_REPLACED, {"now": self._now(), "uids": json_list(replaced)})
+        rows = self._rows([record for record, _ in added])
+        if rows:
+            connection.executemany(_INSERT, rows)
+
+    def _rows(self, records: Sequence[InstanceRecord]) -> list[dict[str, object]]:
+        now = self._now()
+        return [
             {
                 "uid": record.sop_instance_uid,
                 "study": record.study_instance_uid,
@@ -172,11 +185,21 @@ class DatabaseCompressions:
                 else "due",
                 "now": now,
             }
-            for record, _ in added
+            for record in records
             if record.compression is not None
         ]
+
+    def queue_withheld(
+        self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
+    ) -> None:
+        """Queue what is quarantined, for its release (an `AddHook`): nobody tells then whether its
+        study is complete."""
+        uids = [record.sop_instance_uid for record, _ in added]
+        # Of one that the archive has already, that is the order for that.
+        known = get_records(connection, uids)
+        rows = self._rows([record for record, _ in added if record.sop_instance_uid not in known])
         if rows:
-            connection.executemany(_INSERT, rows)
+            connection.executemany(_INSERT, [row | {"state": "due"} for row in rows])
 
     def study_complete(self, connection: Connection, study_instance_uid: str, now: float) -> None:
         """What waited for it is due (`events.open_studies.CompleteHook`)."""
