@@ -445,7 +445,7 @@ _nothing: Callable[[], None] = lambda: None  # noqa: E731
 
 
 def _unquoted(path: bytes) -> str:
-    return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+    return (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "surrogateescape")
 
 
 def connection_scope(

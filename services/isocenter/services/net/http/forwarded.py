@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from isocenter.engine.fast_init import dataclass
@@ -13,10 +13,10 @@ from isocenter.services.net.addresses import is_within, without_brackets
 X_FORWARDED_FOR: Final = "x-forwarded-for"
 FORWARDED: Final = "forwarded"
 #: Whoever sends one of these is, or came through, a proxy.
-_SIGNS: Final = (
+_SIGNS: Final = frozenset((
     FORWARDED, X_FORWARDED_FOR, "x-forwarded-host", "x-forwarded-proto", "x-forwarded-server",
     "x-real-ip", "via",
-)  # fmt: skip
+))  # fmt: skip
 
 #: One pair of an element of `Forwarded`; what stands between is separated by ``;`` and ``,``.
 _PAIR: Final = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*')
@@ -77,9 +77,13 @@ class TrustedProxies:
 NO_PROXIES: Final = TrustedProxies()
 
 
-def is_passed_on(header: Callable[[str], str | None]) -> bool:
-    """Whether a request says that it came through a proxy."""
-    return any(header(name) is not None for name in _SIGNS)
+def is_passed_on(names: Iterable[str]) -> bool:
+    """Whether a request says that it came through a proxy.
+
+    Args:
+        names: of its fields, in lower case.
+    """
+    return not _SIGNS.isdisjoint(names)
 
 
 def _forwarded_for(said: str) -> list[str]:

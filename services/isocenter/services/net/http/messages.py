@@ -54,7 +54,13 @@ class Request:
         self._scope = scope
         self._receive = receive
         self._query: list[tuple[str, str]] | None = None
-        self._fields: dict[str, str] | None = None
+        fields: dict[bytes, list[bytes]] = {}
+        for given, value in scope["headers"]:
+            fields.setdefault(given, []).append(value)
+        self._fields = {
+            given.decode("latin-1"): b", ".join(values).decode("latin-1")
+            for given, values in fields.items()
+        }
         # Only a name: nobody is to be kept from guessing it, and the system takes long to draw it.
         self.name = f"{getrandbits(64):016x}"
         self.method: str = scope["method"]
@@ -62,7 +68,7 @@ class Request:
         self.arguments: Mapping[str, str] = {}
         self.caller: Any = None
         self.host = self.peer
-        self.is_passed_on = is_passed_on(self.header)
+        self.is_passed_on = is_passed_on(self._fields)
         self.told: dict[str, Any] = {}
 
     @property
@@ -118,14 +124,6 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """A field, several joined by commas; None: it is not there."""
-        if self._fields is None:  # some twenty are asked for
-            fields: dict[bytes, list[bytes]] = {}
-            for given, value in self._scope["headers"]:
-                fields.setdefault(given, []).append(value)
-            self._fields = {
-                given.decode("latin-1"): b", ".join(values).decode("latin-1")
-                for given, values in fields.items()
-            }
         return self._fields.get(name.lower())
 
     @property

@@ -293,7 +293,7 @@ def _split_raw(raw_path: bytes) -> list[bytes]:
 def _decoded(segment: bytes) -> str:
     """A segment as text.  One that steps aside (``..``) or holds what no name does is not here."""
     try:
-        text = unquote_to_bytes(segment).decode("utf-8")
+        text = (unquote_to_bytes(segment) if b"%" in segment else segment).decode("utf-8")
     except UnicodeDecodeError as error:
         raise NotFoundError from error
     if text in (".", "..") or not text.isprintable():
