@@ -10,6 +10,8 @@ import pytest
 import trio
 
 from isocenter.services import STUDY_ROOT_FIND, studies
+from isocenter.services.archive.corrections.values import PatientKey
+from isocenter.services.archive.index.attributes import Level
 from isocenter.services.archive.index.query import Query
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import OperationError
@@ -50,19 +52,40 @@ class SlowIndex:
             yield matches
 
 
-async def asked(max_seconds: float, *, wanted: int = 10) -> tuple[int, QueryAnswered, str]:
+class SlowLinks:
+    """Links that take a while to be looked up."""
+
+    async def linked(self, patient_id: str, issuer: str | None) -> Sequence[PatientKey]:
+        await trio.sleep(10 * SLOW_SECONDS)
+        return []
+
+
+class SlowAvailabilities:
+    """Availabilities that take a while to be looked up."""
+
+    async def shown(
+        self, level: Level, block: Sequence[Mapping[int, str]]
+    ) -> Sequence[Mapping[int, str]]:
+        await trio.sleep(10 * SLOW_SECONDS)
+        return block
+
+
+async def asked(
+    max_seconds: float, *, wanted: int = 10, key: str = "", availabilities: Any = None
+) -> tuple[int, QueryAnswered, str]:
     """Matches of three, what was told, and why there were no more."""
     data, told = SyntheticData(), list[Notice]()
-    options = QueryOptions(max_seconds=max_seconds)
+    options = QueryOptions(max_seconds=max_seconds, links=SlowLinks())
     async with open_test_archive() as archive:
         index: Any = SlowIndex(archive.index)
-        services = [StorageScp(archive), FindScp(index, ae_title="TEST_SCP", options=options)]
+        find = FindScp(index, ae_title="TEST_SCP", options=options, availabilities=availabilities)
+        services = [StorageScp(archive), find]
         async with associated(services, CONTEXTS, notices=Notices(told.append)) as association:
             for study in (1, 2, 3):
                 await association.store(data.ct(study))
             found, why = 0, ""
             try:
-                async with association.search(studies()) as matches:
+                async with association.search(studies(patient_id=key)) as matches:
                     async for _ in matches:
                         found += 1
                         if found == wanted:
@@ -80,6 +103,19 @@ async def test_what_takes_too_long_ends_after_what_was_found(
     assert found == 2
     assert why == "A700 it takes longer than 6 s; narrow the query"
     assert (told.outcome, told.matches, told.is_late) == ("timed_out", 2, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "availabilities"), [("P1", None), ("", SlowAvailabilities())], ids=["links", "shown"]
+)
+async def test_what_is_looked_up_beside_matches_is_bounded_as_well(
+    clock: trio.testing.MockClock, key: str, availabilities: Any
+) -> None:
+    began = trio.current_time()
+    found, told, why = await asked(SLOW_SECONDS - 1, key=key, availabilities=availabilities)
+    assert trio.current_time() - began < 2 * SLOW_SECONDS
+    assert (found, why) == (0, "A700 it takes longer than 4 s; narrow the query")
+    assert (told.outcome, told.is_late) == ("timed_out", True)
 
 
 async def test_without_a_limit_it_takes_its_time(clock: trio.testing.MockClock) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from math import inf
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import trio
 
@@ -19,6 +19,7 @@ from isocenter.services.notices import QueryAnswered
 
 log = logging.getLogger("isocenter.operation")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Matches in one write at most: about what fits into one segment buffer of the kernel, and
@@ -94,11 +95,19 @@ class FindResponses:
         Raises:
             OperationError: A700H, they took longer than they may.
         """
-        with trio.move_on_at(self._deadline) as scope:
-            return await anext(blocks, None)
-        if scope.cancelled_caught:
-            raise await self._late()
-        return None
+        return await self.in_time(anext, blocks, None)
+
+    async def in_time(self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What *ask* answers; cancelled, it has the database end its statement.
+
+        Raises:
+            OperationError: A700H, it takes longer than the C-FIND may.
+        """
+        if self._deadline == inf:
+            return await ask(*args, **kwargs)
+        with trio.move_on_at(self._deadline):
+            return await ask(*args, **kwargs)
+        raise await self._late()
 
     async def _late(self) -> OperationError:
         """The time is up: what was found leaves, and then this."""

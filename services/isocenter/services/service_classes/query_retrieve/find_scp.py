@@ -72,11 +72,12 @@ class FindScp:
         query = replace(parsed.query, shows_first=self._options.shows_first)
         index, availabilities = self._seen(operation.project)
         encode = MatchEncoder(parsed, syntax, retrieve_ae_title=self._ae_title).encode
-        for each in await followed(query, links_for(operation, self._options)):
+        links = links_for(operation, self._options)
+        for each in await answers.in_time(followed, query, links):
             async with index.find(each) as blocks:
                 while (block := await answers.next_of(blocks)) is not None:
                     if availabilities is not None:
-                        block = await availabilities.shown(query.level, block)
+                        block = await answers.in_time(availabilities.shown, query.level, block)
                     if not await answers.add(map(encode, block)):
                         break
                 else:
