@@ -5,8 +5,9 @@
 Debian: postgresql, orthanc, orthanc-postgresql.  Each line stores objects of 12 KB over a number
 of associations to each node; the sides take turns, each with an empty database and folder.  Below
 the rates stand what an object costs in CPU, of the nodes and of PostgreSQL apart, and what two
-nodes reach of one.  A machine whose cores are all busy shows no more with two: `--commit-delay`
-lets each commit take longer, as on a slower disk, without work for the machine.
+nodes reach of one.  The first objects of a new process cost several times as much: some are stored
+before anything is measured.  A machine whose cores are all busy shows no more with two:
+`--commit-delay` lets each commit take longer, as on a slower disk, without work for the machine.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ from peers.wire import CALLED, MAX_PDU_LENGTH, Address, Failed  # noqa: E402
 from support.postgresql import Server, running_server  # noqa: E402
 
 _PLUGINS: Final = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc")
+#: Objects of each association that are stored before it is measured, and how long that may take.
+_FIRST_OBJECTS: Final = 100
+_FIRST_SECONDS: Final = 60.0
+#: More than are stored in any time.
+_MOST_OBJECTS: Final = 100_000
 _INDEX_PLUGIN: Final = "libOrthancPostgreSQLIndex.so"
 
 
@@ -133,8 +139,8 @@ def _measure(
     numbers: Numbers,
     seconds: float,
     associations: int,
+    limit: int = _MOST_OBJECTS,
 ) -> Sample:
-    limit = 100_000
     jobs = [
         work.Job(
             address=address, seconds=seconds, limit=limit, workers=associations,
@@ -186,6 +192,10 @@ def main() -> int:
                 with tempfile.TemporaryDirectory(prefix="nodes-", dir=options.dir) as name:
                     try:
                         with _nodes(side, nodes, server, Path(name)) as running:
+                            _measure(
+                                running, database, numbers, _FIRST_SECONDS, options.associations,
+                                limit=_FIRST_OBJECTS * options.associations,
+                            )  # fmt: skip
                             found = _measure(
                                 running, database, numbers, options.seconds, options.associations
                             )

@@ -81,6 +81,7 @@ from isocenter.storage.database.fencing import FencedDatabase
 from isocenter.storage.database.forwarding.queue import DatabaseForwards
 from isocenter.storage.database.index.index import BLOCK_ROWS, DatabaseIndex
 from isocenter.storage.database.index.name_words import DatabaseNames
+from isocenter.storage.database.index.records import AddHook
 from isocenter.storage.database.jobs.queue import DatabaseJobs
 from isocenter.storage.database.leases import release_stale
 from isocenter.storage.database.metadata import DatabaseMetadata
@@ -365,7 +366,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
     compressions = DatabaseCompressions(
         database, completes=events is not None, on_exchange=on_exchange, now=now
     )
-    on_add = [forwards.queue_added, compressions.queue_added, expiry_added]
+    on_add: list[AddHook] = [forwards.queue_added, compressions.queue_added, expiry_added]
     if events is not None:
         on_add.insert(0, events.stored)
     rejections = DatabaseRejections(database, options.rejection, now=now)
@@ -378,7 +379,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         quiet_seconds = options.completion.quiet_seconds
     analyses = DatabaseAnalyses(database, quiet_seconds=quiet_seconds, now=now)
     on_add.append(analyses.added)
-    on_kept_out = [forwards.queue_added, compressions.queue_withheld]
+    on_kept_out: list[AddHook] = [forwards.queue_added, compressions.queue_withheld]
     staged_keys = DatabaseStagedKeys(database, node=options.node, now=now)
     if options.notes_keys:
         on_add.insert(0, staged_keys.added)
@@ -395,7 +396,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
         index=DatabaseIndex(
             database,
             on_add=on_add,
-            keep_out=gate.keep_out,
+            keep_out=gate.ask,
             arrivals=CorrectedArrivals(),
             on_remove=staged_keys.leaves if options.notes_keys else None,
             fold_accents=options.fold_accents,

@@ -16,12 +16,12 @@ from typing import Final
 from isocenter.services.archive.deletion.ports import NEVER, DeletionRecord
 from isocenter.services.archive.deletion.records import DeletedStudy, DeletionCause
 from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord
-from isocenter.storage.database.database import Connection
+from isocenter.storage.database.database import Connection, Cursor
 from isocenter.storage.database.deletion import DeleteHook
 from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.index.index import KeepOut
 from isocenter.storage.database.index.lookup import get_records
-from isocenter.storage.database.index.records import AddHook
+from isocenter.storage.database.index.records import AddHook, call_add_hooks
 from isocenter.storage.database.trash import insert_trash
 
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
@@ -81,12 +81,25 @@ class ArrivalGate:
         self._now = now
         self._token = token
 
-    def keep_out(
+    def ask(
+        self, connection: Connection, records: Sequence[InstanceRecord]
+    ) -> Callable[[], Mapping[str, AddResult]]:
+        """What gives, by their SOP Instance UIDs, what becomes of those that are kept out.
+
+        What is asked before it is called is asked in one message.
+        """
+        asked = _ask_whether_known(connection, records)
+
+        def kept_out() -> Mapping[str, AddResult]:
+            if asked.fetchone() is None and not any(each.quarantine for each in records):
+                return {}
+            return self._keep_out(connection, records)
+
+        return kept_out
+
+    def _keep_out(
         self, connection: Connection, records: Sequence[InstanceRecord]
     ) -> Mapping[str, AddResult]:
-        """By their SOP Instance UIDs, what becomes of those that are kept out."""
-        if not (any(each.quarantine for each in records) or _are_known(connection, records)):
-            return {}
         connection.need_turn()
         if self._not_wanted is None:
             return self._quarantine(connection, records)
@@ -173,17 +186,16 @@ class ArrivalGate:
         for each in self._on_quarantine:
             each(connection, studies, DeletionCause.QUARANTINED)
         added = [(record, AddResult(AddOutcome.ADDED)) for record in records]
-        for hook in self._on_add:
-            hook(connection, added)
+        call_add_hooks(self._on_add, connection, added)
 
 
-def _are_known(connection: Connection, records: Sequence[InstanceRecord]) -> bool:
-    """Whether some of them were rejected, or are out of the index for another cause."""
+def _ask_whether_known(connection: Connection, records: Sequence[InstanceRecord]) -> Cursor:
+    """A row: some of them were rejected, or are out of the index for another cause."""
     if len(records) == 1:
         statement, asked = _ONE_KNOWN, records[0].sop_instance_uid
     else:
         statement, asked = _SOME_KNOWN, json_list(each.sop_instance_uid for each in records)
-    return connection.execute(statement, (asked, asked)).fetchone() is not None
+    return connection.execute(statement, (asked, asked))
 
 
 def _remaining(connection: Connection, study: str) -> int:

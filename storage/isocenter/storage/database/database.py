@@ -103,7 +103,8 @@ class Connection(Protocol):
     def execute_all(self, statements: Iterable[tuple[str, Iterable[Values]]], /) -> None:
         """Statements of which nobody asks for rows or counts, each with all of its values.
 
-        They go to the database in one message.
+        Each writes a table of its own and reads none that another writes, and in which order they
+        are done does not matter: the database may take them as one.
         """
         ...
 

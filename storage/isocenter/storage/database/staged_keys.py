@@ -63,10 +63,7 @@ class DatabaseStagedKeys:
     async def begin(self, keys: Sequence[str]) -> Sequence[bool]:
         """See `StagedKeys.begin`; one transaction."""
         values = [(key, self._now(), self._node) for key in keys]
-        try:
-            return await self._database.note(_begin_all, values)
-        except _SomeTakenError:
-            return await self._database.note(_begin, values)
+        return await self._database.note(_begin, values)
 
     async def end(self, keys: Sequence[str]) -> None:
         """See `StagedKeys.end`."""
@@ -82,20 +79,14 @@ class DatabaseStagedKeys:
 
     def added(
         self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
-    ) -> None:
+    ) -> Callable[[], None]:
         """What becomes findable has its note taken away; what it replaces is noted (an `AddHook`).
 
-        Raises:
-            StorageError: somebody is removing one of the objects, since it took too long.
+        What it gives raises `StorageError` when somebody is removing one of the objects, since it
+        took too long.
         """
         keys = [record.object_key for record, _ in added]
-        if connection.execute(_ADDED, (json_list(keys),)).rowcount != len(keys):
-            raise StorageError(
-                "an object took so long to be stored that it was swept away meanwhile; its sender "
-                "is to send it again",
-                out_of_resources=True,
-                comment="it took too long to be stored; send it again",
-            )
+        taken = connection.execute(_ADDED, (json_list(keys),))
         for record, result in added:
             previous = result.previous
             if (
@@ -104,6 +95,17 @@ class DatabaseStagedKeys:
                 and previous.object_key != record.object_key
             ):
                 self.leaves(connection, [previous.object_key])
+
+        def check() -> None:
+            if taken.rowcount != len(keys):
+                raise StorageError(
+                    "an object took so long to be stored that it was swept away meanwhile; its "
+                    "sender is to send it again",
+                    out_of_resources=True,
+                    comment="it took too long to be stored; send it again",
+                )
+
+        return check
 
     def exchanged(
         self, connection: Connection, before: StoredInstance, after: StoredInstance
@@ -136,19 +138,9 @@ class DatabaseStagedKeys:
         connection.executemany(_LEAVES, [(key, self._now()) for key in keys])
 
 
-class _SomeTakenError(Exception):
-    """Of many keys some are taken, nobody knows which."""
-
-
-def _begin_all(connection: Connection, values: Sequence[tuple[str, float, str]]) -> list[bool]:
-    # All in one message; that a key is taken hardly happens.
-    if connection.executemany(_BEGIN, values).rowcount != len(values):
-        raise _SomeTakenError
-    return [True] * len(values)
-
-
 def _begin(connection: Connection, values: Sequence[tuple[str, float, str]]) -> list[bool]:
-    return [bool(connection.execute(_BEGIN, each).rowcount) for each in values]
+    noted = [connection.execute(_BEGIN, each) for each in values]  # all in one message
+    return [bool(each.rowcount) for each in noted]
 
 
 def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:

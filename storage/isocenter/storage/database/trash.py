@@ -29,7 +29,11 @@ from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
 from isocenter.storage.database.events.outbox import insert_events
 from isocenter.storage.database.index.lookup import get_records
-from isocenter.storage.database.index.records import AddHook, add_records
+from isocenter.storage.database.index.records import (
+    AddHook,
+    add_records,
+    call_add_hooks,
+)
 from isocenter.storage.database.rows import named_rows
 from isocenter.storage.database.text import replace_surrogates
 
@@ -158,12 +162,10 @@ class DatabaseTrash:
             old = [number for number in returned if number not in new]
             _returned(connection, old, self._tells, self._now())
             _returned(connection, sorted(new), False, self._now())
-            for hook in self._on_return:
-                hook(connection, added)
+            call_add_hooks(self._on_return, connection, added)
             if new:
                 come = [each for each in added if numbers[each[0].sop_instance_uid] in new]
-                for hook in self._on_arrival:
-                    hook(connection, come)
+                call_add_hooks(self._on_arrival, connection, come)
 
         await self._database.write(add_records, list(records.values()), False, [beside])
         return returned

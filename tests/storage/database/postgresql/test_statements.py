@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isocenter.storage.database import dialect
 from isocenter.storage.database.postgresql.schema import statement_of
-from isocenter.storage.database.postgresql.statements import like_of_glob, translate
+from isocenter.storage.database.postgresql.statements import join, like_of_glob, translate
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,16 @@ def test_a_value_that_is_named_twice_is_bound_once() -> None:
 def test_values_are_as_many_as_marks() -> None:
     with pytest.raises(ValueError, match="shorter"):
         translate("a = ? AND b = ?").bind((1,))
+
+
+def test_statements_that_are_joined_have_their_values_behind_each_other() -> None:
+    joined = join(
+        ("UPDATE a SET n = n + ?, t = '$1' WHERE pk = ?", "INSERT INTO b VALUES (:x, :x, ?)")
+    )
+    assert joined.text == (
+        "WITH part_0 AS (UPDATE a SET n = n + $1, t = '$1' WHERE pk = $2) "
+        "INSERT INTO b VALUES ($3, $3, $4)"
+    )
 
 
 @given(

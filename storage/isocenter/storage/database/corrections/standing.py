@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -105,16 +105,21 @@ class Standing:
 class CorrectedArrivals:
     """Has what comes found with the values that it is to have (`records.Arrivals`)."""
 
-    def corrected(
+    def ask(
         self, connection: Connection, records: Sequence[InstanceRecord]
-    ) -> Sequence[InstanceRecord]:
-        """What the index is to say of *records*."""
+    ) -> Callable[[], Sequence[InstanceRecord]]:
+        """What gives what the index is to say of *records*."""
         keys = {key for record in records for key in keys_of(whole_attributes(record))}
-        if connection.execute(_ANY, (json_list(keys),)).fetchone() is None:
-            return records
-        connection.need_turn()
-        standing = Standing(connection)
-        return [_corrected(record, standing) for record in records]
+        asked = connection.execute(_ANY, (json_list(keys),))
+
+        def corrected() -> Sequence[InstanceRecord]:
+            if asked.fetchone() is None:
+                return records
+            connection.need_turn()
+            standing = Standing(connection)
+            return [_corrected(record, standing) for record in records]
+
+        return corrected
 
     def added(
         self,

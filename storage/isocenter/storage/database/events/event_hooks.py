@@ -25,7 +25,7 @@ from isocenter.services.workflow.events.stored_events import (
 )
 from isocenter.services.workflow.events.study_completion import CompletionRules
 from isocenter.services.workflow.events.worklist_events import event_of_entry
-from isocenter.storage.database.database import Connection
+from isocenter.storage.database.database import Connection, Cursor
 from isocenter.storage.database.dialect import smaller
 from isocenter.storage.database.events.outbox import insert_event, insert_events
 
@@ -70,11 +70,10 @@ class EventHooks:
     ) -> None:
         """Objects were added (`isocenter.storage.database.index.records.AddHook`)."""
         now = self._now()
-        facts = _facts(
+        asked = _ask_facts(
             connection,
             dict.fromkeys((each.study_instance_uid, each.series_instance_uid) for each, _ in added),
         )
-        events = events_of_stored(added, facts, include_patient=self._include_patient)
         received = []
         for each in receptions_of(added, self._rules, now):
             values = {
@@ -85,6 +84,8 @@ class EventHooks:
             }
             # The usual case touches no index: a look that comes too soon finds out by itself.
             received.append((values, connection.execute(_RECEIVE_MORE, values)))
+        # What was so before that: it is in the answers already, or asked for before.
+        events = events_of_stored(added, _facts(asked), include_patient=self._include_patient)
         for values, cursor in received:
             if not cursor.rowcount:
                 connection.execute(_RECEIVE, values)
@@ -192,11 +193,16 @@ _FACTS: Final = (
 )
 
 
-def _facts(
+def _ask_facts(
     connection: Connection, series: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], SeriesFacts]:
+) -> list[tuple[tuple[str, str], Cursor]]:
     """By Study and Series Instance UID."""
-    asked = [(each, connection.execute(_FACTS, each)) for each in series]
+    return [(each, connection.execute(_FACTS, each)) for each in series]
+
+
+def _facts(
+    asked: Iterable[tuple[tuple[str, str], Cursor]],
+) -> dict[tuple[str, str], SeriesFacts]:
     facts = {}
     for each, cursor in asked:
         of_study, of_series, state = cursor.fetchone()

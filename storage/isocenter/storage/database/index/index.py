@@ -49,9 +49,9 @@ from isocenter.storage.database.index.query import (
 from isocenter.storage.database.index.records import (
     RECORD_TABLES,
     AddHook,
+    Addition,
     Arrivals,
     RemoveHook,
-    add_records,
     lock_names_of,
     probe_records,
     remove_records,
@@ -62,6 +62,8 @@ T = TypeVar("T")
 
 #: By SOP Instance UID, what becomes of arriving objects that the index is not to take up.
 KeepOut = Callable[[Connection, Sequence[InstanceRecord]], Mapping[str, AddResult]]
+#: Asks what it needs for that, and gives what tells.
+AskKeepOut = Callable[[Connection, Sequence[InstanceRecord]], Callable[[], Mapping[str, AddResult]]]
 
 #: Rows of one hop: enough that the hop (0.2 ms) does not count, few enough that the
 #: first answer leaves at once and a cancelled find has not fetched much in vain.
@@ -93,7 +95,7 @@ class DatabaseIndex:
         database: Database,
         *,
         on_add: Sequence[AddHook] = (),
-        keep_out: KeepOut | None = None,
+        keep_out: AskKeepOut | None = None,
         arrivals: Arrivals | None = None,
         on_remove: RemoveHook | None = None,
         fold_accents: bool = False,
@@ -214,7 +216,7 @@ class DatabaseIndex:
 
 
 def _add_some(
-    keep_out: KeepOut | None,
+    keep_out: AskKeepOut | None,
     arrivals: Arrivals | None,
     connection: Connection,
     records: Sequence[InstanceRecord],
@@ -223,11 +225,19 @@ def _add_some(
     one_patient: bool,
     unless_same: bool,
 ) -> list[AddResult]:
-    """`add_records` of those that are not kept out, as *arrivals* has them."""
+    """Add those that are not kept out, as *arrivals* has them.
+
+    What is asked of all is asked before anything is waited for: most of them are wanted, and each
+    answer that is waited for is a message there and back.
+    """
     connection.lock(lock_names_of(records))
-    kept_out = {} if keep_out is None else keep_out(connection, records)
-    wanted = [each for each in records if each.sop_instance_uid not in kept_out]
-    done = add_records(connection, wanted, replace, on_add, one_patient, unless_same, arrivals)
+    asked = None if keep_out is None else keep_out(connection, records)
+    addition = Addition(connection, records, arrivals)
+    kept_out = {} if asked is None else asked()
+    if kept_out:
+        wanted = [each for each in records if each.sop_instance_uid not in kept_out]
+        addition = Addition(connection, wanted, arrivals)
+    done = addition.add(connection, replace, on_add, one_patient, unless_same)
     if not kept_out:
         return done
     added = iter(done)

@@ -22,7 +22,7 @@ from isocenter.services.archive.ports import (
     OtherPatient,
     StoredInstance,
 )
-from isocenter.storage.database.database import Connection
+from isocenter.storage.database.database import Connection, Cursor
 from isocenter.storage.database.index.counts import Differences, Place
 from isocenter.storage.database.index.lookup import (
     STORED_INSTANCE_WIDTH,
@@ -128,12 +128,23 @@ class _Transaction:
         self._differences = Differences()
         self.rows_of: list[list[str | int]] = []
         self._now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        asked = ask_said(connection)
-        self._find_places({arrival.above for arrival in arrivals})
-        self._totals = said_by(asked)
+        self._asked_said = ask_said(connection)
+        self._asked_places = self._ask_places({arrival.above for arrival in arrivals})
+
+    def begin(self) -> None:
+        """Hear what was asked."""
+        for key, cursor in self._asked_places:
+            row = cursor.fetchone()
+            if row is not None:
+                *pks, count, patient_statement_pk = row
+                place = self._places[key] = Place(*pks)
+                study_uid, _, above = key
+                self._patients[above[OF_PATIENT]] = place.patient_pk, patient_statement_pk
+                self._studies[study_uid] = _Study(place.study_pk, {place.patient_pk: (count, 0)})
+        self._totals = said_by(self._asked_said)
         self._last_said = max(self._totals.last_said, int(time() * _MICROSECONDS) - 1)
 
-    def _find_places(self, wanted: Collection[_Above]) -> None:
+    def _ask_places(self, wanted: Collection[_Above]) -> list[tuple[_Above, Cursor]]:
         """Those that are there with all that is said of them: most objects are not the first."""
         asked = []
         for key in wanted:
@@ -146,14 +157,7 @@ class _Transaction:
                 study_uid,
             )
             asked.append((key, self._connection.execute(SELECT_PLACE, values)))
-        for key, cursor in asked:
-            row = cursor.fetchone()
-            if row is not None:
-                *pks, count, patient_statement_pk = row
-                place = self._places[key] = Place(*pks)
-                study_uid, _, above = key
-                self._patients[above[OF_PATIENT]] = place.patient_pk, patient_statement_pk
-                self._studies[study_uid] = _Study(place.study_pk, {place.patient_pk: (count, 0)})
+        return asked
 
     def put(self, arrival: _Arrival, known: Row | None, one_patient: bool) -> AddResult:
         """Add a record, in the place of *known*; unless it names another patient than its study
@@ -350,18 +354,32 @@ class _Transaction:
         return int(series_pk), int(statement_pk)
 
 
+Added = Sequence[tuple[InstanceRecord, AddResult]]
+#: What is still to be looked at when all was sent: an answer that nobody has waited for.
+Check = Callable[[], None]
 #: What else the transaction of an `add` writes: given the records that it added, or put in the
 #: place of others, with what became of each.
-AddHook = Callable[[Connection, Sequence[tuple[InstanceRecord, AddResult]]], None]
+AddHook = Callable[[Connection, Added], Check | None]
+
+
+def call_add_hooks(hooks: Sequence[AddHook], connection: Connection, added: Added) -> None:
+    """Have them write, then look at what they have asked for."""
+    checks = [each(connection, added) for each in hooks]
+    for check in checks:
+        if check is not None:
+            check()
 
 
 class Arrivals(Protocol):
     """What is said of objects that come, in the transaction of an `add`."""
 
-    def corrected(
+    def ask(
         self, connection: Connection, records: Sequence[InstanceRecord]
-    ) -> Sequence[InstanceRecord]:
-        """What the index is to say of *records*, which say what the objects do."""
+    ) -> Callable[[], Sequence[InstanceRecord]]:
+        """What gives what the index is to say of *records*, which say what the objects do.
+
+        What is asked before it is called is asked in one message.
+        """
         ...
 
     def added(
@@ -384,6 +402,70 @@ def lock_names_of(records: Sequence[InstanceRecord]) -> set[str]:
     return names
 
 
+class Addition:
+    """Records that are to be added, and what was asked of them: nobody has waited for it yet."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        records: Sequence[InstanceRecord],
+        arrivals: Arrivals | None = None,
+    ) -> None:
+        self._arrivals = arrivals
+        self._came = records
+        self._corrected = None if arrivals is None else arrivals.ask(connection, records)
+        self._ask(connection, records)
+
+    def _ask(self, connection: Connection, records: Sequence[InstanceRecord]) -> None:
+        uids = [record.sop_instance_uid for record in records]
+        self._known = ask_rows(connection, SELECT_PLACES, uids)
+        self._coming = [_arrival(record) for record in records]
+        self._work = _Transaction(connection, self._coming)
+
+    def add(
+        self,
+        connection: Connection,
+        replace: bool,
+        on_add: Sequence[AddHook],
+        one_patient: bool,
+        unless_same: bool,
+    ) -> list[AddResult]:
+        """See `add_records`."""
+        came = records = self._came
+        if self._corrected is not None:
+            records = self._corrected()
+            if records is not came:
+                self._ask(connection, records)
+        outcomes = self._put(replace, one_patient, unless_same)
+        arrivals = self._arrivals
+        if self._work.write() and (on_add or arrivals is not None):
+            put = [
+                (before, record, outcome)
+                for before, record, outcome in zip(came, records, outcomes, strict=True)
+                if outcome.outcome in _PUT
+            ]
+            if arrivals is not None:
+                arrivals.added(connection, put, time())
+            call_add_hooks(on_add, connection, [(record, outcome) for _, record, outcome in put])
+        return outcomes
+
+    def _put(self, replace: bool, one_patient: bool, unless_same: bool) -> list[AddResult]:
+        known = {row[0]: row for cursor in self._known for row in cursor}
+        work = self._work
+        work.begin()
+        outcomes = []
+        for arrival in self._coming:
+            record = arrival.record
+            row = known.get(record.sop_instance_uid)
+            if row is not None and (
+                not replace or (unless_same and record.digest in row[_DIGEST:STORED_INSTANCE_WIDTH])
+            ):
+                outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
+            else:
+                outcomes.append(work.put(arrival, row, one_patient))
+        return outcomes
+
+
 def add_records(
     connection: Connection,
     records: Sequence[InstanceRecord],
@@ -391,38 +473,10 @@ def add_records(
     on_add: Sequence[AddHook] = (),
     one_patient: bool = False,
     unless_same: bool = False,
-    arrivals: Arrivals | None = None,
 ) -> list[AddResult]:
     """`isocenter.services.archive.ports.Index.add`, as one transaction."""
-    came = records
-    if arrivals is not None:
-        records = arrivals.corrected(connection, came)
-    found = ask_rows(connection, SELECT_PLACES, [record.sop_instance_uid for record in records])
-    coming = [_arrival(record) for record in records]
-    work = _Transaction(connection, coming)
-    known = {row[0]: row for cursor in found for row in cursor}
-    outcomes = []
-    for arrival in coming:
-        record = arrival.record
-        row = known.get(record.sop_instance_uid)
-        if row is not None and (
-            not replace or (unless_same and record.digest in row[_DIGEST:STORED_INSTANCE_WIDTH])
-        ):
-            outcomes.append(AddResult(AddOutcome.DUPLICATE, stored_instance(row)))
-        else:
-            outcomes.append(work.put(arrival, row, one_patient))
-    if work.write() and (on_add or arrivals is not None):
-        put = [
-            (before, record, outcome)
-            for before, record, outcome in zip(came, records, outcomes, strict=True)
-            if outcome.outcome in _PUT
-        ]
-        if arrivals is not None:
-            arrivals.added(connection, put, time())
-        added = [(record, outcome) for _, record, outcome in put]
-        for each in on_add:
-            each(connection, added)
-    return outcomes
+    addition = Addition(connection, records)
+    return addition.add(connection, replace, on_add, one_patient, unless_same)
 
 
 _ADDED: Final = AddResult(AddOutcome.ADDED)

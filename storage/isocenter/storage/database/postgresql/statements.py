@@ -46,6 +46,8 @@ _TOKEN: Final = re.compile(
 )
 #: What SQLite means by them.
 _TYPES: Final = {"INTEGER": "bigint", "REAL": "double precision", "BLOB": "bytea"}
+#: A literal, or the number of a mark.
+_MARKED: Final = re.compile(r"'(?:[^']|'')*'|\$([0-9]+)")
 _SCALAR: Final = re.compile(r"\b(min|max)\(")
 
 Convert = Callable[[Any], Any]
@@ -154,6 +156,27 @@ def translate(text: str) -> Statement:
     marks = tuple(translation.marks)
     converts = any(make is not None for _, make in marks)
     return Statement(_least_and_greatest(translated).encode(), marks, converts)
+
+
+@lru_cache(_KEPT)
+def join(texts: tuple[str, ...]) -> Statement:
+    """Statements that each write a table of their own as one; their values follow each other.
+
+    All see the tables as they were before; PostgreSQL does each once, in an order of its own.
+    """
+    marks: list[tuple[str, Convert | None]] = []
+    parts = []
+    for statement in map(translate, texts):
+        parts.append(_moved(statement.text, len(marks)))
+        marks += statement.marks
+    *before, last = parts
+    together = ", ".join(f"part_{number} AS ({part})" for number, part in enumerate(before))
+    return Statement(f"WITH {together} {last}".encode(), tuple(marks))
+
+
+def _moved(text: str, count: int) -> str:
+    """*text* with marks that stand behind so many of others."""
+    return _MARKED.sub(lambda found: f"${int(found[1]) + count}" if found[1] else found[0], text)
 
 
 def like_of_glob(pattern: str) -> str:

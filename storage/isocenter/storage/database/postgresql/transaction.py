@@ -14,7 +14,7 @@ from isocenter.storage.database.database import (
 )
 from isocenter.storage.database.postgresql.matching import answer_matchers
 from isocenter.storage.database.postgresql.pipeline import Answer, Pipeline
-from isocenter.storage.database.postgresql.statements import translate
+from isocenter.storage.database.postgresql.statements import join, translate
 from isocenter.storage.database.postgresql.turns import (
     lock_names,
 )
@@ -61,9 +61,21 @@ class TranslatingConnection:
         return portions
 
     def execute_all(self, statements: Iterable[tuple[str, Iterable[Values]]], /) -> None:
-        """See `Connection.execute_all`."""
-        for statement, rows in statements:
-            self.executemany(statement, rows)
+        """See `Connection.execute_all`: of each as many values as there are of all go together."""
+        waiting = [(statement, iter(rows)) for statement, rows in statements]
+        while True:
+            texts, parts, values = [], [], list[Any]()
+            for part in waiting:
+                row = next(part[1], None)
+                if row is not None:
+                    texts.append(part[0])
+                    parts.append(part)
+                    values += translate(part[0]).bind(row)
+            if not texts:
+                return
+            one = join(tuple(texts)) if len(texts) > 1 else translate(texts[0])
+            self._pipeline.send(one.message, values)
+            waiting = parts
 
     def lock(self, names: Iterable[str]) -> None:
         """See `Connection.lock`."""
