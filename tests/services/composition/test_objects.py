@@ -90,8 +90,36 @@ async def test_what_is_sent_again_leaves_one_object(tmp_path: Path) -> None:
     async with open_archive_parts(settings_of(tmp_path, location)) as parts:
         await store(parts.archive, 1)
         assert (await store(parts.archive, 1)).outcome is StoreOutcome.ALREADY_STORED
+        assert await parts.stores.staged_keys.count() == 0
     assert len(keys_in(location)) == 1
     async with open_archive_parts(settings_of(tmp_path, location)) as parts:
+        assert await parts.stores.staged_keys.count() == 0
+
+
+async def test_what_is_sent_again_takes_the_place_of_what_the_bucket_has_lost(
+    tmp_path: Path,
+) -> None:
+    async with open_archive_parts(settings_of(tmp_path, new_location())) as parts:
+        await store(parts.archive, 1)
+        (key,) = await keys_of(parts.archive)
+        await parts.archive.store.remove([key])
+        await store(parts.archive, 1)
+        assert (await verify(parts.archive)).is_good
+        stored = (await parts.archive.index.get([uid(1)]))[uid(1)]
+        assert stored.object_key != key
+        assert await data_set_of(parts.archive, stored) == data_set(1)
+
+
+async def test_what_is_refused_once_its_key_is_noted_leaves_no_note(tmp_path: Path) -> None:
+    async with open_archive_parts(settings_of(tmp_path, new_location())) as parts:
+        room = parts.archive.room
+
+        async def check(size: int = 0) -> None:
+            raise StorageError("there is no room", out_of_resources=True)
+
+        room.check = check  # type: ignore[method-assign]
+        with pytest.raises(StoreError, match="A700H"):
+            await store(parts.archive, 1)
         assert await parts.stores.staged_keys.count() == 0
 
 

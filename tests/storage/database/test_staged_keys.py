@@ -9,6 +9,7 @@ import pytest
 from isocenter.services.archive.deletion.ports import DeletionRecord
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import AddOutcome, InstanceRecord
+from isocenter.services.archive.sweeping.ports import Announced
 from isocenter.services.archive.tiers.ports import TierMove
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.staged_keys import DatabaseStagedKeys
@@ -78,6 +79,23 @@ async def test_what_becomes_findable_needs_its_note_and_takes_it_away() -> None:
         await keys.begin([KEY, OTHER])
         await index.add([record(KEY)])
         assert await keys.begin([OTHER]) == [False]
+        assert await keys.count() == 1
+
+
+async def test_a_key_is_noted_unless_the_index_has_the_very_object() -> None:
+    async with open_database() as database:
+        stores = join_stores(database, NOTING)
+        index, keys = stores.index, stores.staged_keys
+        first = record(KEY)
+        assert await keys.announce([(KEY, "1.2.3", first.digest)]) == [Announced(None, True)]
+        # Somebody has noted it.
+        assert await keys.announce([(KEY, "1.2.3", first.digest)]) == [Announced(None, False)]
+        await index.add([first])
+        stored = (await index.get(["1.2.3"]))["1.2.3"]
+        assert await keys.announce(
+            [(OTHER, "1.2.3", first.digest), (BACK, "1.2.3", "f" * 64), (KEY, "1.2.4", "0" * 64)]
+        ) == [Announced(stored, False), Announced(stored, True), Announced(None, True)]
+        assert sorted(await keys.claim_overdue(1e12, 9)) == [BACK]
         assert await keys.count() == 1
 
 

@@ -27,6 +27,7 @@ from isocenter.services.archive.ports import (
     AddOutcome,
     AddResult,
     AddsAfter,
+    AnnouncingStore,
     BlockingStore,
     DuplicatePolicy,
     Index,
@@ -96,6 +97,7 @@ class Committer:
         #: Where both can, a round takes one hop to a thread.  Asked once: it takes long.
         self._blocking_store = store if isinstance(store, BlockingStore) else None
         self._adds_after = index if isinstance(index, AddsAfter) else None
+        self._announcing = store if isinstance(store, AnnouncingStore) else None
         self._answers = StoreAnswers(duplicates, other_patient)
         self._policies: Final = {
             "replace": duplicates is DuplicatePolicy.REPLACE,
@@ -164,15 +166,21 @@ class Committer:
             case _:
                 assert_never(pending.answer)
 
-    async def answer_of_known(self, record: InstanceRecord) -> StoreResult | None:
+    async def answer_of_known(
+        self, record: InstanceRecord, staged: StagedObject
+    ) -> StoreResult | None:
         """What is answered when the archive has this very object, whole; None: it has it not.
 
-        For stores in which it takes long to find out by writing.
+        For stores in which it takes long to find out by writing.  One that notes its keys beside
+        the index does so meanwhile.
 
         Raises:
             StoreError: it is refused.
         """
-        previous = await self._asked.ask(record.sop_instance_uid, self._get)
+        if self._announcing is None:
+            previous = await self._asked.ask(record.sop_instance_uid, self._get)
+        else:
+            previous = await self._announcing.announce(staged, record)
         if previous is None or record.digest not in (previous.digest, previous.received_digest):
             return None
         if await self._store.missing([previous.object_key]):

@@ -479,7 +479,7 @@ class Ingest:
     async def _answer_of_known(self, record: InstanceRecord) -> StoreResult | None:
         """See `Committer.answer_of_known`."""
         try:
-            known = await self._intake.committer.answer_of_known(record)
+            known = await self._intake.committer.answer_of_known(record, self._staged)
         except StoreError as error:
             if error.status == Status.DUPLICATE_SOP_INSTANCE:
                 await self._came_again(record)

@@ -450,6 +450,19 @@ class BlockingStore(Protocol):
 
 
 @runtime_checkable
+class AnnouncingStore(Protocol):
+    """An object store that notes keys beside the index, and asks that in the same step."""
+
+    async def announce(self, staged: StagedObject, record: InstanceRecord) -> StoredInstance | None:
+        """What the index has under the UID of *record*.
+
+        Unless that is this very object, its key is noted for *staged*, which is then finished under
+        it, or discarded.
+        """
+        ...
+
+
+@runtime_checkable
 class RemoteStore(Protocol):
     """An object store that is somewhere else, and may be away."""
 

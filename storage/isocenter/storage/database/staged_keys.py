@@ -10,10 +10,16 @@ from typing import Final
 
 from isocenter.services.archive.object_keys import sop_instance_uid_of
 from isocenter.services.archive.ports import AddOutcome, AddResult, InstanceRecord, StoredInstance
+from isocenter.services.archive.sweeping.ports import Announced
 from isocenter.services.archive.tiers.tier import Tier, tier_of
 from isocenter.services.errors import StorageError
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.dialect import TEXTS, json_list, texts
+from isocenter.storage.database.index.lookup import (
+    SELECT_INSTANCES,
+    ask_rows,
+    stored_instance,
+)
 
 _BEGIN: Final = """
     INSERT INTO staged_object (object_key, state, noted_at, node) VALUES (?, 'staged', ?, ?)
@@ -64,6 +70,10 @@ class DatabaseStagedKeys:
         """See `StagedKeys.begin`; one transaction."""
         values = [(key, self._now(), self._node) for key in keys]
         return await self._database.note(_begin, values)
+
+    async def announce(self, wanted: Sequence[tuple[str, str, str]]) -> Sequence[Announced]:
+        """See `StagedKeys.announce`; one transaction."""
+        return await self._database.note(_announce, wanted, self._now(), self._node)
 
     async def end(self, keys: Sequence[str]) -> None:
         """See `StagedKeys.end`."""
@@ -141,6 +151,25 @@ class DatabaseStagedKeys:
 def _begin(connection: Connection, values: Sequence[tuple[str, float, str]]) -> list[bool]:
     noted = [connection.execute(_BEGIN, each) for each in values]  # all in one message
     return [bool(each.rowcount) for each in noted]
+
+
+def _announce(
+    connection: Connection, wanted: Sequence[tuple[str, str, str]], now: float, node: str
+) -> list[Announced]:
+    # All in one message, also what is taken back: that an object is there hardly happens.
+    found = ask_rows(connection, SELECT_INSTANCES, [uid for _, uid, _ in wanted])
+    noted = [connection.execute(_BEGIN, (key, now, node)) for key, _, _ in wanted]
+    known = {row[0]: stored_instance(row) for cursor in found for row in cursor}
+    announced, in_vain = [], []
+    for (key, uid, digest), cursor in zip(wanted, noted, strict=True):
+        stored, is_noted = known.get(uid), bool(cursor.rowcount)
+        if is_noted and stored and digest in (stored.digest, stored.received_digest):
+            in_vain.append(key)
+            is_noted = False
+        announced.append(Announced(stored, is_noted))
+    if in_vain:
+        connection.execute(_END, (json_list(in_vain),))
+    return announced
 
 
 def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:

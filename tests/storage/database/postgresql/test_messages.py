@@ -71,8 +71,10 @@ async def test_a_round_takes_three_messages_there_and_back(
     async with archive(postgresql_server) as stores:
 
         async def come(records: list[InstanceRecord]) -> Counter[str]:
-            noted = await stores.staged_keys.begin([each.object_key for each in records])
-            assert noted == [True] * len(records)
+            noted = await stores.staged_keys.announce(
+                [(each.object_key, each.sop_instance_uid, each.digest) for each in records]
+            )
+            assert all(each.is_noted for each in noted)
             told.clear()
             added = await stores.index.add(records)
             assert [each.outcome for each in added] == [AddOutcome.ADDED] * len(records)
@@ -93,11 +95,13 @@ async def test_a_round_takes_three_messages_there_and_back(
         assert (statistics.studies, statistics.series, statistics.instances) == (2, 3, 8)
 
 
-async def test_keys_are_noted_in_two_messages(
+async def test_keys_are_noted_in_two_messages_after_asking_for_their_objects(
     postgresql_server: Server, told: Counter[str]
 ) -> None:
     async with archive(postgresql_server) as stores:
         await stores.staged_keys.begin(["first"])
         told.clear()
-        assert await stores.staged_keys.begin(["a", "first", "b"]) == [True, False, True]
+        wanted = [(key, f"1.2.{number}", "0" * 64) for number, key in enumerate(("first", "b"))]
+        noted = await stores.staged_keys.announce(wanted)
+        assert [each.is_noted for each in noted] == [False, True]
         assert told["answers"] == 2

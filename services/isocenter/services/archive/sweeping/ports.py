@@ -8,7 +8,16 @@ again.  So whatever a crash leaves behind has a note, and nobody has to list a s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from isocenter.services.archive.ports import StoredInstance
+
+
+class Announced(NamedTuple):
+    """What the index has under a UID, and whether the key of what is to come is noted now."""
+
+    known: StoredInstance | None
+    is_noted: bool
 
 
 class StagedKeys(Protocol):
@@ -20,6 +29,11 @@ class StagedKeys(Protocol):
 
     async def begin(self, keys: Sequence[str]) -> Sequence[bool]:
         """Note keys; of each, whether nobody had noted it."""
+        ...
+
+    async def announce(self, wanted: Sequence[tuple[str, str, str]]) -> Sequence[Announced]:
+        """Note keys, each with the SOP Instance UID and the digest of the object that is to come;
+        but not those of which the index has this very object."""
         ...
 
     async def end(self, keys: Sequence[str]) -> None:

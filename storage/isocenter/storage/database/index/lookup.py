@@ -61,7 +61,7 @@ WITH_STATEMENTS: Final = (
 
 WHERE_UIDS: Final = f"WHERE sop_instance_uid IN {TEXTS}"
 
-_SELECT_INSTANCES: Final = f"SELECT {STORED_INSTANCE_COLUMNS} {FROM_INSTANCES} {WHERE_UIDS}"
+SELECT_INSTANCES: Final = f"SELECT {STORED_INSTANCE_COLUMNS} {FROM_INSTANCES} {WHERE_UIDS}"
 
 _SELECT_RECORDS: Final = (
     f"SELECT {STORED_INSTANCE_COLUMNS}, {', '.join(map(_select, Level))} "
@@ -140,7 +140,7 @@ def _of_one(select: str) -> str:
 
 def get_records(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
     """`isocenter.services.archive.ports.Index.get`."""
-    rows = rows_of(connection, _SELECT_INSTANCES, uids)
+    rows = rows_of(connection, SELECT_INSTANCES, uids)
     return {uid: stored_instance(row) for uid, row in rows.items()}
 
 

@@ -79,7 +79,8 @@ class Statement:
         Raises:
             ValueError: there are more or fewer than marks.
         """
-        if isinstance(values, Mapping):
+        # Of tuples and lists it is known at once that they are no mappings.
+        if not isinstance(values, (tuple, list)) and isinstance(values, Mapping):
             return [
                 values[name] if make is None else make(values[name]) for name, make in self.marks
             ]

@@ -42,15 +42,15 @@ _LAST_GIVEN: Final = (
     "coalesce(pg_sequence_last_value("
     f"pg_get_serial_sequence('{FOLLOWED}', '{FOLLOWED}_pk')::regclass), 0)"
 )
-#: What comes beside others looks rows up by their keys: plans are made once, for tables of any
-#: size, which are empty perhaps when the first object comes.
+#: What comes, or is noted, beside others looks rows up by their keys: plans are made once, for
+#: tables of any size, which are empty perhaps when the first object comes.
 _PLAN_ONCE: Final = (
     "set_config('plan_cache_mode', 'force_generic_plan', true), "
     "set_config('enable_seqscan', 'off', true)"
 )
 
 #: Statements that begin a transaction; PostgreSQL works off a list of columns from left to right.
-BEGIN_NOTING: Final = (b"BEGIN", TELL)
+BEGIN_NOTING: Final = (b"BEGIN", f"SELECT {_PLAN_ONCE}, {_TOLD}".encode())
 BEGIN_WRITING: Final = (
     b"BEGIN",
     f"SELECT {_IDLE}, pg_advisory_xact_lock({WRITE_LOCK}), {_TOLD}".encode(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg import adapt, postgres
-from psycopg.abc import Buffer
+from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import AdaptersMap
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown
@@ -29,8 +29,16 @@ def unescape(text: str) -> str:
 
 
 class _TextDumper(StrDumperUnknown):
+    def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
+        super().__init__(cls, context)
+        codec = "utf-8" if self.connection is None else self.connection.info.encoding
+        self._codec = "utf-8" if codec == "ascii" else codec
+
     def dump(self, obj: str) -> Any:
-        return super().dump(escape(obj))
+        # Texts are most of the values of a statement: as few calls for each as can be.
+        if "\0" in obj or "\1" in obj:
+            obj = escape(obj)
+        return obj.encode(self._codec)
 
 
 class _TextLoader(adapt.Loader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isocenter.services.archive.sweeping.ports import StagedKeys
+from isocenter.services.archive.sweeping.ports import Announced, StagedKeys
 from isocenter.services.concurrency import Gathered
 
 
@@ -14,6 +14,7 @@ class Intents:
     def __init__(self, keys: StagedKeys) -> None:
         self._keys = keys
         self._wanted = Gathered[str, bool]()
+        self._announced = Gathered[tuple[str, str, str], Announced]()
 
     async def begin(self, key: str) -> bool:
         """Note *key*, durably; False: somebody has noted it before.
@@ -28,6 +29,15 @@ class Intents:
         granted = dict(zip(unique, await self._keys.begin(unique), strict=True))
         # Of several who want the same, one has it.
         return [granted.pop(key, False) for key in keys]
+
+    async def announce(self, key: str, sop_instance_uid: str, digest: str) -> Announced:
+        """What the index has under the UID; unless it is that very object, *key* is noted, if
+        nobody has noted it before.
+
+        Raises:
+            StorageError: it could not be noted.
+        """
+        return await self._announced.ask((key, sop_instance_uid, digest), self._keys.announce)
 
     async def end(self, keys: Sequence[str]) -> None:
         """Nothing is under *keys*.

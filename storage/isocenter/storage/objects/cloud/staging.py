@@ -43,13 +43,13 @@ class StagedUpload:
     Args:
         folder: where the file of a larger object is made.
         upload: brings it into the bucket, and says in `stage` and `key` what came of it.
-        withdraw: takes it out again.
+        withdraw: takes it out again, or what was noted for it.
         cipher: encrypts it; what is held, and what lies in the file, is encrypted then.
     """
 
     __slots__ = (
         "_cipher", "_folder", "_head", "_is_sealed", "_upload", "_withdraw", "_writers", "file",
-        "is_taken", "key", "parts", "size", "stage", "unwritten",
+        "is_taken", "key", "noted", "parts", "size", "stage", "unwritten",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,8 @@ class StagedUpload:
         self.size = 0 if cipher is None else HEADER_BYTES
         self.stage = Stage.WRITING
         self.key = ""
+        #: The key that is noted for it, and under which it is not yet; empty: none is.
+        self.noted = ""
         #: Another object has the key.
         self.is_taken = False
 
@@ -112,7 +114,7 @@ class StagedUpload:
         is_uploaded = self.stage is Stage.UPLOADED
         self.stage = Stage.GONE
         self.release()
-        if is_uploaded:
+        if is_uploaded or self.noted:
             with trio.CancelScope(shield=True):
                 await self._withdraw(self)
 

@@ -2,7 +2,8 @@
 
 An object is kept in this order, and each step waits for the one before:
 
-1. its key is noted in the database (`isocenter.services.archive.sweeping.ports`);
+1. its key is noted in the database (`isocenter.services.archive.sweeping.ports`), where in the
+   same step is asked whether the archive has it already;
 2. it is written to the bucket: one request, or the parts of a large one; what the store answers
    for, it has on stable storage, by its own promise;
 3. the transaction that makes it findable takes the note away.
@@ -21,7 +22,7 @@ from typing import Final, Literal
 
 import trio
 
-from isocenter.services.archive.ports import StagedObject, StoredInstance
+from isocenter.services.archive.ports import InstanceRecord, StagedObject, StoredInstance
 from isocenter.services.archive.sweeping.ports import StagedKeys
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.cloud.bucket import Bucket
@@ -119,6 +120,17 @@ class CloudStore:
         cipher = ObjectCipher(self._master_keys) if self._master_keys.current else None
         return StagedUpload(self._folder, self._spoolers, self._upload, self._withdraw, cipher)
 
+    async def announce(self, staged: StagedObject, record: InstanceRecord) -> StoredInstance | None:
+        """See `AnnouncingStore.announce`; many of them are one transaction."""
+        if not isinstance(staged, StagedUpload):
+            raise TypeError("this object was staged by another store")
+        known, is_noted = await self._intents.announce(
+            record.object_key, record.sop_instance_uid, record.digest
+        )
+        if is_noted:
+            staged.noted = record.object_key
+        return known
+
     async def _upload(self, staged: StagedUpload, key: str) -> None:
         """Bring it into the bucket; `is_taken`: there is something under *key*.  Without a key only
         try whether something could be brought there.
@@ -131,7 +143,9 @@ class CloudStore:
             return
         check_object_key(key)
         staged.key, staged.is_taken = key, False
-        if not await self._intents.begin(key):
+        if staged.noted == key:
+            staged.noted = ""
+        elif not await self._intents.begin(key):
             staged.is_taken = True
             return
         try:
@@ -189,7 +203,11 @@ class CloudStore:
         return True
 
     async def _withdraw(self, staged: StagedUpload) -> None:
-        """What was uploaded is not wanted."""
+        """What was uploaded, or was to be, is not wanted."""
+        if staged.noted:
+            noted, staged.noted = staged.noted, ""
+            await self._forget([noted])
+            return
         try:
             await self.remove([staged.key])
         except StorageError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isocenter.services.archive.sweeping.ports import Announced
+
 
 class NoNotes:
     """See `isocenter.services.archive.sweeping.ports.StagedKeys`; each key is used once."""
@@ -11,6 +13,10 @@ class NoNotes:
     async def begin(self, keys: Sequence[str]) -> Sequence[bool]:
         """See `StagedKeys.begin`."""
         return [True] * len(keys)
+
+    async def announce(self, wanted: Sequence[tuple[str, str, str]]) -> Sequence[Announced]:
+        """See `StagedKeys.announce`."""
+        return [Announced(None, is_noted=True)] * len(wanted)
 
     async def end(self, keys: Sequence[str]) -> None:
         """See `StagedKeys.end`."""
