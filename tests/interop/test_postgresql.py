@@ -69,7 +69,8 @@ def test_what_was_stored_is_found_and_comes_back(archive: ServedArchive, tmp_pat
 def test_a_backup_while_it_stores_is_served_and_found(
     archive: ServedArchive, server: Server, tmp_path: Path
 ) -> None:
-    files = write_studies(tmp_path / "in", studies=8, series=2, instances=2)
+    # The first study has more objects, of other tests.
+    files = write_studies(tmp_path / "in", studies=9, series=2, instances=2)[4:]
     before, during = files[:4], files[4:]
     assert store(archive, before) == 0
     backups, new = tmp_path / "backups", tmp_path / "new"
@@ -115,7 +116,7 @@ def test_a_rule_is_made_counted_explained_and_examined(
     command("rules", "add", "all", "--when", "modality=CT", "--forward", "FAR")
     command("node", "hold", "FAR")
     wait_until(lambda: "revision 1: in use" in archive.log.read_text(), archive.process)
-    files = write_studies(tmp_path / "in", studies=9, series=1, instances=1)[-1:]
+    files = write_studies(tmp_path / "in", studies=10, series=1, instances=1)[-1:]
     assert store(archive, files) == 0
     study = str(pydicom.dcmread(files[0]).StudyInstanceUID)
     wait_until(lambda: "what rules did" in command("rules", "explain", study), archive.process)
