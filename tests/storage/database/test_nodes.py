@@ -37,6 +37,17 @@ async def test_nodes_are_kept_by_name(book: DatabaseNodes) -> None:
     assert await book.all() == [web]
 
 
+async def test_whose_a_certificate_has_to_be_is_kept(book: DatabaseNodes) -> None:
+    named = new_node("PACS@192.0.2.1:11112", tls=True, server_name="pacs.example")
+    await book.add(named)
+    assert await book.get("PACS") == named
+    assert named.peer.tls_name == "pacs.example"
+    assert await book.update(replace(named, server_name=""))
+    found = await book.get("PACS")
+    assert found is not None
+    assert found.peer.tls_name == "192.0.2.1"
+
+
 async def test_a_change_forgets_what_was_verified_and_counts_once(book: DatabaseNodes) -> None:
     await book.add(PACS)
     await book.note_check(PACS, NodeCheck(state=NodeState.OFFLINE, at=5.0, fault="no route"))

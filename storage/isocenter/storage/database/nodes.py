@@ -15,18 +15,19 @@ from isocenter.storage.database.text import replace_surrogates
 
 _FAULT_LENGTH: Final = 500
 _COLUMNS: Final = (
-    "name, address, tls, verify_host, token_file, ca_file, is_enabled, version, state, "
-    "checked_at, fault, response_seconds, failures"
+    "name, address, tls, verify_host, server_name, token_file, ca_file, is_enabled, version, "
+    "state, checked_at, fault, response_seconds, failures"
 )
 _ADD: Final = """
-    INSERT INTO remote_node (name, address, tls, verify_host, token_file, ca_file, is_enabled,
-                             version, state, fault, failures)
-    VALUES (:name, :address, :tls, :verify_host, :token_file, :ca_file, :is_enabled,
-            1, 'unknown', '', 0)
+    INSERT INTO remote_node (name, address, tls, verify_host, server_name, token_file, ca_file,
+                             is_enabled, version, state, fault, failures)
+    VALUES (:name, :address, :tls, :verify_host, :server_name, :token_file, :ca_file,
+            :is_enabled, 1, 'unknown', '', 0)
     ON CONFLICT (name) DO NOTHING
 """
 _UPDATE: Final = """
     UPDATE remote_node SET address = :address, tls = :tls, verify_host = :verify_host,
+        server_name = :server_name,
         token_file = :token_file, ca_file = :ca_file, is_enabled = :is_enabled,
         version = version + 1,
         state = 'unknown', checked_at = NULL, fault = '', response_seconds = NULL, failures = 0
@@ -116,6 +117,7 @@ def _values(node: Node) -> dict[str, Any]:
         "address": replace_surrogates(node.address),
         "tls": int(node.tls),
         "verify_host": int(node.verify_host),
+        "server_name": replace_surrogates(node.server_name),
         "token_file": replace_surrogates(node.token_file),
         "ca_file": replace_surrogates(node.ca_file),
         "is_enabled": int(node.is_enabled),

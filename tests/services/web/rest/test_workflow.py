@@ -25,10 +25,11 @@ NODES, JOBS = "/remote-nodes", "/jobs"
 
 
 async def test_a_node_is_added_changed_and_removed(site: Site) -> None:
-    body = {"name": "far", "address": "PACS@192.0.2.1:104", "tls": True}
+    body = {"name": "far", "address": "PACS@192.0.2.1:104", "tls": True, "server_name": "a.example"}
     answer = await ask(site, "POST", NODES, body)
     assert answer.status_code == 201
     shown = answer.json()
+    assert shown["server_name"] == "a.example"
     assert (shown["name"], shown["kind"], shown["state"]) == ("far", "dimse", "unknown")
     assert await refused(site, "POST", NODES, body) == (409, "CONFLICT")
     seen = (await ask(site, "GET", f"{NODES}/far")).headers["etag"]

@@ -17,6 +17,8 @@ def test_a_peer_is_named_by_its_ae_title_and_a_service_by_its_host() -> None:
     node = new_node("PACS:192.0.2.1:104", tls=True)
     assert (node.name, node.is_web) == ("PACS", False)
     assert node.peer == Peer("PACS", "192.0.2.1", 104, tls=True)
+    named = new_node("PACS@192.0.2.1:104", tls=True, server_name="pacs.example")
+    assert named.peer == Peer("PACS", "192.0.2.1", 104, tls=True, server_name="pacs.example")
     web = new_node("https://pacs.example:8443/dicom-web")
     assert (web.name, web.is_web) == ("pacs.example", True)
     assert new_node("A@[::1]:104", "second archive").peer.host == "::1"
@@ -48,6 +50,10 @@ def test_a_peer_of_the_settings_is_the_same_as_a_node() -> None:
         ("https://höst/", {"name": "h"}, "ASCII"),
         ("https://host/a b", {}, "ASCII"),
         ("https://host/", {"tls": True}, "its scheme"),
+        ("https://host/", {"server_name": "other"}, "its host says"),
+        ("PACS@host:104", {"server_name": "other"}, "about TLS"),
+        ("PACS@host:104", {"server_name": "a b", "tls": True}, "a host name or an address"),
+        ("PACS@host:104", {"server_name": "a" * 254, "tls": True}, "a host name or an address"),
         ("https://host/" + "a" * 1_000, {}, "characters"),
     ],
 )

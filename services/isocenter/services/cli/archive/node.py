@@ -108,6 +108,13 @@ def _add_add_arguments(action: argparse.ArgumentParser) -> None:
         help="its certificate may be for any host, if a trusted CA has signed it",
     )
     action.add_argument(
+        "--server-name",
+        default="",
+        metavar="HOST",
+        help="whose its certificate has to be, and that it is asked for (SNI; DIMSE over TLS); "
+        "default: the host of its address",
+    )
+    action.add_argument(
         "--token-file", default="", metavar="F", help="holds a bearer token (DICOMweb)"
     )
     action.add_argument(
@@ -145,6 +152,7 @@ async def _add(settings: Settings, arguments: argparse.Namespace, terminal: Term
             arguments.name,
             tls=arguments.tls,
             verify_host=not arguments.any_host,
+            server_name=arguments.server_name,
             token_file=arguments.token_file,
             ca_file=arguments.ca_file,
         )
@@ -206,6 +214,7 @@ def _json(limits: Mapping[str, DestinationLimit], node: Node) -> dict[str, objec
         "name": node.name,
         "address": node.address,
         "tls": node.tls,
+        "server_name": node.server_name,
         "enabled": node.is_enabled,
         "state": node.state.value,
         "checked_at": local_time(node.checked_at),

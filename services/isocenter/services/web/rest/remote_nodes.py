@@ -43,11 +43,13 @@ class NodeFields(Body):
     """A node as one writes it.
 
     `address` is `AET@host:port`, or the URL of a DICOMweb service; the files are on the server.
+    `server_name`: whose the certificate of a DIMSE node has to be (empty: that of its host).
     """
 
     address: str
     tls: bool = False
     verify_host: bool = True
+    server_name: str = ""
     token_file: str = ""
     ca_file: str = ""
     enabled: bool = True
@@ -71,6 +73,7 @@ class RemoteNode(Body):
     kind: str
     tls: bool
     verify_host: bool
+    server_name: str
     token_file: str
     ca_file: str
     enabled: bool
@@ -311,6 +314,7 @@ def _node(fields: NodeFields, name: str) -> Node:
             name,
             tls=fields.tls,
             verify_host=fields.verify_host,
+            server_name=fields.server_name,
             token_file=fields.token_file,
             ca_file=fields.ca_file,
         )
@@ -326,6 +330,7 @@ def _shown(node: Node) -> RemoteNode:
         kind="dicomweb" if node.is_web else "dimse",
         tls=node.tls,
         verify_host=node.verify_host,
+        server_name=node.server_name,
         token_file=node.token_file,
         ca_file=node.ca_file,
         enabled=node.is_enabled,

@@ -12,6 +12,7 @@ from isocenter.engine.fast_init import dataclass
 from isocenter.services.association.peer import Peer
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+_SERVER_NAME: Final = re.compile(r"[0-9A-Za-z_:][0-9A-Za-z._:-]{0,252}")
 #: What an address may be at most; a host has 253 characters.
 _MOST_ADDRESS: Final = 1_000
 _MOST_PATH: Final = 1_000
@@ -36,7 +37,7 @@ class Node:
         name: by which people and jobs call it; unique.
         address: ``AET@host:port``, or the URL of a DICOMweb service.
         tls, verify_host: as of `Peer`; of a URL its scheme says whether.
-        server_name: as of `Peer`, which only those of the settings have.
+        server_name: as of `Peer`; of a URL its host says it.
         token_file: holds the bearer token for a DICOMweb service; empty: none is sent.
         ca_file: certificates of CAs that may have signed that of a DICOMweb service; empty: those
             of the system.
@@ -93,6 +94,7 @@ def new_node(
     *,
     tls: bool = False,
     verify_host: bool = True,
+    server_name: str = "",
     token_file: str = "",
     ca_file: str = "",
 ) -> Node:
@@ -111,6 +113,8 @@ def new_node(
         default = _host_of(address)
         if tls:
             raise ValueError("of a URL its scheme says whether TLS is spoken: https")
+        if server_name:
+            raise ValueError("of a URL its host says whose its certificate has to be")
     else:
         peer = Peer.parse(address)
         default = peer.ae_title
@@ -120,6 +124,10 @@ def new_node(
                 "a token and a CA of its own are for DICOMweb; DIMSE nodes are spoken to with the "
                 "server's certificate and CA"
             )
+    if server_name and not tls:
+        raise ValueError("a server name is about TLS; speak TLS with the node")
+    if server_name and _SERVER_NAME.fullmatch(server_name) is None:
+        raise ValueError("a server name is a host name or an address, without a port")
     for path in (token_file, ca_file):
         if len(path) > _MOST_PATH or not path.isprintable():
             raise ValueError(f"a file is named by up to {_MOST_PATH} printable characters")
@@ -134,6 +142,7 @@ def new_node(
         address=address,
         tls=tls,
         verify_host=verify_host,
+        server_name=server_name,
         token_file=token_file,
         ca_file=ca_file,
     )

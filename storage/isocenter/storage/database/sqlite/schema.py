@@ -90,6 +90,7 @@ from isocenter.storage.database.sqlite.migrations import (
     v58_publication_under_way,
     v59_assessments_begun,
     v60_expiry_conditions,
+    v61_node_server_names,
 )
 from isocenter.storage.database.sqlite.migrations.migration import Migration
 
@@ -157,6 +158,7 @@ MIGRATIONS: Final = (
     v58_publication_under_way.MIGRATION,
     v59_assessments_begun.MIGRATION,
     v60_expiry_conditions.MIGRATION,
+    v61_node_server_names.MIGRATION,
 )
 
 LATEST_VERSION: Final = MIGRATIONS[-1].version
