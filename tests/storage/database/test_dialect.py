@@ -20,7 +20,7 @@ OF_SQLITE_ALONE = re.compile(
     re.IGNORECASE,
 )
 #: They read a schema in memory, and keep a file of their own, whatever the archive has.
-OF_FILES = ("layout.py", "copy_record.py")
+OF_FILES = ("layout.py", "copy_record.py", "index_file.py")
 #: All but the drivers themselves.
 MODULES = [
     path
