@@ -1,4 +1,4 @@
-"""Index of an archive that is served, as a backup copies it: a file, or a database."""
+"""Index of a served archive as a backup copies it: file, or database."""
 
 from __future__ import annotations
 

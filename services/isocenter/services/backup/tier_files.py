@@ -1,4 +1,4 @@
-"""Files of an archive that lie in tiers, or in a bucket, for backup and restore."""
+"""Files of an archive in tiers, or in a bucket, for backup and restore."""
 
 from __future__ import annotations
 
