@@ -1,19 +1,14 @@
-"""HTTP/1.1 as a server (RFC 9112): h11, and stricter where requests are ambiguous.
-
-h11 reads what comes.  A request as nearly all are, of a whole head that can be read in one way only
-and no body, is read here, which takes a sixth of the time; and so are answers written.
-"""
+"""HTTP/1.1 as a server (RFC 9112): h11, and stricter where requests are ambiguous."""
 
 from __future__ import annotations
 
 import re
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import h11
 
 from isocenter.engine.buffers import Buffer
 from isocenter.services.net.addresses import is_authority
-from isocenter.services.net.http.http1_answer import Http1Answer
 from isocenter.services.net.http.protocol import (
     MOST_HEADER_BYTES,
     BodyReceived,
@@ -42,14 +37,6 @@ _AMBIGUOUS: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]")
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
 )
-#: A head that everybody reads in the same way: all of its characters are visible or blanks, and no
-#: line is empty or goes on in the next.
-_PLAIN: Final = re.compile(
-    rb"GET [\x21-\x7e]+ HTTP/1\.1(?:\r\n[-!#$%&'*+.^_`|~0-9a-zA-Z]+:[\x20-\x7e]*)+"
-)
-_MOST_PLAIN_BYTES: Final = 8 << 10
-#: With one of these, more than its head matters of a request.
-_NOT_PLAIN: Final = (_OF_THE_CONNECTION - {b"connection"}) | {b"content-length", b"expect"}
 
 
 class Http1:
@@ -66,9 +53,7 @@ class Http1:
         self._is_over = False
         self._waits_for_continue = False
         self._is_going = False
-        #: The request under way was read without h11, which waits for the next one.
-        self._is_plain = False
-        self._answer = Http1Answer()
+        self._may_carry_body = True
         self._is_chunked = False
         #: The last bytes of a chunked body that h11 was given.
         self._here = b""
@@ -80,9 +65,12 @@ class Http1:
         return (
             not self._is_over
             and not self._is_going
-            and self._answer.is_complete
-            and not self._answer.closes
-            and self.is_body_complete
+            and self._h11.our_state in (h11.DONE, h11.IDLE)
+            and (
+                not self._left
+                if self._is_counted
+                else self._h11.their_state in (h11.DONE, h11.IDLE)
+            )
         )
 
     @property
@@ -110,7 +98,7 @@ class Http1:
             # h11 gets no more than it is asked to read: what it holds is looked at for each head.
             self._later += data
             return [] if self._is_paused else self.next_request()
-        if self._later or self._is_paused:  # nobody is there for whom it was
+        if self._later or self._is_counted:  # nobody is there for whom it was
             self._is_over = True
             return [ConnectionEnded()]
         try:
@@ -122,11 +110,7 @@ class Http1:
     @property
     def _is_paused(self) -> bool:
         """Whether a request is complete, and its answer is not."""
-        return (
-            self._is_counted
-            or self._is_plain
-            or self._h11.their_state not in (h11.IDLE, h11.SEND_BODY)
-        )
+        return self._is_counted or self._h11.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     def _counted(self, data: Buffer) -> list[HttpEvent]:
         """What *data* is of a body whose length was announced; what comes behind it waits."""
@@ -147,12 +131,11 @@ class Http1:
         Args:
             new: of a chunked body, what h11 has just been given.
         """
-        if self.may_be_kept:
-            self._renew()
-            if not self._later:
-                return []
-        if self._later and (plain := self._plain_request()):
-            return plain
+        if self._is_counted:
+            self._is_counted = False
+            self._h11 = _new_connection()
+        elif self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
         events: list[HttpEvent] = []
         here = self._here
         here += new
@@ -190,56 +173,6 @@ class Http1:
                 events.append(ConnectionEnded())
         return events
 
-    def _renew(self) -> None:
-        """The request is answered: the next one gets an h11 of its own, if it needs one."""
-        self._answer = Http1Answer()
-        if self._is_plain:
-            self._is_plain = False
-            return
-        if not self._is_counted:
-            self._later[:0] = self._h11.trailing_data[0]
-        self._is_counted = False
-        self._h11 = _new_connection()
-
-    def _plain_request(self) -> list[HttpEvent]:
-        """The request that waits, if nothing but its head is to be read, and that in one way only;
-        none: it is for h11."""
-        end = self._later.find(_END, 0, _MOST_PLAIN_BYTES)
-        if end < 0 or self._h11.their_state is not h11.IDLE or self._h11.trailing_data[0]:
-            return []
-        head = bytes(self._later[:end])
-        if _PLAIN.fullmatch(head) is None:
-            return []
-        first, *lines = head.split(b"\r\n")
-        headers: list[tuple[bytes, bytes]] = []
-        hosts = 0
-        for line in lines:
-            name, _, value = line.partition(b":")
-            name, value = name.lower(), value.strip(b" ")
-            if name == b"connection" and value.lower() == b"keep-alive":
-                continue
-            if name in _NOT_PLAIN or name == b"connection":
-                return []
-            hosts += name == b"host"
-            headers.append((name, value))
-        if hosts != 1:
-            return []
-        del self._later[: end + len(_END)]
-        self._waits_for_continue = False
-        self._answer = Http1Answer(has_chunks=True)
-        target, authority = _split_target(first.split(b" ")[1], headers)
-        if authority is not None and not is_authority(authority):
-            return self._violated(400, "a request for no possible host")
-        self._is_plain = True
-        request = RequestHead(
-            method="GET",
-            target=target,
-            authority=authority,
-            version="1.1",
-            headers=tuple(headers),
-        )
-        return [RequestStarted(STREAM, request), RequestEnded(STREAM)]
-
     def _feed(self) -> bytes:
         """Give h11 some of what waits; of a chunked body, that."""
         size = _SLICE if self._h11.their_state is h11.IDLE else _BODY_SLICE
@@ -265,12 +198,6 @@ class Http1:
         return waiting if end < 0 else waiting[:end]
 
     def _started(self, request: h11.Request) -> list[HttpEvent]:
-        self._answer = Http1Answer(
-            is_head=request.method == b"HEAD",
-            has_chunks=request.http_version == b"1.1",
-            closes=request.http_version == b"1.0"
-            or _names(request.headers, b"connection", b"close"),
-        )
         if request.http_version not in (b"1.0", b"1.1"):
             return self._violated(505, "a version of HTTP that is not known")
         size = sum(len(name) + len(value) + _FIELD_BYTES for name, value in request.headers)
@@ -283,6 +210,7 @@ class Http1:
             # Two who read it differently see two requests where one was sent (RFC 9112 6.1).
             return self._violated(400, "a request with two lengths")
         self._waits_for_continue = self._h11.they_are_waiting_for_100_continue
+        self._may_carry_body = request.method != b"HEAD"
         self._is_chunked = b"transfer-encoding" in names
         headers = tuple(
             (bytes(name), bytes(value))
@@ -314,7 +242,8 @@ class Http1:
 
     def _violated(self, status: int, detail: str) -> list[HttpEvent]:
         self._is_over = True
-        return [ProtocolViolated(0 if self._answer.is_begun else status, detail)]
+        may_answer = self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        return [ProtocolViolated(status if may_answer else 0, detail)]
 
     def take_output(self) -> Buffer:
         output, self._output = self._output, b""
@@ -322,35 +251,45 @@ class Http1:
 
     def proceed(self, stream: int) -> None:
         if self._waits_for_continue and self._h11.they_are_waiting_for_100_continue:
-            self._output += b"HTTP/1.1 100 \r\n\r\n"
+            informational = h11.InformationalResponse(status_code=100, headers=[])
+            self._output += self._h11.send(informational) or b""
         self._waits_for_continue = False
 
     def consumed(self, stream: int, credit: int) -> None:
         pass
 
     def begin_response(self, stream: int, status: int, headers: RawHeaders) -> list[Output]:
+        said = [(name.title(), value) for name, value in headers]
         if not self.is_body_complete or self._is_going or self._is_over:
             # What is left of the request is not waited for, and so nothing can follow it.
-            self._answer.closes = True
-        return [self._answer.begin(status, headers)]
+            said.append((b"Connection", b"close"))
+        self._may_carry_body = self._may_carry_body and status not in (204, 304)
+        return _outputs(self._h11.send(h11.Response(status_code=status, headers=said)))
 
     def room(self, stream: int) -> int:
         return _UNBOUNDED
 
     def response_data(self, stream: int, data: Output) -> list[Output]:
-        return self._answer.data(data)
+        if not self._may_carry_body:
+            return []
+        # h11 counts the bytes and gives back the very object.
+        event = h11.Data(data=cast("bytes", data))
+        return cast("list[Output]", self._h11.send_with_data_passthrough(event) or [])
 
     def end_response(self, stream: int) -> list[Output]:
-        return self._answer.end()
+        return _outputs(self._h11.send(h11.EndOfMessage()))
 
     def reset(self, stream: int) -> list[Output]:
         # Only the end of the connection says it; whoever drives it closes.
         self._is_over = True
+        self._h11.send_failed()
         return []
 
     def switch(self, headers: RawHeaders) -> tuple[list[Output], bytes]:
         """The head of a 101 (Switching Protocols), and what has come behind the request."""
-        return [Http1Answer().begin(101, headers)], self._h11.trailing_data[0] + bytes(self._later)
+        said = [(name.title(), value) for name, value in headers]
+        response = h11.InformationalResponse(status_code=101, headers=said)
+        return _outputs(self._h11.send(response)), self._h11.trailing_data[0] + bytes(self._later)
 
     def go_away(self) -> list[Output]:
         self._is_going = True
@@ -368,6 +307,10 @@ def _names(headers: RawHeaders, field: bytes, token: bytes) -> bool:
         for name, value in headers
         if name == field
     )
+
+
+def _outputs(data: Any) -> list[Output]:
+    return [data] if data else []
 
 
 def _split_target(target: bytes, headers: RawHeaders) -> tuple[bytes, str | None]:
