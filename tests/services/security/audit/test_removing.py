@@ -188,5 +188,5 @@ def test_the_folder_of_the_trail_is_nothing_else(
 ) -> None:
     config = tmp_path / "isocenter.toml"
     config.write_text(f"[storage]\ndata_dir = 'data'\n[audit]\nfolder = '{folder}'\n")
-    assert main(["serve", "--config", str(config), "--check-config"]) == 1
+    assert main(["serve", "--config", str(config), "--check-config"]) == 2
     assert "audit.folder" in capsys.readouterr().err
