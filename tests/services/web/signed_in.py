@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import trio
+import trio.testing
 
 from isocenter.services.archive.export.service import Exporter
 from isocenter.services.archive.export.values import ExportedStudy
@@ -57,7 +58,7 @@ from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.exchange import Receive, Scope, Send
 from isocenter.services.net.http.routing import Route
 from isocenter.services.net.peer_identity import PeerIdentity
-from isocenter.services.notices import Notices
+from isocenter.services.notices import InstancesRead, Notices
 from isocenter.services.security.access.access_control import PolicyAccessControl
 from isocenter.services.security.access.api_tokens import ApiTokenVerifier, new_token
 from isocenter.services.security.access.failed_sign_ins import FailureRules
@@ -184,6 +185,15 @@ class Site:
 
     async def status(self, path: str, headers: dict[str, str]) -> int:
         return (await self.client.get(path, headers=headers)).status_code
+
+    async def reads(self, count: int = 1) -> list[InstancesRead]:
+        """What was told of objects that were read, once it is *count*: the answer comes before."""
+        with trio.fail_after(60):
+            while (
+                len(found := [one for one in self.told if isinstance(one, InstancesRead)]) < count
+            ):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        return found
 
 
 def identity_of(name: str) -> PeerIdentity:

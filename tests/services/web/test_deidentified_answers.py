@@ -20,7 +20,6 @@ from isocenter.services.dicom.deidentification.deidentifier import Deidentifier
 from isocenter.services.dicom.deidentification.options import Option
 from isocenter.services.dicom.deidentification.profile import Profile
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
-from isocenter.services.notices import InstancesRead
 from isocenter.services.security.access.permissions import ALL_PERMISSIONS
 from isocenter.services.security.access.recipients import Recipients
 from isocenter.services.web.deidentified_answers import is_for_projects
@@ -309,7 +308,7 @@ async def test_the_audit_trail_tells_whose_objects_were_read(site: Site) -> None
     (study,) = await search(site, "/studies", headers)
     site.told.clear()
     await search(site, f"/studies/{value(study, '0020000D')}/metadata", headers)
-    (read,) = [each for each in site.told if isinstance(each, InstancesRead)]
+    (read,) = await site.reads()
     assert read.study_instance_uid == STUDY
     assert read.sop_instance_uids == {uid(1), uid(2)}
 

@@ -50,6 +50,6 @@ async def test_whoever_may_read_gets_objects_and_that_is_recorded(site: Site) ->
     response = await asked(site, cookie)
     assert response.status_code == 200
     assert b"DICM" in response.content
-    (read,) = [one for one in site.told if isinstance(one, InstancesRead)]
+    (read,) = await site.reads()
     assert (read.study_instance_uid, read.sop_instance_uids) == (STUDY, {uid(1)})
     assert read.is_whole

@@ -22,7 +22,7 @@ from isocenter.services.integration.ai.requests import (
     ResultRecord,
     ResultState,
 )
-from isocenter.services.notices import InstancesMarked, InstancesRead
+from isocenter.services.notices import InstancesMarked
 from services.integration.ai.ai_world import (
     STUDY,
     ct_image,
@@ -102,7 +102,7 @@ async def test_segments_and_findings_are_read(case: Case) -> None:
     assert (segment["number"], segment["label"], segment["type"]) == (1, "Dense tissue", "Bone")
     assert segment["algorithm"] == "Threshold"
     assert f"{STUDY}.1.1" in shown["references"]
-    told = [one for one in case.site.told if isinstance(one, InstancesRead)]
+    told = await case.site.reads()
     assert [(one.study_instance_uid, one.sop_instance_uids) for one in told] == [
         (STUDY, {case.segmentation.SOPInstanceUID})
     ]

@@ -19,7 +19,6 @@ from isocenter.services.dicom.deidentification.options import Option
 from isocenter.services.dicom.deidentification.pixel_cleaning import PixelOptions
 from isocenter.services.dicom.deidentification.profile import Profile
 from isocenter.services.dicom.pixels.pool import CodecPool, PoolLimits
-from isocenter.services.notices import InstancesRead
 from isocenter.storage.stores import open_sqlite_stores
 from services.web.rest.images import SERIES, STUDY, image, put, uid
 from services.web.signed_in import Site, opened
@@ -111,7 +110,7 @@ async def test_the_file_and_its_picture_are_those_that_would_leave(site: Site) -
     assert int(shown.max()) - int(shown.min()) <= 2
     assert (await get(site, f"/basic/instances/{uid(2)}/file")).status_code == 409
     assert (await get(site, f"/basic/instances/{uid(1)}/picture?frame=x")).status_code == 400
-    told = [one for one in site.told if isinstance(one, InstancesRead)]
+    told = await site.reads(2)
     assert [(one.study_instance_uid, one.sop_instance_uids) for one in told] == (
         [(STUDY, {uid(1)})] * 2
     ), "the file is told as the picture is"

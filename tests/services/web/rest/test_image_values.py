@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from isocenter.services.archive.metadata.maker import MetadataMaker
-from isocenter.services.notices import InstancesRead
 from isocenter.services.viewing.series_order import SeriesOrders
 from isocenter.services.web.dicomweb.urls import instance_url
 from services.web.rest.images import SERIES, STUDY, image, put, uid
@@ -122,5 +121,5 @@ async def test_the_order_is_the_same_from_what_was_made_beforehand(site: Site) -
 
 async def test_whoever_reads_an_instance_is_told(site: Site) -> None:
     await get(site, f"/instances/{uid(1)}/metadata?tags=Rows")
-    (read,) = [one for one in site.told if isinstance(one, InstancesRead)]
+    (read,) = await site.reads()
     assert (read.study_instance_uid, read.sop_instance_uids) == (STUDY, frozenset({uid(1)}))
