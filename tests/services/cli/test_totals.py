@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,20 @@ from pathlib import Path
 import pytest
 
 from isocenter.services.cli import main
-from support.processes import ENVIRONMENT, ISOCENTER, STOP_SECONDS
+from support.processes import ENVIRONMENT, ISOCENTER, STOP_SECONDS, wait_until, workers_of
 
 
-def said_at_the_end(options: Sequence[object], *, on_terminal: bool, echoes: int) -> str:
+def obeys(pid: int) -> bool:
+    """Whether it stops in order when it is told to: a worker that has not begun to serve does not,
+    and the first one alone makes the server ready."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    assert caught is not None
+    return bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def said_at_the_end(
+    options: Sequence[object], *, on_terminal: bool, echoes: int, workers: int = 0
+) -> str:
     """Standard error of a server that was asked so often, and stopped."""
     master, slave = os.openpty() if on_terminal else os.pipe()
     with os.fdopen(master, "rb", 0) as read:
@@ -34,6 +45,7 @@ def said_at_the_end(options: Sequence[object], *, on_terminal: bool, echoes: int
             ready = next(line for line in lines if line.startswith(b"ready"))
             found = re.search(rb":(\d+)", ready)
             assert found is not None
+            wait_until(lambda: sum(map(obeys, workers_of(process))) == workers, process)
             for _ in range(echoes):
                 assert (
                     main(["echoscu", "-q", "127.0.0.1", found[1].decode(), "-aec", "ISOCENTER"])
@@ -61,6 +73,6 @@ def test_totals_are_for_whoever_watches(on_terminal: bool) -> None:
 @pytest.mark.slow
 def test_each_worker_has_its_own(tmp_path: Path) -> None:
     options = ("--data-dir", tmp_path, "--workers", 2)
-    said = said_at_the_end(options, on_terminal=True, echoes=3)
+    said = said_at_the_end(options, on_terminal=True, echoes=3, workers=2)
     counts = re.findall(r"worker \d+: (\d+) associations", said)
     assert (len(counts), sum(map(int, counts))) == (2, 3)
