@@ -328,6 +328,11 @@ async def test_what_came_back_from_a_destination_stays(database: Database) -> No
     assert await goes() == ["1.1", "1.4"]
     assert await marks.came_again("1.1.1", "CT2")
     assert await goes() == ["1.4"]
+    # What one has committed was an earlier object of its UID.
+    await routed("1.4", routes=(Route(destination="B", rule="r"),), digest="1")
+    await arrived(database, "1.4", days_ago=40)
+    await forwards.settle([Delivered(record) for record in await forwards.take("B", 9)])
+    assert await goes() == []
 
 
 async def test_a_rule_of_other_conditions_deletes_nothing_of_another_of_its_name(
