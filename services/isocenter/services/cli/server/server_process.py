@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -216,7 +217,11 @@ async def _serve(
         )  # fmt: skip
     except BaseException as error:
         if is_hanging:
-            print(f"isocenter serve: {fault_text(alone(error))}", file=sys.stderr)
+            fault = alone(error)
+            if isinstance(fault, IsocenterError | OSError):
+                print(f"isocenter serve: {fault_text(fault)}", file=sys.stderr)
+            else:  # a fault of ours is shown as it is without the check
+                traceback.print_exception(fault)
             leave(EXIT_START, is_worker=is_worker)
         raise
     if is_hanging:
