@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
 from support.descriptors import SOCKET, open_here
 from support.paths import SEARCH_PATH
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 #: What an `interop` marker without arguments needs.
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "dcmqrscp")
+
+#: Seconds that httpx waits for a server; its own five are few on a busy machine.
+HTTP_PATIENCE = 60.0
 
 #: That a test may leave open in this process.
 MOST_DESCRIPTORS = 400
@@ -47,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hundreds of programs are started, and each would compile all that it imports.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    for wait in ("connect", "read", "write", "pool"):
+        setattr(DEFAULT_TIMEOUT_CONFIG, wait, HTTP_PATIENCE)  # one object for all its clients
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell starts what it runs in the background; tests press Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
