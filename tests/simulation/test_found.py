@@ -36,7 +36,7 @@ IDENTIFIER = build_identifier([("StudyInstanceUID", "1.2.3")], Level.STUDY, BASI
 @pytest.fixture
 def clock() -> trio.testing.MockClock:
     """Time passes when nothing happens on the loopback."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
+    return trio.testing.MockClock(autojump_threshold=0.1)
 
 
 def peer_of(server: Server) -> Peer:

@@ -50,7 +50,7 @@ FIND, GET, MOVE = (
 IDENTIFIER = build_identifier([("StudyInstanceUID", "")], Level.STUDY, EXPLICIT_VR_LITTLE_ENDIAN)
 PENDING, CANCELLED = 0xFF00, 0xFE00
 ABORTED = Abort(0, 0)
-IN_FLIGHT = 0.02
+IN_FLIGHT = 0.1
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ STORE = CStoreRequest(message_id=1, affected_sop_class_uid=CT, affected_sop_inst
 FULL = AssociateReject(2, 3, 2)
 BY_USER = Abort(0, 0)
 #: Bytes are on their way through the kernel for less than this, in seconds of real time.
-IN_FLIGHT = 0.02
+IN_FLIGHT = 0.1
 
 
 @pytest.fixture

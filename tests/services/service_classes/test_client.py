@@ -74,7 +74,7 @@ FIND, GET, MOVE = (
     sop_classes.STUDY_ROOT_MOVE,
 )
 IDENTIFIER = build_identifier([("StudyInstanceUID", "")], Level.STUDY, EXPLICIT_VR_LITTLE_ENDIAN)
-IN_FLIGHT = 0.02
+IN_FLIGHT = 0.1
 
 
 @pytest.fixture
