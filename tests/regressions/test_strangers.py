@@ -34,7 +34,7 @@ from support.processes import ServedArchive, served_archive
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 #: Seconds from accept to A-ASSOCIATE-AC in these tests; 5 as shipped.
-ARTIM = 1.5
+ARTIM = 4.5
 #: Generous beside 0.8 ms, on a busy machine, too; strict beside a server that lets strangers stand
 #: in the way until ARTIM closes them.
 MOST_ECHO_SECONDS = ARTIM / 3
@@ -64,7 +64,7 @@ def request(called: str = "ISOCENTER") -> bytes:
 
 def connect(port: int | None) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port or 0))
-    sock.settimeout(20)
+    sock.settimeout(60)
     return sock
 
 
@@ -132,7 +132,7 @@ def assert_descriptors_are_back(archive: ServedArchive, before: int) -> None:
 def test_bytes_that_trickle_do_not_restart_artim(archive: ServedArchive) -> None:
     started = time.monotonic()
     with connect(archive.port) as sock:
-        sock.settimeout(ARTIM / 20)
+        sock.settimeout(ARTIM / 30)
         left = list(request())
         while left:
             try:

@@ -27,7 +27,7 @@ from isocenter.services.net.addresses import is_loopback
 from isocenter.services.net.http.exchange import Message
 from isocenter.services.net.http.messages import Request
 from isocenter.services.notices import CommitmentDone
-from support.processes import ServedArchive, isocenter_command, run, served_archive
+from support.processes import ServedArchive, isocenter_command, run, served_archive, wait_until
 from support.raw import associate_request, message_bytes
 from support.studies import CT_IMAGE_STORAGE, write_studies
 
@@ -163,12 +163,16 @@ def test_a_handshake_that_is_under_way_is_seen(archive: ServedArchive) -> None:
     assert archive.tls_port is not None
     name = "isocenter_handshakes_active", ()
     assert numbers(archive)[name] == 0
-    with socket.create_connection(("127.0.0.1", archive.tls_port)) as sock:
-        sock.sendall(b"\x16\x03\x01\x00\x10")
-        until = time.monotonic() + 4  # it may take five
-        while not numbers(archive)[name] and time.monotonic() < until:
-            pass
-        assert numbers(archive)[name] == 1
+
+    def is_seen() -> bool:
+        with socket.create_connection(("127.0.0.1", archive.tls_port)) as sock:
+            sock.sendall(b"\x16\x03\x01\x00\x10")
+            until = time.monotonic() + 4  # it may take five
+            while not (found := numbers(archive)[name]) and time.monotonic() < until:
+                pass
+        return found == 1
+
+    assert any(is_seen() for _ in range(5))
 
 
 def test_health(archive: ServedArchive) -> None:
@@ -476,7 +480,8 @@ def test_what_is_kept_and_the_disk_are_on_the_page(tmp_path: Path) -> None:
             return {name.removeprefix("isocenter_"): float(value) for name, value in pairs}
 
         # The first look comes with the first page, or soon after it.
-        found = next(each for _ in range(1_000) if (each := figures())["instances"])
+        wait_until(lambda: figures()["instances"] > 0, archive.process)
+        found = figures()
         assert (found["studies"], found["series"], found["instances"]) == (2, 2, 4)
         assert found["instances_bytes"] > 4_000
         assert 0 < found["disk_free_bytes"] < found["disk_total_bytes"]
@@ -520,9 +525,10 @@ def test_a_stopping_server_is_not_ready(tmp_path: Path) -> None:
             # An operation that does not end holds the stop back.
             sock.sendall(message_bytes(1, request, bytes(100_000))[:60_000])
             archive.process.terminate()
-            for _ in range(200):
+            until = time.monotonic() + PATIENCE
+            while True:
                 status, body = get(address + "/health/ready")
-                if status == 503:
+                if status == 503 or time.monotonic() > until:
                     break
             assert (status, body) == (503, b'{"status":"stopping"}\n')
             assert get(address + "/health/live")[0] == 200

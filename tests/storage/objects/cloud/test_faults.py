@@ -76,7 +76,7 @@ async def test_an_answer_that_was_lost_is_no_failure(
 
 async def test_what_may_be_there_keeps_its_note(bucket: FaultyBucket, tmp_path: Path) -> None:
     late = threading.Event()
-    async with opened(bucket, tmp_path, timeout=0.3) as (store, keys):
+    async with opened(bucket, tmp_path, timeout=2.0) as (store, keys):
         bucket.fail(late, "PUT")
         with pytest.raises(StorageError, match="did not answer in time") as caught:
             await upload(store)

@@ -73,7 +73,7 @@ async def test_a_store_that_goes_away_ends_it(tmp_path: Path) -> None:
     with faulty_bucket(new_location()) as faulty:
         async with open_sqlite_database(":memory:") as database:
             notes = DatabaseStagedKeys(database)
-            bucket = connect(faulty.location, timeout=1.0)
+            bucket = connect(faulty.location, timeout=5.0)
             store = CloudStore(bucket, notes, str(tmp_path), master_keys=OLD)
             for number in range(4):
                 key = f"1.2/1.2.{number}~0a1b2c3d.dcm"
