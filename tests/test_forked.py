@@ -29,7 +29,7 @@ def test_environment_and_folder_are_those_of_the_call(tmp_path: Path) -> None:
         log = tmp_path / title
         with program(*words, log=log, cwd=tmp_path, environment=variables) as process:
             assert isinstance(process, ForkedProcess)
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(120) == 0, log.read_text()
         assert title in log.read_text()
 
 
@@ -38,7 +38,7 @@ def test_what_concerns_python_itself_is_started_anew(tmp_path: Path) -> None:
     variables = {"PYTHONWARNINGS": "error"}
     with program(*words, log=tmp_path / "log", environment=variables) as process:
         assert not isinstance(process, ForkedProcess)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_signals_arrive_also_while_somebody_waits(tmp_path: Path, number: int, c
         waiting = threading.Thread(target=lambda: codes.append(archive.process.wait()))
         waiting.start()
         archive.process.send_signal(number)
-        waiting.join(30)
+        waiting.join(120)
         assert codes == [code]
         assert archive.process.poll() == code
         archive.process.send_signal(number)  # to nobody
@@ -65,4 +65,4 @@ def test_ctrl_c_ends_a_command(tmp_path: Path) -> None:
     with program(*words, log=log) as process:
         wait_for_line(process, "^ready ", log)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (0, 130)
+        assert process.wait(120) in (0, 130)

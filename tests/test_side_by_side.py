@@ -31,7 +31,7 @@ def test_no_two_processes_are_given_the_same_ports() -> None:
         assert each.stdout is not None
         blocks.add(int(each.stdout.readline()) // BLOCK)
     for each in others:
-        each.communicate("\n", timeout=20)
+        each.communicate("\n", timeout=120)
     assert len(blocks) == 3
     assert all(block * BLOCK in PORTS for block in blocks)
     # Half of the block was given out before one came again.
@@ -61,16 +61,16 @@ def test_who_is_alone_waits_for_the_others_and_keeps_them_out(tmp_path: Path) ->
     with turn(tmp_path, alone=False):
         second = threading.Thread(target=beside)
         second.start()
-        second.join(20)  # beside one another
+        second.join(120)  # beside one another
         assert order == ["after"]
         waiting = threading.Thread(target=alone)
         waiting.start()
-        assert began.wait(20)
+        assert began.wait(120)
         order.append("first is done")
-    waiting.join(20)
+    waiting.join(120)
     with turn(tmp_path, alone=True):
         last = threading.Thread(target=beside)
         last.start()
         order.append("alone is done")
-    last.join(20)
+    last.join(120)
     assert order == ["after", "first is done", "alone", "alone is done", "after"]

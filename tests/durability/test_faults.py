@@ -123,7 +123,7 @@ def readiness(archive: ServedArchive) -> int:
     """What a load balancer is answered."""
     address = re.search(r"http://([\d.]+):(\d+)/metrics", archive.log.read_text())
     assert address is not None
-    connection = http.client.HTTPConnection(address[1], int(address[2]), timeout=20)
+    connection = http.client.HTTPConnection(address[1], int(address[2]), timeout=120)
     try:
         connection.request("GET", "/ready")
         return connection.getresponse().status

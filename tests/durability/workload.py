@@ -32,7 +32,7 @@ ROOT = "1.2.826.0.1.3680043.10.998"
 LARGE = (1 << 20) + 70_001
 #: Seconds within which a start has to be through, whatever the crash left; a quiet machine needs
 #: one or two.
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 
 SUCCESS = 0x0000
 

@@ -17,7 +17,7 @@ import isocenter.engine
 ROOT = Path(__file__).resolve().parents[2]
 #: The checkout's source root, or the site-packages of an installed wheel.
 ENGINE_ROOT = Path(isocenter.engine.__path__[0]).parent.parent
-RUN_SECONDS = 60.0
+RUN_SECONDS = 180.0
 
 #: What sockets, TLS, threads, logs, other programs and event loops are made of.  `os`, `io` and
 #: `time` are not here, since the interpreter itself and `dataclasses` load them;

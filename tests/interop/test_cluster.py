@@ -169,7 +169,7 @@ def test_a_node_that_is_drained_finishes_what_it_does(cluster: Cluster, tmp_path
         wait_until(lambda: states(cluster)["leaving"] == "draining", leaving.process)
         assert leaving.process.poll() is None
         association.release()
-        assert leaving.process.wait(30) == 0
+        assert leaving.process.wait(120) == 0
     assert states(cluster)["leaving"] == "stopped"
     assert nodes_command(cluster, "remove", "leaving").returncode == 0
     assert "leaving" not in states(cluster)

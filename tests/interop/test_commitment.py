@@ -50,7 +50,7 @@ pytestmark = [
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 MODALITY = "CT1"
-SECONDS = 30.0
+SECONDS = 120.0
 #: Longer than the server needs to come to the commit at which it is killed.
 KILL_SECONDS = 5.0
 #: From the request to the first attempt to report, and one more.

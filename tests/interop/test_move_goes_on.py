@@ -119,7 +119,7 @@ def test_dcmtk_is_killed_in_the_middle(archive: ServedArchive, port: int, tmp_pa
         (tmp_path / "pid").write_text(str(receiver.pid))
         wait_for_port(receiver, port, log)
         final, failed = move(archive)
-        assert receiver.wait(20) != 0
+        assert receiver.wait(120) != 0
     assert final.Status == WITH_FAILURES
     completed, lost = final.NumberOfCompletedSuboperations, final.NumberOfFailedSuboperations
     # The answer to the second may have left, or not.

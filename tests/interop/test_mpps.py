@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 UID = "1.2.826.0.1.3680043.10.999.78"
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @contextmanager

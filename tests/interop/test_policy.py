@@ -340,7 +340,7 @@ def served_certificate(site: Site) -> str:
     context.load_cert_chain(crt, key)
     context.check_hostname = False
     address = ("127.0.0.1", site.archive.tls_port)
-    with closing(context.wrap_socket(socket.create_connection(address, 10))) as sock:
+    with closing(context.wrap_socket(socket.create_connection(address, 60))) as sock:
         certificate = sock.getpeercert(binary_form=True)
     assert certificate is not None
     return ssl.DER_cert_to_PEM_cert(certificate)

@@ -63,7 +63,7 @@ def test_a_folder_as_a_worklist(tmp_path: Path) -> None:
         done = run("findscu", "-S", "127.0.0.1", port, "-k", "0008,0052=STUDY")
         assert "No Acceptable Presentation Contexts" in done.stdout
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_steps_and_nothing_else(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def serving(tmp_path: Path, *words: object) -> Iterator[tuple[str, Path, subproc
         port = wait_for_line(process, r"^ready dicom(?:-tls)?://127\.0\.0\.1:(\d+)$", log)[1]
         yield port, log, process
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_an_echo_in_the_clear_and_nothing_else(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
 ]
-SECONDS = 30.0
+SECONDS = 120.0
 CLASSES = (
     UnifiedProcedureStepPush, UnifiedProcedureStepPull, UnifiedProcedureStepWatch,
     UnifiedProcedureStepQuery,

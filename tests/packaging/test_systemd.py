@@ -234,5 +234,5 @@ def is_silent(taken: Notices) -> bool:
     except TimeoutError:
         return True
     finally:
-        taken._socket.settimeout(30.0)
+        taken._socket.settimeout(120.0)
     return False

@@ -22,9 +22,9 @@ from support.forked import Forking
 from support.paths import SEARCH_PATH
 from support.patients import named_in
 
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
-RUN_SECONDS = 120.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
+RUN_SECONDS = 300.0
 
 #: Where this process has Isocenter from: the checkout, or the wheel in site-packages.
 _ROOTS = [

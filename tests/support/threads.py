@@ -10,7 +10,7 @@ from typing import TypeVar
 import trio
 
 _T = TypeVar("_T")
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 
 @contextmanager

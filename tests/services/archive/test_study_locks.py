@@ -35,7 +35,7 @@ from support.virtual_database import ShortWay, VirtualDatabase, database_server
 
 A = "1.2.3"
 B = "1.2.4"
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def name_of_the_dead() -> str:

@@ -423,7 +423,7 @@ def interrupted(call: Callable[..., object]) -> Callable[..., object]:
     def wrapper(*arguments: object, **options: object) -> object:
         if first.acquire(blocking=False):
             os.kill(os.getpid(), signal.SIGINT)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             trio.from_thread.check_cancelled()
         return call(*arguments, **options)

@@ -27,7 +27,7 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.source import SettingsSource
 
 VERIFICATION = "1.2.840.10008.1.1"
-SECONDS = 30
+SECONDS = 120
 
 
 def source_of(**overrides: Any) -> SettingsSource:

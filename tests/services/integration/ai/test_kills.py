@@ -50,7 +50,7 @@ class Hospital:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         root = self.archive.web_url.removesuffix("/dicomweb")
-        answer = httpx.request(method, f"{root}/api/v1{path}", json=body, timeout=30)
+        answer = httpx.request(method, f"{root}/api/v1{path}", json=body, timeout=120)
         assert answer.status_code < 300, answer.text
         return answer.json()
 

@@ -29,7 +29,7 @@ from isocenter.storage.database.worklist import DatabaseWorklist
 from services.integration.hl7.samples import OMI, ORM, changed
 
 #: Of a wait that a test expects to end.
-SOON = 10.0
+SOON = 60.0
 #: Real seconds in which nothing happens: every byte on its way has arrived.
 _CUSHION = 0.02
 LIMITS = ListenerLimits(message_bytes=4_096)

@@ -51,7 +51,7 @@ def send(archive: ServedArchive, message: str) -> list[str]:
     """The MSA and ERR segments of the answer."""
     port = int(wait_for_line(archive.process, r"^  HL7 orders .*:(\d+)$", archive.log)[1])
     with MLLPClient("127.0.0.1", port) as client:
-        client.socket.settimeout(30)
+        client.socket.settimeout(120)
         answer = client.send_message(message).strip(b"\x0b\x1c\r").decode()
     return [line for line in answer.split("\r") if line[:3] in ("MSA", "ERR")]
 

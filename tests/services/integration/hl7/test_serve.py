@@ -93,7 +93,7 @@ def test_orders_are_seen_by_DCMTK_until_they_are_cancelled(
 
 def test_the_client_of_python_hl7_is_answered(archive: ServedArchive) -> None:
     with MLLPClient("127.0.0.1", hl7_port(archive)) as client:
-        client.socket.settimeout(10)
+        client.socket.settimeout(60)
         for message, code in ((OMI, "AA"), (changed(OMI, "PID", 5, ""), "AE"), (OMI, "AA")):
             answer = hl7.parse(client.send_message(message).strip(b"\x0b\x1c\r"))
             assert [str(field) for field in answer.segment("MSA")[1:3]] == [code, "MSG0002"]
@@ -108,7 +108,7 @@ def test_a_refused_order_is_told_kept_and_counted(archive: ServedArchive, tmp_pa
     assert sum(b"Muster" in message for message in kept) == 1
     assert "Muster" not in archive.log.read_text()
     url = wait_for_line(archive.process, r"(http://\S+)/metrics", archive.log)[1]
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as page:
         text = page.read().decode()
     name = 'isocenter_order_messages_total{acknowledgement="AE",message_type="ORM^O01"}'
     assert any(line.startswith(name) for line in text.splitlines()), text
@@ -117,7 +117,7 @@ def test_a_refused_order_is_told_kept_and_counted(archive: ServedArchive, tmp_pa
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, config: Path) -> None:
     options = ("--config", config)
     with served_archive(tmp_path, *options) as archive:
-        with socket.create_connection(("127.0.0.1", hl7_port(archive)), 10) as sender:
+        with socket.create_connection(("127.0.0.1", hl7_port(archive)), 60) as sender:
             sender.sendall(frame(ORM.encode()))
             answer = b""
             while not answer.endswith(b"\x1c\r") and (chunk := sender.recv(4_096)):
@@ -154,7 +154,7 @@ def test_a_revoked_certificate_ends_its_connections(tmp_path: Path) -> None:
         def connected(name: str) -> ssl.SSLSocket:
             certificate, key, ca = names[name]
             context = client_context(TlsFiles(certificate=certificate, key=key, ca=ca))
-            plain = socket.create_connection(("127.0.0.1", port), 20)
+            plain = socket.create_connection(("127.0.0.1", port), 60)
             return context.wrap_socket(plain, server_hostname="localhost")
 
         def sent(sender: ssl.SSLSocket) -> bytes:

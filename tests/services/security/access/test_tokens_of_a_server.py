@@ -32,7 +32,7 @@ def token(archive: ServedArchive, *words: object) -> str:
 def statuses(url: str, text: str) -> set[int]:
     """Of some connections, which the workers share."""
     headers = {"authorization": f"Bearer {text}"}
-    return {httpx.get(url, headers=headers, timeout=20).status_code for _ in range(8 * WORKERS)}
+    return {httpx.get(url, headers=headers, timeout=60).status_code for _ in range(8 * WORKERS)}
 
 
 def test_revoked_by_a_command_is_refused_by_all_workers(archive: ServedArchive) -> None:

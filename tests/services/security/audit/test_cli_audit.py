@@ -228,7 +228,7 @@ def test_tail_follows(data: Path, tmp_path: Path) -> None:
         assert isocenter_command("audit", "show", "--data-dir", data).returncode == 0
         wait_for_line(process, "^       4 .*Audit Log Used", log)
         process.send_signal(2)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
 
 
 def test_export_gives_whole_messages(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,7 +283,7 @@ def test_workers_share_one_trail(tmp_path: Path) -> None:
 
 def test_a_server_that_was_killed_goes_on_with_the_same_chain(tmp_path: Path) -> None:
     with served_archive(tmp_path) as server:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not numbers(server.data_dir / "audit"):
             assert time.monotonic() < deadline
         server.process.kill()

@@ -14,7 +14,7 @@ from services.service_classes.availability.test_notification import ris, told
 from support.processes import isocenter_command, served_archive
 from support.studies import ROOT, write_studies
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 def configuration(port: int, *, peer: str = "RIS", more: str = "") -> str:

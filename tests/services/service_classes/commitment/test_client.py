@@ -39,7 +39,7 @@ from services.service_classes.commitment.peers import MODALITY, opener, referenc
 from support.ports import free_port
 from support.serving import Scripted, port_of, serving
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 Output = pytest.CaptureFixture[str]
 
 

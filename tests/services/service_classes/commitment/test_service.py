@@ -64,7 +64,7 @@ from services.service_classes.commitment.peers import (
 
 TRANSACTION = "1.2.826.0.1.3680043.10.999.88"
 #: Longer than anything here takes in real time.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 @asynccontextmanager

@@ -48,7 +48,7 @@ class Listener:
         self._came = trio.Event()
 
     async def until(self, count: int) -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while len(self.events) < count:
                 await self._came.wait()
 
@@ -127,7 +127,7 @@ async def test_a_fault_of_ours_ends_no_server(
                 job = await stores.print_jobs.claim("w", 60)
                 assert job is not None
                 scp.job_changed(job)
-                with trio.fail_after(30):
+                with trio.fail_after(120):
                     await asked.wait()
             async with open_association(peer, contexts, provider=Listener()) as association:
                 assert await PrinterCaller(association, scp, stores).session() == 0

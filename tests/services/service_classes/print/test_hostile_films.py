@@ -27,7 +27,7 @@ from isocenter.services.service_classes.print.images import image_of, lut_of, wi
 from isocenter.services.service_classes.print.scope import PrintLimits
 from services.service_classes.print.samples import BOX, SESSION, PrinterCaller, printing
 
-SECONDS: Final = 30
+SECONDS: Final = 120
 _TAGS: Final = sorted(
     {value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int)}
     | {0x00280002, 0x00280004, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102,

@@ -78,7 +78,7 @@ class Watched:
         self._changed = trio.Event()
 
     async def until(self, state: PrintJobState) -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while state not in self.states:
                 await self._changed.wait()
 
@@ -188,7 +188,7 @@ async def test_a_server_that_stops_leaves_the_job_as_it_found_it() -> None:
     stuck = Stuck()
     async with spooling(Watched(), pdf=stuck) as (jobs, spooler):
         await submit(jobs, spooler)
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             await stuck.began.wait()
     # The database is closed by now: what counts is that the end was not held up.
 
@@ -204,7 +204,7 @@ async def test_a_job_that_is_cancelled_meanwhile_is_not_done() -> None:
     first, second = Cancelling(), Recorded()
     async with spooling(watched, pdf=first, png=second) as (jobs, spooler):
         await submit(jobs, spooler)
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while not first.jobs:
                 await trio.testing.wait_all_tasks_blocked()
         await trio.testing.wait_all_tasks_blocked()
@@ -225,7 +225,7 @@ async def test_of_two_nodes_one_prints_a_job() -> None:
                 stores.print_jobs, {"pdf": output}, options, on_change=watched, now=stores.clock
             )
             nursery.start_soon(spooler.run)
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while watched.states.count(PrintJobState.DONE) < len(uids):
                 await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()

@@ -313,7 +313,7 @@ async def test_a_study_that_arrives_is_told_to_who_looks(site: Site) -> None:
 
 async def _until_closed(site: Site) -> None:
     """The server sees by itself that the browser has gone."""
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while site.streams.open:
             await trio.lowlevel.checkpoint()
 

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 SECRET = "of the webhook"
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from services.workflow.events.hooks import Hook, webhook
 from services.workflow.events.samples import complete_study, opened_study
 
 KINDS = tuple(kind.value for kind in Kind)
-SECONDS = 30.0
+SECONDS = 120.0
 
 #: Until the first attempt after one that failed.
 FIRST_SECONDS = 5.0

@@ -45,7 +45,7 @@ from services.workflow.events.hooks import webhook
 from storage.database.events.test_events import record
 
 RULES = CompletionRules(quiet_seconds=60, settle_seconds=5)
-SECONDS = 30.0
+SECONDS = 120.0
 CALLER = Caller(
     association="a-1",
     address="[::1]:49152",

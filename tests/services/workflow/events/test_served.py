@@ -200,7 +200,7 @@ def test_a_command_and_the_command_line(tmp_path: Path) -> None:
             store(archive, tmp_path / "images")
             wait_for_line(tail, r"study\.complete +study_instance_uid=.* reason=quiet", log)
             tail.send_signal(signal.SIGINT)
-            assert tail.wait(20) == 130
+            assert tail.wait(120) == 130
         where = ["--config", config, "--data-dir", archive.data_dir]
         wait_for_lines(out, 1)
         done = isocenter_command("events", "replay", *where, "--consumer", "script", "--from", 1)

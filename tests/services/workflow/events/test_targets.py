@@ -342,7 +342,7 @@ _release = threading.Event()
 
 
 def hangs(event: dict[str, object]) -> None:
-    _release.wait(30)
+    _release.wait(120)
 
 
 def here(function: Any, monkeypatch: pytest.MonkeyPatch) -> PythonFunction:

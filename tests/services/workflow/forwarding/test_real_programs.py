@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:pydicom"),
 ]
 
-SECONDS = 30.0
+SECONDS = 120.0
 PEER = '[[peers]]\nae_title = "{}"\nhost = "127.0.0.1"\nport = {}\n'
 QUICK = "[forwarding]\nfirst_retry = 0.2\nlongest_retry = 1.0\n"
 
