@@ -29,7 +29,7 @@ data_dir = "{data}"
 [web]
 port = {port}
 [events]
-quiet_seconds = 1
+quiet_seconds = 4
 [sharing]
 patient_authority = "1.2.3.1"
 wado_rs = "http://127.0.0.1:{port}/dicomweb"

@@ -21,7 +21,7 @@ MIB = 1 << 20
 @pytest.mark.interop("getscu", "storescp")
 def test_some_seconds_of_it(tmp_path: Path) -> None:
     said: list[str] = []
-    report = soak(tmp_path, 4, workers=1, tell=said.append, every=1.0)
+    report = soak(tmp_path, 12, workers=1, tell=said.append, every=1.0)
     assert report.problems == []
     assert report.stored > 5
     assert report.examinations > 0

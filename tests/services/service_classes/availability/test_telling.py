@@ -20,7 +20,7 @@ SECONDS = 120.0
 def configuration(port: int, *, peer: str = "RIS", more: str = "") -> str:
     return f"""
 [events]
-quiet_seconds = 0.3
+quiet_seconds = 3
 
 [[peers]]
 ae_title = "{peer}"

@@ -42,7 +42,7 @@ def configuration(folder: Path, hook: Hook, *more: str) -> Path:
         "\n".join(
             [
                 "[events]",
-                "quiet_seconds = 1",
+                "quiet_seconds = 4",
                 "settle_seconds = 0.5",
                 "[[events.consumers]]",
                 'name = "ris"',
@@ -237,7 +237,7 @@ def test_the_words_of_a_modality_end_its_study(tmp_path: Path) -> None:
     entry.write_bytes(orjson.dumps([worklist_entry().to_json_dict()]))
     with webhook() as hook:
         config = configuration(tmp_path, hook)
-        config.write_text(config.read_text().replace("quiet_seconds = 1\n", ""))
+        config.write_text(config.read_text().replace("quiet_seconds = 4\n", ""))
         with served_archive(tmp_path, "--config", config) as archive:
             peer = f"ISOCENTER@127.0.0.1:{archive.port}"
             begun = isocenter_command("mppsscu", peer, "create", "--worklist", entry, "-aet", "CT1")
