@@ -376,3 +376,23 @@ def test_a_bucket_beside_an_index_file_is_backed_up_as_well(
     assert "without objects.url); isocenter migrate then takes them to s3://" in (
         capsys.readouterr().err
     )
+
+
+def test_a_folder_of_objects_within_the_data_directory_is_taken_once(
+    tmp_path: Path, capsys: Output
+) -> None:
+    files, backups, data, new = (tmp_path / name for name in ("files", "backups", "data", "new"))
+    files.mkdir()
+    write_object(files, 1)
+    where = ("--data-dir", data, "--objects", f"file://{data / 'disk'}")
+    for words in (
+        ("import", files, *where),
+        ("backup", backups, *where),
+        ("restore", backups, "--data-dir", new),
+    ):
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert code == 0, captured.out + captured.err
+    assert "1 instances, 1 objects" in captured.out
+    assert len(list(new.rglob("*.dcm"))) == 1
+    assert not (new / "disk").exists()

@@ -52,10 +52,13 @@ class Folders:
     Attributes:
         data_dir: its data directory.
         audit: where its audit trail lies.
+        apart: folders that have objects, which are taken in another way; they may lie in the data
+            directory.
     """
 
     data_dir: Path
     audit: Path
+    apart: Sequence[Path] = ()
 
     def place_of(self, path: str) -> Path:
         """Where a file of the archive lies."""
@@ -130,9 +133,8 @@ def other_files(source: Folders, left_out: Callable[[str], None]) -> Iterator[st
             # A trail that lies elsewhere now has this name in a backup.
             left_out(name)
             continue
-        yield from _below(
-            entry, name, left_out, without=source.audit, is_link_followed=name in _FOLDERS
-        )
+        without = (source.audit, *source.apart)
+        yield from _below(entry, name, left_out, without, is_link_followed=name in _FOLDERS)
 
 
 def trail_files(source: Folders) -> Iterator[str]:
@@ -150,17 +152,17 @@ def _below(
     entry: os.DirEntry[str],
     path: str,
     left_out: Callable[[str], None],
+    without: Sequence[Path],
     *,
-    without: Path,
     is_link_followed: bool = False,
 ) -> Iterator[str]:
-    if Path(entry.path) == without:
+    if Path(entry.path) in without:
         return
     if not is_safe_path(path):  # a name that no program of ours makes
         left_out(path.encode("utf-8", "backslashreplace").decode())
     elif entry.is_dir(follow_symlinks=is_link_followed):
         for inner in _sorted(Path(entry.path)):
-            yield from _below(inner, f"{path}/{inner.name}", left_out, without=without)
+            yield from _below(inner, f"{path}/{inner.name}", left_out, without)
     elif _PASSING.fullmatch(entry.name):
         return
     elif entry.is_file(follow_symlinks=is_link_followed):

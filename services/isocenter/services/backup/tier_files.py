@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from isocenter.services.archive.deletion.ports import TrashFiles
+from isocenter.services.archive.deletion.ports import TrashContent, TrashFiles
 from isocenter.services.archive.object_copying import ObjectCopy, is_whole
 from isocenter.services.archive.ports import ObjectStore
 from isocenter.services.archive.tiers.ports import TieredObjects
@@ -39,6 +40,18 @@ def tier_of_path(path: str) -> Tier:
     return tier_of(key_of(path))
 
 
+async def _manifests(
+    contents: AsyncIterator[TrashContent],
+) -> AsyncGenerator[tuple[str, bytes], None]:
+    seen: set[str] = set()
+    async for content in contents:
+        # Of one that is being purged it may be gone already; of many objects it comes again, and
+        # from tiers behind the hot one it may say less.
+        if content.manifest and content.deletion_id not in seen:
+            seen.add(content.deletion_id)
+            yield content.deletion_id, content.manifest
+
+
 class TierFiles:
     """The tiers of one archive; the hot one may be in a bucket as well."""
 
@@ -64,25 +77,31 @@ class TierFiles:
         return True
 
     async def _open(self, file: IndexedFile) -> ObjectReader | None:
+        key = file.object_key
+        looks = [partial(self._objects.open, key)]
         if file.path.startswith(TRASH):
+            # On its way there it may get past one look: then the last one finds it.
+            in_trash = partial(self._trash.open, file.created_at, key)
+            looks = [in_trash, *looks, in_trash]
+        for look in looks:
             try:
-                return await self._trash.open(file.created_at, file.object_key)
+                return await look()
             except KeyError:
-                pass  # it is on its way
-        try:
-            return await self._objects.open(file.object_key)
-        except KeyError:
-            return None
+                continue
+        return None
 
     @asynccontextmanager
     async def manifests(self) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
-        """Deletions with the manifests that their folders of the trash have.
+        """Deletions with the manifests that their folders of the trash have, each once.
 
         Raises:
             StorageError: the trash cannot be read.
         """
-        async with self._trash.contents() as contents:
-            yield ((content.deletion_id, content.manifest) async for content in contents)
+        async with (
+            self._trash.contents() as contents,
+            aclosing(_manifests(contents)) as manifests,
+        ):
+            yield manifests
 
     async def put(self, entry: Entry, source: Path, manifest: bytes) -> bool:
         """Have the tier hold what is in *source*, and give it back; False: that is damaged.

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import trio
 
+from isocenter.services.archive.object_location import StoreKind
 from isocenter.services.archive.tiers.tier import InstanceAvailability
 from isocenter.services.backup.index_in_use import DatabaseInUse
 from isocenter.services.backup.manifest import BackupError
@@ -108,6 +109,7 @@ def _source_of(settings: Settings, config_file: Path | None, program: str) -> So
     return Source(
         data_dir=data_dir,
         audit=audit_folder(settings).absolute(),
+        apart=_folders_of_objects(settings, data_dir),
         index=SqliteIndexFile,
         hold=RemovalHold(data_dir),
         secrets=[path for key, path in paths.items() if key in _SECRETS],
@@ -195,6 +197,17 @@ async def _films(jobs: PrintJobs) -> AsyncIterator[tuple[str, bytes]]:
 def _is_elsewhere(settings: Settings) -> bool:
     data_dir = Path(settings.storage.data_dir)
     return settings.object_store is not None or settings.objects.folder(data_dir) != data_dir
+
+
+def _folders_of_objects(settings: Settings, data_dir: Path) -> list[Path]:
+    """But for the data directory itself."""
+    places = [settings.objects.url, *settings.tiers.places.values()]
+    folders = [
+        Path(place.bucket)
+        for place in places
+        if place is not None and place.kind is StoreKind.FILES
+    ]
+    return [folder for folder in folders if folder != data_dir]
 
 
 def _check_tiers(settings: Settings) -> None:

@@ -136,7 +136,8 @@ def assess_database(look: IndexInspection) -> CheckResult:
             note(
                 f"schema {look.schema_version}, now {look.latest_version}",
                 meaning="the next isocenter serve migrates it, and earlier versions refuse it then",
-                cure="have a backup (isocenter backup, or pg_dump)",
+                cure="have a backup (pg_dump, or isocenter backup of the version that serves it: "
+                "this one's migrates it first)",
                 side=Side.HERE,
             ),
         )
