@@ -414,7 +414,7 @@ def join_stores(database: Database, options: StoresOptions = DEFAULTS) -> Stores
                 forget_validation_of_gone,
                 forget_signatures_of_gone,
             ],
-            on_return=[rejections.noted],
+            on_return=[rejections.noted, forwards.released, compressions.released],
             tells=events is not None,
             now=now,
         ),

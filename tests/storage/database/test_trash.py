@@ -15,7 +15,9 @@ from isocenter.services.archive.deletion.ports import (
     TrashState,
 )
 from isocenter.services.archive.deletion.records import DeletionCause
+from isocenter.services.archive.orders import CompressionOrder, Route
 from isocenter.services.archive.ports import AddOutcome, InstanceRecord, StoredInstance
+from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.commitment.transaction import Reference
 from isocenter.services.workflow.events.ports import EventSelection
 from isocenter.services.workflow.events.study_completion import CompletionRules
@@ -200,6 +202,39 @@ async def test_what_a_rule_quarantines_is_in_the_trash_and_in_no_index(stores: S
     # What was withheld when it came is told now as coming.
     assert kinds[-1] == "instance.stored"
     assert "instances.restored" not in kinds
+
+
+async def test_what_is_withheld_for_long_is_tried_as_long_as_others_when_it_is_released(
+    each_database: str,
+) -> None:
+    """Nothing can be done about it meanwhile, so no time for it passes."""
+    clock = [0.0]
+    backoff = Backoff(first_seconds=10, longest_seconds=10, give_up_after_seconds=100)
+    order = CompressionOrder(transfer_syntax_uid="1.2.840.10008.1.2.4.80", rule="r")
+    doubtful = replace(
+        record(8),
+        quarantine="no Patient ID",
+        routes=(Route(destination="A", rule="r"),),
+        compression=order,
+    )
+    async with open_database() as database:
+        stores = join_stores(database, StoresOptions(now=lambda: clock[0]))
+        await stores.index.add([doubtful])
+        (row,) = await stores.trash.unfinished(9)
+        await stores.trash.settle([row.number])
+        clock[0] = 1_000.0
+        # Its destination is away.
+        assert await stores.forwards.destination_failed("A", "no route", backoff) == (10.0, 0)
+        await stores.trash.begin_return({row.number: "8.dcm"}, "someone")
+        assert await stores.trash.give_back({row.number: record(8)}) == [row.number]
+        (job,) = await stores.compressions.due(9)
+        assert await stores.compressions.failed(job, "no room", backoff)
+        assert await stores.forwards.destination_failed("A", "no route", backoff) == (10.0, 0)
+        clock[0] += 20
+        (waiting,) = await stores.forwards.take("A", 9)
+        assert waiting.since == 1_000.0
+        clock[0] += 100
+        assert await stores.forwards.destination_failed("A", "no route", backoff) == (10.0, 1)
 
 
 async def test_what_was_quarantined_by_hand_is_told_as_restored(stores: Stores) -> None:

@@ -65,6 +65,11 @@ DUE: Final = """
                             AND trash.state IN ('leaving', 'kept', 'returning')))
     ORDER BY due_at, compression_pk LIMIT :limit
 """
+#: It could not be compressed before, however long that was.
+_RELEASED: Final = f"""
+    UPDATE compression SET since = :now
+    WHERE sop_instance_uid IN {TEXTS.replace("?", ":uids")} AND state = 'due'
+"""
 #: It is what was looked at, nobody holds it, and nothing is to be made of it once more.
 _IS_STILL: Final = """
     SELECT 1 FROM instance WHERE sop_instance_uid = :uid AND object_key = :old_key
@@ -200,6 +205,14 @@ class DatabaseCompressions:
         rows = self._rows([record for record, _ in added if record.sop_instance_uid not in known])
         if rows:
             connection.executemany(_INSERT, [row | {"state": "due"} for row in rows])
+
+    def released(
+        self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
+    ) -> None:
+        """Begin to try anew what was withheld, within the transaction that gives it back (an
+        `AddHook`)."""
+        uids = json_list(record.sop_instance_uid for record, _ in added)
+        connection.execute(_RELEASED, {"now": self._now(), "uids": uids})
 
     def study_complete(self, connection: Connection, study_instance_uid: str, now: float) -> None:
         """What waited for it is due (`events.open_studies.CompleteHook`)."""

@@ -58,6 +58,14 @@ class DatabaseForwards:
         """Queue what is added, within the transaction that adds it (an `AddHook`)."""
         records.queue_added(connection, added, self._now())
 
+    def released(
+        self, connection: Connection, added: Sequence[tuple[InstanceRecord, AddResult]]
+    ) -> None:
+        """Begin to try anew what was withheld, within the transaction that gives it back (an
+        `AddHook`)."""
+        uids = json_list(record.sop_instance_uid for record, _ in added)
+        connection.execute(records.RELEASED, {"now": self._now(), "uids": uids})
+
     async def due(self, *, not_for: Collection[str] = ()) -> Sequence[str]:
         """See `ForwardQueue.due`."""
         return await self._database.read(records.due, self._now(), json_list(not_for))

@@ -132,10 +132,15 @@ _MISSED: Final = """
         ended_at = CASE WHEN :retry_in IS NULL THEN :now END
     WHERE forward_pk = :number AND version = :version AND state = 'due'
 """
-_GIVE_UP: Final = """
+_GIVE_UP: Final = f"""
     UPDATE forward SET state = 'failed', ended_at = :now, last_fault = :fault
     WHERE state = 'due' AND destination = :destination AND since <= :before
+      AND NOT {_IS_WITHHELD}
     RETURNING rule
+"""
+#: It could not be sent before, however long that was.
+RELEASED: Final = f"""
+    UPDATE forward SET since = :now WHERE sop_instance_uid IN {texts("uids")} AND state = 'due'
 """
 _LEAVE_ALONE: Final = """
     INSERT INTO forward_destination (destination, failures, retry_at, last_fault, is_tried)
