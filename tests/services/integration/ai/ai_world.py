@@ -168,7 +168,7 @@ async def world(
         "storage.durability": "relaxed",
         "jobs.first_retry": 0.02,
         "jobs.longest_retry": 0.02,
-        "jobs.give_up_after": 0.5,
+        "jobs.give_up_after": 600.0,
         "jobs.verify_nodes_every": 0,
         "ai_services": [AiServiceKind().to_toml(named)],
     }

@@ -290,7 +290,7 @@ async def test_a_key_is_shown_and_a_wrong_one_ends_the_request(tmp_path: Path) -
 async def test_a_service_that_is_away_is_left_alone_and_tried_again() -> None:
     with threshold_serving() as service:
         url = service.url
-    async with world(url) as here:
+    async with world(url, jobs__give_up_after=4) as here:
         await here.keep_series()
         job, _, _ = await here.analysed()
         assert job.state is JobState.FAILED

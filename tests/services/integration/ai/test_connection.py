@@ -47,7 +47,7 @@ async def test_no_object_goes_to_whoever_has_another_certificate(
     with threshold_serving(tls=tls) as service:
         url = service.url.replace("http:", "https:")
         named = {"ca": str(ca.certificate_path)} if is_named else {}
-        async with world(url, service=named) as here:
+        async with world(url, service=named, jobs__give_up_after=0.5) as here:
             await here.keep_series()
             job, request, _ = await here.analysed()
             assert job.state is JobState.FAILED

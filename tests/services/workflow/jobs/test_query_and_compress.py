@@ -44,7 +44,7 @@ async def test_what_a_node_answers_is_kept() -> None:
 
 
 async def test_a_node_that_is_away_is_asked_again_until_the_job_is_given_up() -> None:
-    async with world() as here:
+    async with world(jobs__give_up_after=4) as here:
         await here.add_node(f"OTHER@127.0.0.1:{free_port()}")
         job = await here.done(JobRequest(kind=JobKind.QUERY, node="OTHER"))
         assert (job.state, await here.desk.results(job, 9)) == (JobState.FAILED, [])

@@ -116,7 +116,7 @@ async def world(**options: object) -> AsyncIterator[World]:
         "server.ae_title": "HERE",
         "jobs.first_retry": 0.05,
         "jobs.longest_retry": 0.05,
-        "jobs.give_up_after": 0.2,
+        "jobs.give_up_after": 600.0,
         "jobs.verify_nodes_every": 0,
     }
     settings = load_settings(
@@ -223,7 +223,7 @@ async def test_all_of_a_node_comes_and_what_is_here_does_not_come_again() -> Non
 
 
 async def test_studies_are_chosen_by_what_they_have() -> None:
-    async with world() as here, other_archive() as (there, port):
+    async with world(jobs__give_up_after=0.2) as here, other_archive() as (there, port):
         await store(there.archive, 1, data_set(1, study="1.2.1", patient_id="A"))
         await store(there.archive, 2, data_set(2, study="1.2.2", series="1.9", patient_id="B"))
         await here.add_node(f"ISOCENTER@127.0.0.1:{port}")
@@ -238,7 +238,7 @@ async def test_studies_are_chosen_by_what_they_have() -> None:
 
 
 async def test_studies_are_sent() -> None:
-    async with world() as here, other_archive() as (there, port):
+    async with world(jobs__give_up_after=0.2) as here, other_archive() as (there, port):
         for number in range(1, 31):
             await store(here.parts.archive, number)
         await store(here.parts.archive, 31, data_set(31, study="1.2.9", series="1.2.9.1"))
@@ -260,7 +260,7 @@ async def test_where_a_node_is_not_there_the_job_is_tried_again_until_it_is_give
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "isocenter.jobs")
-    async with world() as here:
+    async with world(jobs__give_up_after=4) as here:
         await here.add_node(f"OTHER@127.0.0.1:{free_port()}")
         job = await here.done(ALL)
         assert job.state is JobState.FAILED
@@ -361,7 +361,7 @@ async def lying(here: World, listed: Sequence[int], sends: Sequence[int]) -> Asy
 
 
 async def test_what_a_node_says_it_sent_counts_only_when_it_is_here() -> None:
-    async with world() as here, lying(here, [1, 2, 3], [1, 2, 9]) as liar:
+    async with world(jobs__give_up_after=0.2) as here, lying(here, [1, 2, 3], [1, 2, 9]) as liar:
         job = await here.done(ALL)
         assert job.state is JobState.FAILED
         assert job.last_fault == "1 of 3 objects failed: the node did not send it"
@@ -376,7 +376,7 @@ async def test_what_a_node_says_it_sent_counts_only_when_it_is_here() -> None:
 
 async def test_a_node_with_neither_get_nor_move_is_told_so() -> None:
     finder = Scripted([STUDY_ROOT_FIND], Liar([1], [1]).perform)
-    async with world() as here, serving(finder) as server:
+    async with world(jobs__give_up_after=0.2) as here, serving(finder) as server:
         await here.add_node(f"FINDER@127.0.0.1:{port_of(server)}")
         job = await here.done(ALL)
         assert job.last_fault == "the node offers neither C-GET nor C-MOVE"

@@ -104,7 +104,7 @@ async def archive_here(folder: Path, **options: object) -> AsyncIterator[Here]:
         "storage.data_dir": str(folder / "data"),
         "jobs.first_retry": 0.05,
         "jobs.longest_retry": 0.05,
-        "jobs.give_up_after": 0.2,
+        "jobs.give_up_after": 600.0,
         "jobs.verify_nodes_every": 0,
     }
     named = {key.replace("__", "."): value for key, value in options.items()}
