@@ -220,7 +220,8 @@ async def test_what_was_acknowledged_before_a_backup_began_is_in_it(
                 code, output = await trio.to_thread.run_sync(backup.wait)
                 if code == -signal.SIGKILL:
                     before = isocenter_command("backup", "--list", backups).stdout
-                    assert before.count("not finished") == 1
+                    # None, when it was on the point of ending, with all done.
+                    assert before.count("not finished") <= 1
                     # The next one takes over what there is, and is of its own moment.
                     backup.start()
                     code, output = await trio.to_thread.run_sync(backup.wait)

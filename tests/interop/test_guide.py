@@ -33,7 +33,7 @@ BLOCKS = [
 WAIT_SECONDS = 60.0
 #: Short, for peers that let it come to that.
 SHORT = Deadlines(
-    association_request=0.3, association_response=0.3, response=0.3, release=0.3, idle=0.3
+    association_request=2.0, association_response=2.0, response=2.0, release=2.0, idle=2.0
 )
 
 
