@@ -257,7 +257,7 @@ def error_text(name: str) -> str:
 async def test_an_index_that_another_process_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_SECONDS", 1.0)
     settings = load_settings(environ={}, overrides={"storage.data_dir": str(tmp_path)})
     async with (
         composition.open_archive_parts(settings) as parts,

@@ -199,7 +199,7 @@ async def test_who_speaks_something_else_is_refused(said: bytes, refusal: Refusa
 async def test_who_speaks_something_else_and_stays_is_refused_once() -> None:
     """Its time runs out while it is waited for to close (ARTIM): that is told no second time."""
     heard = Heard()
-    deadlines = replace(DEFAULT_DEADLINES, association_request=0.5)
+    deadlines = replace(DEFAULT_DEADLINES, association_request=2.0)
     async with serving(notices=heard.notices, deadlines=deadlines) as server:
         async with raw_peer(port_of(server)) as peer:
             await peer.send(b"\x01\x00\xff\xff\xff\xff")

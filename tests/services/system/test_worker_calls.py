@@ -47,7 +47,7 @@ async def test_each_worker_is_asked_but_not_the_one_that_asks(folder: Path) -> N
 async def test_who_has_ended_or_hangs_is_left_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_calls, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(worker_calls, "ANSWER_SECONDS", 2.0)
     with socket.socket(socket.AF_UNIX) as gone, socket.socket(socket.AF_UNIX) as hangs:
         gone.bind(str(folder / "gone.sock"))
         hangs.bind(str(folder / "hangs.sock"))

@@ -19,10 +19,10 @@ from isocenter.services.diagnostics.findings import Finding
 
 #: Short where a peer says nothing on purpose.
 DEADLINES = Deadlines(
-    connect=5, tls_handshake=5, association_response=5, response=5, release=5, idle=5
+    connect=30, tls_handshake=30, association_response=30, response=30, release=30, idle=30
 )
 IMPATIENT = Deadlines(
-    connect=1, tls_handshake=0.3, association_response=0.3, response=0.3, release=0.3, idle=5
+    connect=30, tls_handshake=2, association_response=2, response=2, release=2, idle=30
 )
 
 

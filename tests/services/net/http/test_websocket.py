@@ -251,7 +251,7 @@ async def test_a_handler_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_message_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isocenter.services.net.http.connection._LINGER_SECONDS", 0.1)
+    monkeypatch.setattr("isocenter.services.net.http.connection._LINGER_SECONDS", 2.0)
     async with serving(echo, limits=SocketLimits(message_bytes=1_000)) as (place, server):
         async with trio_websocket.open_websocket_url(f"ws://{place}") as client:
             await client.send_message("a" * 1_001)
