@@ -24,7 +24,7 @@ from peers.wire import Failed
 #: What a worker's whole part may take at most, in seconds.
 PATIENCE_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 0.05
-_STOP_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)

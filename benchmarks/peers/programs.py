@@ -18,8 +18,8 @@ import isocenter.engine
 import isocenter.services
 import isocenter.storage
 
-START_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 15.0
+START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.02
 _REASON_LENGTH: Final = 120
 _KIB: Final = 1 << 10

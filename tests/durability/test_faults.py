@@ -137,7 +137,7 @@ async def test_a_disk_that_fills_is_freed_and_fills_again(tmp_path: Path) -> Non
 
     async def until_ready(status: int) -> None:
         await trio.to_thread.run_sync(
-            lambda: wait_until(lambda: readiness(archive) == status, archive.process, 40)
+            lambda: wait_until(lambda: readiness(archive) == status, archive.process, 120)
         )
 
     config = tmp_path / "isocenter.toml"

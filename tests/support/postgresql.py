@@ -29,6 +29,8 @@ _OPTIONS: Final = (
 #: PostgreSQL does not run as root.
 _OTHER_USERS: Final = ("postgres", "nobody")
 _TEMPLATE: Final = "isocenter_template"
+#: Seconds in which it has to have started or stopped; its own 60 are few on a busy machine.
+_PATIENCE: Final = "300"
 
 
 def binaries() -> Path | None:
@@ -71,13 +73,14 @@ class Server:
     def start(self, *options: str) -> None:
         """Start it, with settings (``name=value``) of its own."""
         settings = (*_OPTIONS, f"unix_socket_directories={self.folder}", *options)
-        self.run("pg_ctl", "-w", "-D", str(self.folder / "data"), "-l",
+        self.run("pg_ctl", "-w", "-t", _PATIENCE, "-D", str(self.folder / "data"), "-l",
                  str(self.folder / "server.log"), "-o", " ".join(f"-c {s}" for s in settings),
                  "start")  # fmt: skip
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop it; ``immediate`` as a crash does."""
-        self.run("pg_ctl", "-w", "-D", str(self.folder / "data"), "-m", mode, "stop")
+        self.run("pg_ctl", "-w", "-t", _PATIENCE, "-D", str(self.folder / "data"), "-m", mode,
+                 "stop")  # fmt: skip
 
     def conninfo(self, database: str = "postgres") -> str:
         """How to connect."""
