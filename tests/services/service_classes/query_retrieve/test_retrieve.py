@@ -54,6 +54,12 @@ LARGE = bytes(3 << 20)
 Reader = Callable[[ObjectReader], ObjectReader]
 
 
+@pytest.fixture
+def clock() -> trio.testing.MockClock:
+    """Time passes when nothing happens on the loopback either."""
+    return trio.testing.MockClock(autojump_threshold=0.1)
+
+
 @dataclass
 class Destination:
     """Stores, but for what it does at some objects; takes *syntaxes*.
@@ -255,7 +261,7 @@ async def test_patience_begins_anew_with_each_answer() -> None:
 
 
 async def test_a_destination_that_does_not_answer_is_waited_for_twice(
-    autojump_clock: trio.testing.MockClock,
+    clock: trio.testing.MockClock,
 ) -> None:
     destination = Destination(at=dict.fromkeys(uids(*range(1, 7)), say_nothing))
     deadlines = Deadlines(response=20.0)
@@ -271,7 +277,7 @@ async def test_a_destination_that_does_not_answer_is_waited_for_twice(
 
 
 async def test_an_object_at_which_the_destination_hangs_fails_alone(
-    autojump_clock: trio.testing.MockClock,
+    clock: trio.testing.MockClock,
 ) -> None:
     destination = Destination(at={uid(2): say_nothing})
     async with (
@@ -385,7 +391,7 @@ async def test_a_destination_that_takes_one_association_at_once(bad: tuple[int, 
 
 
 async def test_a_destination_that_rejects_for_now_is_asked_again_and_then_no_more(
-    autojump_clock: trio.testing.MockClock,
+    clock: trio.testing.MockClock,
 ) -> None:
     async with (
         archive_of(3) as archive,
