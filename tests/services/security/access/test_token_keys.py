@@ -251,7 +251,7 @@ async def test_a_token_that_was_verified_is_known_until_something_changes() -> N
 
 async def test_a_known_token_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer("a")
-    token = bearer("a", exp=int(time.time()) + 5)
+    token = bearer("a", exp=int(time.time()) + 600)
     verified = issuer.verifier.verify(token)
     monkeypatch.setattr(
         "isocenter.services.security.access.tokens.time", lambda: verified.expires_at
