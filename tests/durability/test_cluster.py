@@ -214,10 +214,14 @@ async def relay(
                 nursery.start_soon(pump, server, client)
 
     async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        try:
             async for data in source:
                 await target.send_all(data)
             await target.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # Nobody waits for an answer on a connection that is gone.
+            await source.aclose()
+            await target.aclose()
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     task_status.started(listeners[0].socket.getsockname()[1])

@@ -182,7 +182,7 @@ async def _drain(settings: Settings, server: Server, listeners: Listening) -> No
     server.is_leaving = True
     await trio.sleep(settings.cluster.drain_notice)
     server.drain()
-    await trio.lowlevel.checkpoint()
+    await server.listeners_closed.wait()
     for sock, _ in listeners:
         # For all processes that have it.  Whoever would wait in its queue, hears at once.
         with suppress(OSError):

@@ -18,7 +18,7 @@ import trio
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import text_of
 
-_BACKLOG: Final = 1024
+BACKLOG: Final = 1024
 #: How long accepting rests when the process or the machine has no descriptor or memory left.
 _PAUSE_SECONDS: Final = 0.25
 #: Such a shortage is logged this often at most.
@@ -141,7 +141,7 @@ def open_listener(bind: ListenAddress) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((address[0], port, *address[2:]))
-            sock.listen(_BACKLOG)
+            sock.listen(BACKLOG)
             sock.setblocking(False)
         except OSError as error:
             sock.close()

@@ -37,7 +37,12 @@ from isocenter.services.association.server.statistics import Statistics
 from isocenter.services.association.server.syntax_orders import SyntaxOrder
 from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.concurrency import alone
-from isocenter.services.net.listeners import AcceptBackoff, ListenAddress, open_listener
+from isocenter.services.net.listeners import (
+    BACKLOG,
+    AcceptBackoff,
+    ListenAddress,
+    open_listener,
+)
 from isocenter.services.net.transport import SocketTransport, format_address
 from isocenter.services.notices import (
     AssociationRevoked,
@@ -98,6 +103,8 @@ class Server:
         self._patience.cancel()
         #: It is going to take no more associations soon.
         self.is_leaving = False
+        #: Nobody is accepted any more; while it drains, whoever came before has been.
+        self.listeners_closed = trio.Event()
         #: Two processes of one server name no association alike.
         self._process = secrets.token_hex(2)
 
@@ -235,8 +242,12 @@ class Server:
                         accepting.start_soon(self._accept, listener, address, serving)
                     self.notices.publish(ServerStarted(addresses=tuple(self.addresses)))
                     ready()
-            for listener, _ in listeners:
+            for listener, address in listeners:
+                if self.is_leaving:
+                    # They are connected as they see it; to close would reset them.
+                    self._accept_waiting(listener, address, serving)
                 listener.close()
+            self.listeners_closed.set()
             await self._drain()
             serving.cancel_scope.cancel()
         self.notices.publish(ServerStopped())
@@ -248,7 +259,7 @@ class Server:
         accept_backoff = AcceptBackoff(log, "connections")
         while True:
             try:
-                sock, name = listener.accept()
+                self._accept_one(listener, address, serving)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(listener)
                 continue
@@ -259,24 +270,47 @@ class Server:
                 self._admission.close_oldest_unassociated()
                 await accept_backoff.wait(error)
                 continue
-            try:
-                transport = SocketTransport(sock, format_address(name))
-            except OSError:
-                sock.close()
-                continue
-            self.statistics.connections += 1
-            self._admission.make_room()
-            connection = Connection(
-                str(name[0]),
-                transport.peer_address,
-                f"{self._process}-{self.statistics.connections:x}",
-                address.tls is not None,
-            )
-            self._admission.add(connection)
-            serving.start_soon(self._connections.handle, transport, address, connection)
             # Nearly always nobody else is there yet.  Where one is, it is a turn for the others,
             # whom a flood of connections would starve.
             await trio.lowlevel.wait_readable(listener)
+
+    def _accept_waiting(
+        self, listener: socket.socket, address: ListenAddress, serving: trio.Nursery
+    ) -> None:
+        """Accept who waits, and nobody who comes later than that: at most what a listener holds."""
+        for _ in range(BACKLOG):
+            try:
+                self._accept_one(listener, address, serving)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    return
+
+    def _accept_one(
+        self, listener: socket.socket, address: ListenAddress, serving: trio.Nursery
+    ) -> None:
+        """Accept one connection, if one waits, and have it handled.
+
+        Raises:
+            OSError: as `socket.socket.accept`.
+        """
+        sock, name = listener.accept()
+        try:
+            transport = SocketTransport(sock, format_address(name))
+        except OSError:
+            sock.close()
+            return
+        self.statistics.connections += 1
+        self._admission.make_room()
+        connection = Connection(
+            str(name[0]),
+            transport.peer_address,
+            f"{self._process}-{self.statistics.connections:x}",
+            address.tls is not None,
+        )
+        self._admission.add(connection)
+        serving.start_soon(self._connections.handle, transport, address, connection)
 
     # Stopping.
 

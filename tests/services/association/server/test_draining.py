@@ -1,0 +1,31 @@
+"""A server that drains: whoever is connected is served, nobody else."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import trio
+
+from isocenter.services.service_classes.verification import VERIFICATION, VerificationScp
+from support.raw import RawPeer
+from support.serving import port_of, serving
+
+
+async def test_whoever_waits_to_be_accepted_is_served() -> None:
+    async with serving(VerificationScp()) as server:
+        # All at once for the server: connected, and not accepted yet.
+        waiting = [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(3)]
+        server.drain()
+        await server.listeners_closed.wait()
+        with pytest.raises(OSError):
+            await trio.open_tcp_stream("127.0.0.1", port_of(server))
+        for sock in waiting:
+            sock.setblocking(False)
+            peer = RawPeer(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
+            await peer.associate(VERIFICATION)
+            assert not server.stopped.is_set()
+            await peer.release()
+        with trio.fail_after(60):
+            await server.stopped.wait()
+        assert server.statistics.connections == 3
