@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -107,7 +106,6 @@ class ClusterNode:
         stores: Stores,
         node: NodeIdentity,
         sharing: Sharing,
-        listeners: Listening,
         *,
         is_behind: bool,
     ) -> None:
@@ -116,7 +114,6 @@ class ClusterNode:
         self._members = stores.members
         self._node = node
         self._sharing = sharing
-        self._listeners = listeners
 
     async def run(
         self,
@@ -143,7 +140,7 @@ class ClusterNode:
         async with trio.open_nursery() as nursery:
 
             def drain() -> None:
-                nursery.start_soon(_drain, self._settings, server, self._listeners)
+                nursery.start_soon(_drain, self._settings, server)
 
             nursery.start_soon(Membership(self._members, self._node, on_drain=drain).run)
             await one_process.run("sharing", partial(self._sharing.run, on_change))
@@ -164,7 +161,7 @@ async def join_cluster(
     await stores.members.join(node)
     sharing = sharing_of(settings, stores)
     came = await sharing.look()
-    return ClusterNode(settings, stores, node, sharing, listeners, is_behind=bool(came))
+    return ClusterNode(settings, stores, node, sharing, is_behind=bool(came))
 
 
 def address_of(settings: Settings, listeners: Listening) -> str:
@@ -176,17 +173,12 @@ def address_of(settings: Settings, listeners: Listening) -> str:
     return ""
 
 
-async def _drain(settings: Settings, server: Server, listeners: Listening) -> None:
+async def _drain(settings: Settings, server: Server) -> None:
     """End a node when what it does is done: a load balancer has some time to notice, then it takes
     no connections any more, then it waits for the last association."""
     server.is_leaving = True
     await trio.sleep(settings.cluster.drain_notice)
     server.drain()
-    await server.listeners_closed.wait()
-    for sock, _ in listeners:
-        # For all processes that have it.  Whoever would wait in its queue, hears at once.
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
 
 
 def sharing_of(settings: Settings, stores: Stores) -> Sharing:

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 
 from isocenter.services.service_classes.verification import VERIFICATION, VerificationScp
 from support.raw import RawPeer
@@ -17,7 +18,7 @@ async def test_whoever_waits_to_be_accepted_is_served() -> None:
         # All at once for the server: connected, and not accepted yet.
         waiting = [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(3)]
         server.drain()
-        await server.listeners_closed.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
         with pytest.raises(OSError):
             await trio.open_tcp_stream("127.0.0.1", port_of(server))
         for sock in waiting:

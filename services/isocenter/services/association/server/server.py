@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -103,8 +104,6 @@ class Server:
         self._patience.cancel()
         #: It is going to take no more associations soon.
         self.is_leaving = False
-        #: Nobody is accepted any more; while it drains, whoever came before has been.
-        self.listeners_closed = trio.Event()
         #: Two processes of one server name no association alike.
         self._process = secrets.token_hex(2)
 
@@ -170,8 +169,8 @@ class Server:
         self._accepting.cancel()
 
     def drain(self) -> None:
-        """Accept no more connections, and stop when all that there are have ended by themselves;
-        `stop` makes it quicker."""
+        """Accept no more connections, in no process that has these listeners, and stop when all
+        that there are have ended by themselves; `stop` makes it quicker."""
         if not self._admission.is_closed:
             self.is_leaving = True
             self._patience = trio.CancelScope()
@@ -246,8 +245,10 @@ class Server:
                 if self.is_leaving:
                     # They are connected as they see it; to close would reset them.
                     self._accept_waiting(listener, address, serving)
+                    # For all processes that have it: nobody waits in its queue for nothing.
+                    with suppress(OSError):
+                        listener.shutdown(socket.SHUT_RDWR)
                 listener.close()
-            self.listeners_closed.set()
             await self._drain()
             serving.cancel_scope.cancel()
         self.notices.publish(ServerStopped())
