@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -195,20 +195,30 @@ async def test_a_restart_of_postgresql_under_load(
 async def relay(
     nodes: Nodes, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """A balancer of TCP connections: each in turn, and another one where one takes none."""
+    """A balancer of TCP connections: each in turn, and another node where one takes none, or where
+    the kernel resets what came between the last look of a node that leaves and its close."""
     turns = count()
 
     async def serve(client: trio.SocketStream) -> None:
         async with client:
+            request = await client.receive_some()
             ports = [node.port for node in nodes.running.values()]
             turn = next(turns)
             for place in range(len(ports)):
                 port = ports[(turn + place) % len(ports)]
-                with suppress(OSError):
+                try:
                     server = await trio.open_tcp_stream("127.0.0.1", port)
+                except OSError:
+                    continue
+                try:
+                    await server.send_all(request)
+                    answer = await server.receive_some()
                     break
+                except trio.BrokenResourceError:
+                    await server.aclose()
             else:
                 return
+            await client.send_all(answer)
             async with server, trio.open_nursery() as nursery:
                 nursery.start_soon(pump, client, server)
                 nursery.start_soon(pump, server, client)
