@@ -98,9 +98,13 @@ class Client:
         port = self.target.tls_port if encrypted else self.target.port
         assert port is not None
         peer = Peer(port)
-        if encrypted and self.tls is not None:
-            peer.sock = self.tls.wrap_socket(peer.sock, server_hostname="localhost")
-        peer.associate(self.target.called, "SOAK")
+        try:
+            if encrypted and self.tls is not None:
+                peer.sock = self.tls.wrap_socket(peer.sock, server_hostname="localhost")
+            peer.associate(self.target.called, "SOAK")
+        except BaseException:
+            peer.sock.close()
+            raise
         return peer
 
     def run(self, steps: dict[str, Callable[[], None]], pause: float) -> None:
