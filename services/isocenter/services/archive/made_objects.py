@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING, Self
 
 import trio
 
-from isocenter.engine.dataset import write_file_meta
+from isocenter.engine.dataset import DataSetError, write_file_meta
 from isocenter.engine.uid import UNCOMPRESSED
+from isocenter.services.dicom.kept_objects import KeptObjects
 from isocenter.services.dicom.object_reader import ObjectReader
 from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pixels.errors import PixelError
@@ -55,14 +56,13 @@ async def copy_object(item: DicomObject | TranscodedObject, file: IO[bytes]) -> 
     return len(meta)
 
 
-async def in_syntax(item: DicomObject, target: str, transcoder: Transcoder | None) -> DicomObject:
-    """*item* in the transfer syntax *target*, made when it is opened; as it is, where it cannot
-    become that.
-
-    Raises:
-        DataSetError, StorageError, KeyError, OSError: it cannot be read.
+async def in_syntax(
+    item: DicomObject, target: str, transcoder: Transcoder | None, kept: KeptObjects
+) -> DicomObject:
+    """*item* in the transfer syntax *target*, made now and *kept* for whoever opens it; as it is,
+    where it cannot become that.  One that cannot be read says so when it is opened.
     """
-    source = item.transfer_syntax_uid
+    source, uid = item.transfer_syntax_uid, item.sop_instance_uid
     is_converted = source in UNCOMPRESSED and target in UNCOMPRESSED
     if target == source or (transcoder is None and not is_converted):
         return item
@@ -75,10 +75,12 @@ async def in_syntax(item: DicomObject, target: str, transcoder: Transcoder | Non
         async with transcoder.made(item, target) as ready:
             yield ready
 
-    async def open_object() -> ObjectReader:
+    async def make() -> ObjectReader:
+        nonlocal uid
         file = TemporaryFile()  # noqa: SIM115 - its reader closes it
         try:
             async with made() as ready, aclosing(ready.parts(target)) as parts:
+                uid = ready.sop_instance_uid  # another one, where something of it is lost
                 async for part, _ in parts:
                     await trio.to_thread.run_sync(file.write, part)
             await trio.to_thread.run_sync(file.flush)
@@ -92,9 +94,14 @@ async def in_syntax(item: DicomObject, target: str, transcoder: Transcoder | Non
             file.close()
             raise
 
+    ready = kept.keeping(
+        replace(item, open=make, transfer_syntax_uid=target, data_set_offset=0, digest="")
+    )
     try:
-        async with made():
+        async with await ready.open():
             pass
     except PixelError:
         return item
-    return replace(item, open=open_object, transfer_syntax_uid=target, data_set_offset=0, digest="")
+    except (DataSetError, StorageError, KeyError, OSError):
+        pass  # it is told of when its turn comes
+    return replace(ready, sop_instance_uid=uid)

@@ -113,6 +113,10 @@ class _SharedReader:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let it go."""
         made, self._made = self._made, None
         if made is not None:
             made.end()

@@ -18,6 +18,7 @@ from isocenter.services.archive.sent_form import AS_IT_IS, SentForm
 from isocenter.services.archive.stored_objects import stored_object
 from isocenter.services.dicom.attribute_path import KeyName
 from isocenter.services.dicom.kept_objects import KeptObjects
+from isocenter.services.dicom.objects import DicomObject
 from isocenter.services.dicom.pixels.transcoder import Transcoder
 from isocenter.services.net.http.client_errors import HttpStatusError
 from isocenter.services.notices import Caller, Notices
@@ -180,25 +181,37 @@ class WebNode:
     ) -> None:
         """See `RemoteArchive.send`."""
         place = urlsplit(self._client.base)
-        made = KeptObjects(_MADE_TOGETHER, _MOST_MADE_BYTES)
-        items, is_made = [], False
+        host = (place.hostname or "").rstrip(".")
+        found = []
         for one in instances:
             item = stored_object(one, self._archive.open)
-            host = (place.hostname or "").rstrip(".")
             leaving = await self._archive.leaving(item, host, form)
-            if form.transfer_syntax_uid:
-                leaving = await in_syntax(leaving, form.transfer_syntax_uid, self._transcoder)
+            found.append((one, leaving, leaving is not item))
+        is_made = bool(form.transfer_syntax_uid) or any(changed for _, _, changed in found)
+        together = _MADE_TOGETHER if is_made else max(1, len(found))
+        made = KeptObjects(_MADE_TOGETHER, _MOST_MADE_BYTES)
+        between = KeptObjects(1, _MOST_MADE_BYTES)  # what the next form of it is made of
+        by_uid: dict[str, StoredInstance] = {}
+
+        async def ready(start: int) -> AsyncGenerator[DicomObject, None]:
             # How long it is has to be known before it is sent, and what is made is made once.
-            items.append(item if leaving is item else made.keeping(leaving))
-            is_made = is_made or leaving is not item
-        together = _MADE_TOGETHER if is_made else max(1, len(items))
-        by_uid = {item.sop_instance_uid: one for item, one in zip(items, instances, strict=True)}
+            for stored, item, is_changed in found[start : start + together]:
+                given = between.keeping(item) if is_changed else item
+                leaves = given
+                if form.transfer_syntax_uid:
+                    leaves = await in_syntax(
+                        given, form.transfer_syntax_uid, self._transcoder, made
+                    )
+                if is_changed and leaves is given:
+                    leaves = made.keeping(given)
+                by_uid[leaves.sop_instance_uid] = stored
+                yield leaves
+
         account = SentAccount(place.hostname or "", place.netloc, instances, command="STOW-RS")
         account.begin(self._notices)
         try:
-            for start in range(0, len(items), together):
-                some = items[start : start + together]
-                async with aclosing(self._client.store(some)) as outcomes:
+            for start in range(0, len(found), together):
+                async with aclosing(self._client.store(ready(start))) as outcomes:
                     async for outcome in outcomes:
                         stored = by_uid[outcome.item.sop_instance_uid]
                         fault = outcome.reason or "the node did not keep it"
@@ -208,4 +221,5 @@ class WebNode:
                         told(stored, fault)
         finally:
             made.close()
+            between.close()
             account.end(self._notices)
