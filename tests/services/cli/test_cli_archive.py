@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,30 @@ def test_import_is_of_no_rule_and_no_event(tmp_path: Path, files: Path, capsys: 
     for command in (["queue", "list"], ["compress", "list"], ["events", "tail"]):
         assert main([*command, "--config", str(config)]) == 0
         assert capsys.readouterr().out == ""
+
+
+def test_a_destination_is_asked_whether_it_keeps_a_study(archive: str, capsys: Output) -> None:
+    with closing(sqlite3.connect(Path(archive, "index.db"))) as database, database:
+        (study,) = database.execute("SELECT study_instance_uid FROM study").fetchone()
+        database.execute(
+            "INSERT INTO forward (sop_instance_uid, sop_class_uid, study_instance_uid, "
+            "destination, rule, priority, wants_commitment, delete_after, state, created_at, "
+            "since, due_at, ended_at) SELECT sop_instance_uid, '1.2', '1.2', 'PACS', 'r', 1, 0, 0, "
+            "'done', 0, 0, 0, 0 FROM instance"
+        )
+    commit = ["queue", "commit", "--data-dir", archive]
+    with pytest.raises(SystemExit) as ended:
+        main([*commit, study])
+    assert ended.value.code == 2
+    assert "--destination" in capsys.readouterr().err
+    assert main([*commit, study, "--destination", "OTHER"]) == 1
+    assert "OTHER was sent nothing of this study" in capsys.readouterr().err
+    assert main([*commit, study, "--destination", "PACS"]) == 0
+    assert "2 to be asked for" in capsys.readouterr().err
+    assert main([*commit, study, "--destination", "PACS"]) == 1
+    assert main(["queue", "list", "--data-dir", archive, "--state", "sent", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [one["destination"] for one in shown] == ["PACS", "PACS"]
 
 
 def test_import_of_nothing(tmp_path: Path, capsys: Output) -> None:

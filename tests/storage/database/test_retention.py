@@ -13,8 +13,10 @@ from isocenter.services.archive.deletion.ports import StudyHold
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.orders import Route
 from isocenter.services.archive.ports import InstanceRecord
+from isocenter.services.archive.retention.ports import Unproven
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.services.archive.rules.ports import StoredRule
+from isocenter.services.archive.sent_form import SentForm
 from isocenter.services.concurrency import Backoff
 from isocenter.services.service_classes.worklist.entry import EntryState
 from isocenter.services.workflow.forwarding.ports import Delivered, Failed, ForwardState
@@ -104,6 +106,12 @@ async def candidates(database: Database, **conditions: object) -> list[str]:
     rule = RetentionRule(name="r", **under | conditions)  # type: ignore[arg-type]
     found = await DatabaseRetention(database).candidates(rule, NOW, limit=100)
     return sorted(each.study_instance_uid for each in found)
+
+
+async def unproven(database: Database, **conditions: object) -> Sequence[Unproven]:
+    under = {"conditions": "c"} if "routed_by" in conditions else {}
+    rule = RetentionRule(name="r", **under | conditions)  # type: ignore[arg-type]
+    return await DatabaseRetention(database).unproven(rule, NOW, limit=100)
 
 
 async def test_by_study_date(database: Database) -> None:
@@ -314,6 +322,15 @@ async def test_what_came_back_from_a_destination_stays(database: Database) -> No
         assert not await marks.came_again(uid, sender)
     # Who has committed one has it.
     assert await goes() == ["1.1", "1.4"]
+    # The others are shown, and why they stay.
+    stays = partial(unproven, database, routed_by="r", forwarded_days=30)
+    assert [(one.study_instance_uid, one.came_again, one.unsent) for one in await stays()] == [
+        ("1.2", 1, 0),
+        ("1.3", 1, 0),
+    ]
+    assert "isocenter queue commit" in (await stays())[0].texts()[0]
+    assert not await unproven(database, routed_by="r", forwarded_days=41)
+    assert not await unproven(database, arrived_days=1)
     # By age it goes, whoever has it.
     assert await candidates(database, routed_by="r", arrived_days=30) == [
         "1.1",
@@ -333,6 +350,56 @@ async def test_what_came_back_from_a_destination_stays(database: Database) -> No
     await arrived(database, "1.4", days_ago=40)
     await forwards.settle([Delivered(record) for record in await forwards.take("B", 9)])
     assert await goes() == []
+
+
+async def test_what_came_back_goes_when_a_destination_that_is_asked_has_it(
+    database: Database,
+) -> None:
+    clock = [NOW - 40 * DAY]
+    forwards = DatabaseForwards(database, now=lambda: clock[0])
+    marks = DatabaseExpiry(database)
+    routed = partial(add, database, on_add=[forwards.queue_added, expiry_added], expires_by="r")
+    to_a, to_b = (Route(destination=name, rule="r") for name in "AB")
+    otherwise = Route(destination="C", rule="r", form=SentForm(project="trial"))
+    for study in ("1.1", "1.2"):
+        await routed(study, routes=(to_a, to_b, otherwise))
+        await arrived(database, study, days_ago=40)
+    await routed("1.3")
+    await arrived(database, "1.3", days_ago=40)
+    for name in "ABC":
+        await forwards.settle([Delivered(record) for record in await forwards.take(name, 9)])
+    for uid in ("1.1.1", "1.2.1"):
+        assert await marks.came_again(uid, "A")
+    goes = partial(candidates, database, routed_by="r", forwarded_days=30)
+    stays = partial(unproven, database, routed_by="r", forwarded_days=30)
+    assert await goes() == []
+    assert [(one.study_instance_uid, one.came_again, one.unsent) for one in await stays()] == [
+        ("1.1", 1, 0),
+        ("1.2", 1, 0),
+        ("1.3", 0, 1),
+    ]
+    # Nobody else has what it is sent; nobody has what nobody was sent.
+    assert await forwards.commit("C", "1.1") == 0
+    assert await forwards.commit("A", "1.3") == 0
+    assert await forwards.commit("A", "1") == 0
+    assert await forwards.commit("A", "1.1") == 1
+    assert await forwards.commit("A", "1.1") == 0
+    assert await forwards.due() == ["A"]
+    assert [row.study_instance_uid for row in await stays()] == ["1.2", "1.3"]
+    backoff = Backoff(first_seconds=1, longest_seconds=1, give_up_after_seconds=9 * DAY)
+    asked = await forwards.begin_commitment("A", "1.8", wait=60.0, limit=9)
+    assert [one.sop_instance_uid for one in asked] == ["1.1.1"]
+    # It has it no more, and is sent it again.
+    assert await forwards.commitment_reported("1.8", "A", [], [(asked[0], 0x0112)], backoff)
+    assert await goes() == []
+    clock[0] += 2
+    (again,) = await forwards.take("A", 9)
+    assert again.sop_instance_uid == "1.1.1"
+    await forwards.settle([Delivered(again)])
+    asked = await forwards.begin_commitment("A", "1.9", wait=60.0, limit=9)
+    assert await forwards.commitment_reported("1.9", "A", asked, [], backoff)
+    assert await goes() == ["1.1"]
+    assert [row.study_instance_uid for row in await stays()] == ["1.2", "1.3"]
 
 
 async def test_a_rule_of_other_conditions_deletes_nothing_of_another_of_its_name(

@@ -258,7 +258,8 @@ def _came_again(settings: Settings, stores: Stores) -> Callable[[str, str], Awai
         if await stores.expiry.came_again(sop_instance_uid, "" if sender in ours else sender):
             log.warning(
                 "instance %s came here again from %s, who had not sent it first: that its "
-                "destinations have had it is no reason any more to delete it here",
+                "destinations have had it is no reason any more to delete it here, unless one "
+                "commits it (isocenter queue commit)",
                 sop_instance_uid,
                 sender or "a client without an AE title",
             )

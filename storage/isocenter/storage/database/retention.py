@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from isocenter.services.archive.deletion.ports import StudyHold
-from isocenter.services.archive.retention.ports import Candidate
+from isocenter.services.archive.retention.ports import Candidate, Unproven
 from isocenter.services.archive.retention.rules import RetentionRule
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.rows import rows_as
@@ -70,16 +70,20 @@ _FORWARDED: Final = """
                          AND f.ended_at < ?) < e.destinations)
 """
 #: Nobody was sent one that came from its only destination, or whose rule did not send it then.
+_UNSENT: Final = "e.destinations = 0"
 #: Who gives back what it is sent may have it no more, or be this archive, unless it has committed.
-_WAS_SENT: Final = """
-    NOT EXISTS (SELECT 1 FROM series JOIN instance i ON i.series_pk = series.series_pk
-                JOIN instance_expiry e ON e.sop_instance_uid = i.sop_instance_uid
-                WHERE series.study_pk = study.study_pk
-                  AND (e.destinations = 0 OR (e.came_back = 1 AND NOT EXISTS (
-                       SELECT 1 FROM forward f
-                       WHERE f.sop_instance_uid = i.sop_instance_uid
-                         AND f.state = 'done' AND f.wants_commitment = 1))))
+_CAME_AGAIN: Final = """
+    e.destinations > 0 AND e.came_back = 1 AND NOT EXISTS (
+        SELECT 1 FROM forward f WHERE f.sop_instance_uid = i.sop_instance_uid
+          AND f.state = 'done' AND f.wants_commitment = 1)
 """
+_MARKED: Final = """
+    FROM series JOIN instance i ON i.series_pk = series.series_pk
+    JOIN instance_expiry e ON e.sop_instance_uid = i.sop_instance_uid
+    WHERE series.study_pk = study.study_pk
+"""
+_NOT_SENT: Final = f"EXISTS (SELECT 1 {_MARKED} AND ({_UNSENT} OR ({_CAME_AGAIN})))"
+_WAS_SENT: Final = f"NOT {_NOT_SENT}"
 _UNUSED: Final = """
     EXISTS (SELECT 1 FROM study_access WHERE study_instance_uid = '' AND last_day < ?)
     AND NOT EXISTS (SELECT 1 FROM study_access a
@@ -100,12 +104,17 @@ _NEWEST: Final = f"""
         ) AS ranked WHERE place <= ?
     )
 """
-_CANDIDATES: Final = """
+_SHOWN: Final = """
     SELECT study_instance_uid, num_instances AS instances,
         (SELECT coalesce(sum(i.size), 0) FROM series JOIN instance i USING (series_pk)
          WHERE series.study_pk = study.study_pk) AS size
-    FROM study WHERE {conditions} {order}LIMIT ?
 """
+_CANDIDATES: Final = _SHOWN + " FROM study WHERE {conditions} {order}LIMIT ?"
+_UNPROVEN: Final = (
+    f"{_SHOWN}, (SELECT count(*) {_MARKED} AND {_CAME_AGAIN}) AS came_again, "
+    f"(SELECT count(*) {_MARKED} AND {_UNSENT}) AS unsent "
+    "FROM study WHERE {conditions} ORDER BY study_pk LIMIT ?"
+)
 #: What was not used for the longest first, and of what never was that which came first.
 _UNUSED_FIRST: Final = """
     ORDER BY coalesce((SELECT last_day FROM study_access a
@@ -137,6 +146,12 @@ class DatabaseRetention:
     ) -> Sequence[Candidate]:
         """See `RetentionBook.candidates`."""
         return await self._database.read(find_candidates, rule, now, limit)
+
+    async def unproven(self, rule: RetentionRule, now: float, *, limit: int) -> Sequence[Unproven]:
+        """See `RetentionBook.unproven`."""
+        if not rule.forwarded_days:
+            return ()
+        return await self._database.read(_find_unproven, rule, now, limit)
 
     async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:
         """See `RetentionBook.note_use`."""
@@ -205,6 +220,25 @@ def find_candidates(
     connection: Connection, rule: RetentionRule, now: float, limit: int
 ) -> list[Candidate]:
     """`RetentionBook.candidates`."""
+    conditions, values = _past_its_time(rule, now, _WAS_SENT)
+    rows = connection.execute(
+        _CANDIDATES.format(conditions=conditions, order=_UNUSED_FIRST if rule.disk_percent else ""),
+        (*values, limit),
+    )
+    return rows_as(Candidate, rows)
+
+
+def _find_unproven(
+    connection: Connection, rule: RetentionRule, now: float, limit: int
+) -> list[Unproven]:
+    conditions, values = _past_its_time(rule, now, _NOT_SENT)
+    rows = connection.execute(_UNPROVEN.format(conditions=conditions), (*values, limit))
+    return rows_as(Unproven, rows)
+
+
+def _past_its_time(rule: RetentionRule, now: float, sent: str) -> tuple[str, list[object]]:
+    """The condition on rows of `study`, and what is bound to it; *sent*: what is so of its having
+    been sent, where the rule asks for that."""
     aged, values = conditions_of(rule, now, is_dated=bool(rule.keep_newest))
     yesterday = datetime.fromtimestamp(now, UTC) - timedelta(days=1)
     conditions = [_NOT_HELD, _NOT_SCHEDULED, *aged]
@@ -216,20 +250,13 @@ def find_candidates(
         conditions.append(_FORWARDED)
         values.append(now - rule.forwarded_days * _DAY_SECONDS)
     if rule.forwarded_days:
-        conditions += [_WAS_SENT, _ARRIVED]
+        conditions += [sent, _ARRIVED]
         values.append(_days_ago(now, rule.forwarded_days))
     if rule.keep_newest:
         concerned = _all_of(rule.modalities) if rule.modalities else "1 = 1"
         conditions.append(_NEWEST.format(concerned=concerned))
         values += [*rule.modalities, rule.keep_newest]
-    rows = connection.execute(
-        _CANDIDATES.format(
-            conditions=" AND ".join(f"({each})" for each in conditions),
-            order=_UNUSED_FIRST if rule.disk_percent else "",
-        ),
-        (*values, limit),
-    )
-    return rows_as(Candidate, rows)
+    return " AND ".join(f"({each})" for each in conditions), values
 
 
 def conditions_of(

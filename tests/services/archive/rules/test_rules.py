@@ -393,6 +393,8 @@ def test_a_rule_says_when_what_it_matched_is_past_its_time() -> None:
     kept = rule("b", delete_after_days=7)
     both = rule("c", forward=["PACS"], delete_after_days=9, delete_since="arrived")
     assert [one.retention.forwarded_days for one in (sent, kept, both)] == [30, 0, 0]
+    # Somebody may have it asked whether a destination keeps what is to go by that.
+    assert [Rules([one]).ask_for_commitment for one in (sent, kept, both)] == [True, False, False]
     assert [one.retention.arrived_days for one in (sent, kept, both)] == [0, 7, 9]
     for one in (sent, kept, both):
         assert parse_rule(table_of(one)) == one

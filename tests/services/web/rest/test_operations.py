@@ -16,6 +16,7 @@ from isocenter.services.archive.orders import Route as ForwardRoute
 from isocenter.services.notices import FunctionUsed
 from isocenter.services.security.certificates.authority import ensure_ca
 from isocenter.services.security.certificates.changes import CertificateChanged
+from isocenter.services.workflow.forwarding.ports import Delivered
 from services.archive_support import STUDY, store
 from services.web.rest.asking import ask, refused
 from services.web.signed_in import Site
@@ -103,6 +104,26 @@ async def test_what_is_to_be_sent_on_is_listed_and_sent_again(filled: Site) -> N
     assert answer.json() == {"count": 0}
     (told,) = [one for one in filled.told if isinstance(one, FunctionUsed)]
     assert "PACS2" in told.what
+
+
+async def test_a_destination_is_asked_to_commit_what_it_was_sent(filled: Site) -> None:
+    order = {"study_instance_uid": STUDY, "destination": "PACS2"}
+    answer = await ask(filled, "POST", "/forwarding/commit", order)
+    assert answer.json() == {"count": 0}
+    index = filled.parts.archive.index
+    async with index.instances(Query(level=Level.STUDY)) as blocks:
+        stored = [one async for block in blocks for one in block]
+    records = await index.records([one.sop_instance_uid for one in stored])
+    routes = (ForwardRoute(destination="PACS2", rule="all"),)
+    await index.add([replace(one, routes=routes) for one in records.values()], replace=True)
+    queue = filled.parts.stores.forwards
+    await queue.settle([Delivered(record) for record in await queue.take("PACS2", 9)])
+    answer = await ask(filled, "POST", "/forwarding/commit", order)
+    assert answer.json() == {"count": 3}
+    (destination,) = (await ask(filled, "GET", "/forwarding/destinations")).json()["destinations"]
+    assert destination["counts"]["sent"] == 3
+    assert "PACS2" in [one for one in filled.told if isinstance(one, FunctionUsed)][-1].what
+    assert (await refused(filled, "POST", "/forwarding/commit", {"destination": "A"}))[0] == 400
 
 
 # -- Trash --------------------------------------------------------------------------------

@@ -18,6 +18,41 @@ class Candidate:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unproven:
+    """A study that stays, although destinations were sent it: nothing says that they have it.
+
+    Attributes:
+        came_again: so many instances came here again from somebody else than who sent them first,
+            and no destination has committed them.
+        unsent: so many had no destination: they came from it.
+    """
+
+    study_instance_uid: str
+    instances: int
+    size: int
+    came_again: int
+    unsent: int
+
+    @property
+    def candidate(self) -> Candidate:
+        """As one that is past its time."""
+        return Candidate(
+            study_instance_uid=self.study_instance_uid, instances=self.instances, size=self.size
+        )
+
+    def texts(self) -> list[str]:
+        """Why it stays, in words."""
+        kinds = (
+            (
+                self.came_again,
+                "that came here again from others (isocenter queue commit asks who was sent them)",
+            ),
+            (self.unsent, "that came from their only destination, and were not sent there"),
+        )
+        return [f"{count} {text}" for count, text in kinds if count]
+
+
 class RetentionBook(Protocol):
     """Knows when studies came and were used.  Failures are `StorageError`."""
 
@@ -26,6 +61,11 @@ class RetentionBook(Protocol):
     ) -> Sequence[Candidate]:
         """Studies that are past their time, in no order that means anything; by a rule with
         ``disk_percent`` those that were not used for the longest first."""
+        ...
+
+    async def unproven(self, rule: RetentionRule, now: float, *, limit: int) -> Sequence[Unproven]:
+        """Studies that would be past their time by a rule with ``forwarded_days``, were it known
+        that destinations have them; by any other rule none."""
         ...
 
     async def note_use(self, study_instance_uids: Sequence[str], now: float) -> None:

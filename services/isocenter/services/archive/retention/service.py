@@ -51,12 +51,12 @@ class RetentionLook:
 
     Attributes:
         going: in the order in which they go.
-        kept: past their time, too, but something is against it.
+        kept: past their time, too, but something is against it: that, in words.
         is_cut: there are more than were looked at.
     """
 
     going: list[Candidate] = field(default_factory=list)
-    kept: list[tuple[Candidate, Obstacles]] = field(default_factory=list)
+    kept: list[tuple[Candidate, list[str]]] = field(default_factory=list)
     is_cut: bool = False
 
     @property
@@ -96,7 +96,10 @@ async def look(
             found.going.append(each)
             left -= each.size
         else:
-            found.kept.append((each, plan.obstacles))
+            found.kept.append((each, plan.obstacles.texts()))
+    unproven = await book.unproven(rule, now, limit=limit)
+    found.is_cut = found.is_cut or len(unproven) == limit
+    found.kept += [(each.candidate, each.texts()) for each in unproven]
     return found
 
 

@@ -145,7 +145,8 @@ class Rules:
     Attributes:
         places: the attributes that they look at.
         head_tags: those of *places* that `edits` has to be given.
-        ask_for_commitment: whether any of them wants storage commitment.
+        ask_for_commitment: whether any of them wants storage commitment, or deletes what others
+            have: somebody may have these asked whether they keep it.
     """
 
     __slots__ = (
@@ -172,7 +173,9 @@ class Rules:
         self.head_tags = frozenset(
             place for place in self.places if isinstance(place, int) and place <= LAST_OF_HEAD
         )
-        self.ask_for_commitment = any(r.commit for rule in self._rules for r in rule.routes)
+        self.ask_for_commitment = any(
+            rule.retention is not None and rule.retention.forwarded_days > 0 for rule in self._rules
+        ) or any(r.commit for rule in self._rules for r in rule.routes)
 
     def __bool__(self) -> bool:
         """Whether there is any."""

@@ -30,10 +30,13 @@ examples:
   isocenter queue summary
   isocenter queue retry --destination PACS
   isocenter queue retry 17 18
+  isocenter queue commit 1.2.840.113619.2.55.3 --destination PACS
   isocenter queue purge --state failed --destination OLDPACS --yes
 
 All of them may run while the server does.  retry has what was given up, and what waits for its
-next attempt, sent now.  purge forgets records; the objects stay in the archive.
+next attempt, sent now.  commit has a destination asked whether it keeps what it was sent of a
+study (storage commitment), and sent what it does not: isocenter retention check -v says which
+studies stay without that.  purge forgets records; the objects stay in the archive.
 
 exit codes: 0 done, 1 there is no such record, 2 arguments or settings"""
 
@@ -55,11 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             ("list", "list records, the latest first"),
             ("summary", "count records by destination, and say how each destination does"),
             ("retry", "have what failed sent now"),
+            ("commit", "have a destination asked whether it keeps what it has of a study"),
             ("purge", "forget records"),
         ),
     ):
         add_archive_options(action)
-        if name != "summary":
+        if name == "commit":
+            action.add_argument("study", metavar="UID", help="its Study Instance UID")
+            action.add_argument("--destination", required=True, metavar="AET", help="who is asked")
+        elif name != "summary":
             action.add_argument("--destination", default="", metavar="AET", help="only for this")
         match name:
             case "list":
@@ -78,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 action.add_argument("--yes", action="store_true", help="yes, forget them")
         if name in ("list", "summary"):
             action.add_argument("--json", action="store_true", help="for programs")
-        else:
+        elif name != "commit":
             action.add_argument(
                 "numbers",
                 nargs="*",
@@ -90,9 +97,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    return run_action(
-        arguments, {"list": _list, "summary": _summary, "retry": _retry, "purge": _purge}
-    )
+    actions = {
+        "list": _list,
+        "summary": _summary,
+        "retry": _retry,
+        "commit": _commit,
+        "purge": _purge,
+    }
+    return run_action(arguments, actions)
 
 
 async def _list(settings: Settings, arguments: argparse.Namespace, _: Terminal) -> int:
@@ -171,6 +183,19 @@ async def _retry(settings: Settings, arguments: argparse.Namespace, terminal: Te
         terminal.error("nothing of that failed; isocenter queue list shows what there is")
         return EXIT_FAILED
     terminal.note(f"{count} to be sent within seconds, or when the server is started")
+    return EXIT_OK
+
+
+async def _commit(settings: Settings, arguments: argparse.Namespace, terminal: Terminal) -> int:
+    async with composition.open_stores(settings) as stores:
+        count = await stores.forwards.commit(arguments.destination, arguments.study)
+    if not count:
+        terminal.error(
+            f"{arguments.destination} was sent nothing of this study that it was not asked for "
+            "already; isocenter queue list --destination shows what it was sent"
+        )
+        return EXIT_FAILED
+    terminal.note(f"{count} to be asked for within seconds, or when the server is started")
     return EXIT_OK
 
 

@@ -84,10 +84,8 @@ async def _look(settings: Settings, rule: RetentionRule, terminal: Terminal) -> 
         found = await look(
             rule, parts.stores.retention, trash, fullness.excess, time.time(), limit=_MOST
         )
-    for each, obstacles in found.kept:
-        terminal.detail(
-            f"{rule.name}: {each.study_instance_uid} stays: {'; '.join(obstacles.texts())}"
-        )
+    for each, reasons in found.kept:
+        terminal.detail(f"{rule.name}: {each.study_instance_uid} stays: {'; '.join(reasons)}")
     for each in found.going:
         terminal.detail(f"{rule.name}: {each.study_instance_uid}")
     return {

@@ -69,6 +69,13 @@ class Retry(Body):
     destination: str = ""
 
 
+class CommitOrder(Body):
+    """Of which study which destination is asked whether it keeps it."""
+
+    study_instance_uid: str
+    destination: str
+
+
 class Count(Body):
     """How many records."""
 
@@ -100,6 +107,13 @@ class ForwardingApi:
         yield endpoint(
             "POST", "/forwarding/retry", self.retry, "Send what failed now.",
             name="RetryForwards", service=_SERVICE, needs="configure", takes=Retry, gives=Count,
+        )  # fmt: skip
+
+        yield endpoint(
+            "POST", "/forwarding/commit", self.commit,
+            "Ask a destination whether it keeps what it was sent of a study (storage commitment).",
+            name="CommitForwards", service=_SERVICE, needs="configure", takes=CommitOrder,
+            gives=Count,
         )  # fmt: skip
 
     async def list(self, request: Request) -> Response:
@@ -142,6 +156,14 @@ class ForwardingApi:
         body = await read_body(request, Retry)
         count = await self._queue.retry(body.ids, destination=body.destination)
         what = f"what failed to go to {body.destination or 'any destination'} is sent again"
+        self._notices.publish(FunctionUsed(caller=caller_of(request), what=what))
+        return answer(Count(count=count))
+
+    async def commit(self, request: Request) -> Response:
+        """The handler."""
+        body = await read_body(request, CommitOrder)
+        count = await self._queue.commit(body.destination, body.study_instance_uid)
+        what = f"{body.destination} is asked to commit a study that it was sent"
         self._notices.publish(FunctionUsed(caller=caller_of(request), what=what))
         return answer(Count(count=count))
 

@@ -144,7 +144,7 @@ class RetentionApi:
         async with changing():
             found = await self._retention.look(rules[number - 1], _MOST_STUDIES)
         details = [(each, list[str]()) for each in found.going]
-        details += [(each, obstacles.texts()) for each, obstacles in found.kept]
+        details += found.kept
         return answer(
             DryRun(
                 studies=len(found.going),

@@ -258,6 +258,14 @@ class ForwardQueue(Protocol):
         """Have dead letters, and what waits for its next attempt, sent now; how many records."""
         ...
 
+    async def commit(self, destination: str, study_instance_uid: str) -> int:
+        """Have a destination asked whether it keeps what it has of a study, as it is, and was never
+        asked for; of how many records.
+
+        What it does not keep is sent again; what it does is at the destination from then on.
+        """
+        ...
+
     async def purge(
         self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
     ) -> int:

@@ -35,6 +35,24 @@ GIVE_UP_ASKING: Final = """
     WHERE state = 'committing' AND destination = :destination
       AND due_at <= :now AND since <= :before
 """
+#: So many records in one transaction: others want to write as well.
+_CHANGED_AT_ONCE: Final = 1_000
+#: What arrived and nobody has asked for; what is sent otherwise the destination does not have.
+ASK_LATER: Final = f"""
+    UPDATE forward SET state = 'sent', wants_commitment = 1, since = :now, due_at = :now,
+        ended_at = NULL, attempts = 0
+    WHERE forward_pk IN (
+        SELECT forward_pk FROM forward
+        WHERE state = 'done' AND destination = :destination AND wants_commitment = 0
+          AND delete_after = 0 AND leaving = '' AND project = '' AND changes = ''
+          AND forward_pk > :after
+          AND sop_instance_uid IN (
+              SELECT i.sop_instance_uid FROM study JOIN series USING (study_pk)
+              JOIN instance i ON i.series_pk = series.series_pk
+              WHERE study.study_instance_uid = :study)
+        ORDER BY forward_pk LIMIT {_CHANGED_AT_ONCE})
+    RETURNING forward_pk
+"""
 #: What nobody else waits for: a dead letter might still be sent.
 _IS_DELETABLE: Final = """
     state = 'deleting' AND NOT EXISTS (

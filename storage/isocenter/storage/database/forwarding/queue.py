@@ -236,6 +236,15 @@ class DatabaseForwards:
         tried = await self._database.write(records.execute, records.RETRY_DESTINATIONS, values)
         return changed or tried
 
+    async def commit(self, destination: str, study_instance_uid: str) -> int:
+        """See `ForwardQueue.commit`."""
+        values = {
+            "now": self._now(),
+            "destination": destination,
+            "study": study_instance_uid,
+        }
+        return await self._change_all(commitment.ASK_LATER, values)
+
     async def purge(
         self, state: ForwardState, numbers: Sequence[int] = (), *, destination: str = ""
     ) -> int:
