@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from support.processes import (
     run,
     served_archive,
     wait_for_line,
+    wait_until,
 )
 
 RAW_DATA = "2.25.160447813486329485038264826194826371"
@@ -235,6 +237,44 @@ def test_a_check_that_hangs_in_a_thread_lets_the_server_end(tmp_path: Path, work
     # It has ended as one does that is asked to: another takes the archive at once.
     with served_archive(tmp_path):
         assert "studies  " in site.isocenter("db", "stats", "--config", site.config)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_operation_that_hangs_in_a_thread_lets_the_server_end(
+    tmp_path: Path, workers: int
+) -> None:
+    source = EXAMPLE.read_text("utf-8").replace(
+        "        size.add(received.size)\n",
+        "        import time\n"
+        "        (folder / 'begun').write_text('')\n"
+        "        await trio.to_thread.run_sync(time.sleep, 3600)\n",
+    )
+    site = Site(tmp_path, source)
+    text = site.config.read_text().replace("[server]\n", f"[server]\nworkers = {workers}\n")
+    site.config.write_text(f"{text}[deadlines]\nshutdown = 1\n")
+    image = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    log = tmp_path / "serve.log"
+    command = (*ISOCENTER, "serve", "--config", site.config)
+    with program(*command, log=log, environment=site.environment) as process:
+        port = int(wait_for_line(process, r"^ready dicom://[^ ]*:(\d+)", log)[1])
+        assert send(port, image) == [0]
+        ae = AE("SCANNER")
+        ae.dimse_timeout = None
+        ae.add_requested_context(RAW_DATA)
+        association = ae.associate("127.0.0.1", port, ae_title="ISOCENTER")
+        assert association.is_established
+        sender = threading.Thread(target=association.send_c_store, args=(raw_data(),))
+        sender.start()
+        wait_until((site.raw / "begun").exists, process)
+        process.terminate()
+        assert process.wait(STOP_SECONDS) == 0
+        sender.join()
+    line = "the operation C-STORE of the plug-in raw-data hangs; the process ends without it"
+    assert log.read_text().count(line) == 1
+    # What was acknowledged is there, and another takes the archive at once.
+    with served_archive(tmp_path):
+        said = site.isocenter("db", "stats", "--config", site.config)
+        assert re.search(r"^instances +1$", said, re.MULTILINE)
 
 
 def test_a_check_names_what_is_broken_and_what_is_not_there(tmp_path: Path) -> None:

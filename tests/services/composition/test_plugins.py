@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import trio
 from isocenter.engine.dimse.message_codec import response_to
 from isocenter.engine.dimse.messages import NActionRequest, NGetRequest, Request
 from isocenter.engine.dimse.status import Status
+from isocenter.engine.errors import IsocenterError
 from isocenter.engine.negotiation import Offer
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services import composition
@@ -22,8 +23,11 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.server import Server, serve
 from isocenter.services.association.service_registry import Service, ServiceRegistry
+from isocenter.services.composition import plugins
 from isocenter.services.composition.plugins import Plugin, PluginError, installed, load_plugin
+from isocenter.services.composition.services import build_services_and_workflow
 from isocenter.services.errors import OperationError
+from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
 from isocenter.services.net.listeners import ListenAddress
 from isocenter.services.notices import Notice, Notices, PluginOperationEnded, PluginStarted
 from isocenter.services.service_classes.client import ClientAssociation, open_association
@@ -288,15 +292,25 @@ def plugin_of(**changes: Any) -> Plugin:
 
 @asynccontextmanager
 async def registry_with(
-    plugin: Plugin, notices: Notices | None = None, **overrides: object
+    plugin: Plugin,
+    notices: Notices | None = None,
+    monitoring: PluginMonitoring | None = None,
+    **overrides: object,
 ) -> AsyncIterator[ServiceRegistry]:
     settings = load_settings(
         None, {}, {"storage.data_dir": ":memory:", "tls.enabled": "false", **overrides}
     )
     async with composition.open_archive_parts(settings) as parts:
-        yield composition.build_services(
-            settings, parts.archive, parts.stores, None, notices, plugins=[plugin]
+        registry, _ = build_services_and_workflow(
+            settings,
+            parts.archive,
+            parts.stores,
+            None,
+            notices,
+            plugins=[plugin],
+            monitoring=monitoring,
         )
+        yield registry
 
 
 @asynccontextmanager
@@ -320,6 +334,14 @@ async def asking(registry: ServiceRegistry, notices: Notices) -> AsyncIterator[C
 async def ask(association: ClientAssociation, request: Request) -> int:
     (context,) = (one for one in association.contexts if one.abstract_syntax == NOTES)
     return (await association.invoke(context.context_id, request)).message.status
+
+
+def suppressing(function: Any) -> Any:
+    async def call(*arguments: Any) -> None:
+        with suppress(IsocenterError):
+            await function(*arguments)
+
+    return call
 
 
 def action(association: ClientAssociation, uid: str = "1.2.3.9") -> NActionRequest:
@@ -392,6 +414,71 @@ async def test_a_fault_of_a_plugin_is_one_operation(caplog: pytest.LogCaptureFix
     assert "oops" in caplog.text
     (told,) = (one for one in heard if isinstance(one, PluginOperationEnded))
     assert told.status == 0x0110
+
+
+async def test_who_hangs_is_left_behind_when_the_server_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plugins, "LEAVE_SECONDS", 0.05)
+    begun, released = trio.Event(), trio.Event()
+
+    class Hanging(Notes):
+        async def perform(self, operation: Operation) -> None:
+            begun.set()
+            with trio.CancelScope(shield=True):  # as in a thread
+                await released.wait()
+            await trio.sleep_forever()
+
+    monitoring, notices = PluginMonitoring(), Notices()
+    async with registry_with(plugin_of(make=Hanging), notices, monitoring) as registry:
+        async with asking(registry, notices) as association, trio.open_nursery() as nursery:
+            nursery.start_soon(suppressing(ask), association, action(association))
+            await begun.wait()
+            assert monitoring.hanging == []
+            nursery.cancel_scope.cancel()
+        # The server has ended without it.
+        (left,) = monitoring.hanging
+        assert (left.plugin, left.command) == ("notes", "N-ACTION")
+        assert not left.ended.is_set()
+        released.set()
+        # It was cancelled, and ends as soon as it can.
+        await left.ended.wait()
+
+
+async def test_who_takes_long_is_waited_for_when_its_association_ends() -> None:
+    begun, released = trio.Event(), trio.Event()
+    heard: list[Notice] = []
+
+    class Slow(Notes):
+        async def perform(self, operation: Operation) -> None:
+            begun.set()
+            with trio.CancelScope(shield=True):
+                await released.wait()
+            self.context.concerns(operation, ("1.2.77",))
+            await trio.sleep_forever()
+
+    ended = trio.Event()
+
+    def hear(notice: Notice) -> None:
+        heard.append(notice)
+        if isinstance(notice, PluginOperationEnded):
+            ended.set()
+
+    monitoring, notices = PluginMonitoring(), Notices(hear)
+    async with (
+        registry_with(plugin_of(make=Slow), notices, monitoring) as registry,
+        asking(registry, notices) as association,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(suppressing(ask), association, action(association))
+            await begun.wait()
+            await association.abort()
+        assert not ended.is_set()
+        released.set()
+        await ended.wait()
+    assert monitoring.hanging == []
+    (told,) = (one for one in heard if isinstance(one, PluginOperationEnded))
+    assert told.studies == ("1.2.77",)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ class Monitoring:
 
     @asynccontextmanager
     async def ending(self, hangs: Callable[[], None]) -> AsyncIterator[None]:
-        """A context around all that serves: left, checks of plug-ins have ended.
+        """A context around all that serves: left, operations and checks of plug-ins have ended.
 
         Args:
             hangs: is called where one does not: in a thread it cannot be ended, and the event
@@ -123,17 +123,22 @@ class Monitoring:
         try:
             yield
         finally:
+            checks: Sequence[str] = ()
             if self._health is not None:
                 with trio.CancelScope(shield=True):
-                    hanging = await self._health.close()
-                for name in hanging:
-                    plugin = name.rpartition(".")[0]
-                    log.error(
-                        "the check %s of the plug-in %s hangs; the process ends without it",
-                        name, plugin,
-                    )  # fmt: skip
-                if hanging:
-                    hangs()
+                    checks = await self._health.close()
+            hanging = [(f"check {name}", name.rpartition(".")[0]) for name in checks]
+            hanging += [
+                (f"operation {one.command}", one.plugin)
+                for one in self.plugins.hanging
+                if not one.ended.is_set()
+            ]
+            for what, plugin in hanging:
+                log.error(
+                    "the %s of the plug-in %s hangs; the process ends without it", what, plugin
+                )
+            if hanging:
+                hangs()
 
     def figures(self) -> Sequence[Figure]:
         """All metrics of all processes, for pages and programs."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 from weakref import WeakKeyDictionary
+
+import trio
 
 from isocenter.engine.dimse.message_codec import sop_class_of, sop_instance_of
 from isocenter.engine.dimse.message_fields import operation_name
@@ -23,7 +26,7 @@ from isocenter.services.association.service_registry import Service, ServiceRegi
 from isocenter.services.conformance.statement import PluginRow
 from isocenter.services.dicom.uid_registry import is_private
 from isocenter.services.errors import OperationError
-from isocenter.services.monitoring.plugin_monitor import PluginMonitoring
+from isocenter.services.monitoring.plugin_monitor import HangingOperation, PluginMonitoring
 from isocenter.services.notices import Notices, PluginOperationEnded, PluginStarted
 from isocenter.services.security.access.permissions import (
     NEEDS,
@@ -43,6 +46,8 @@ from isocenter.services.settings.plugins import PluginEntry, faults_of, kind_of,
 
 log = logging.getLogger("isocenter.plugins")
 
+#: Within which an operation ends that is cancelled when the server ends; one that does not, hangs.
+LEAVE_SECONDS: Final = 5.0
 _SETTING_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -171,7 +176,7 @@ def services_of(
                     "with these settings"
                 )
         mine = replace(context, monitor=monitoring.of(plugin.name))
-        services.append(PluginService(plugin, mine))
+        services.append(PluginService(plugin, mine, monitoring.hanging))
         notices.publish(
             PluginStarted(
                 name=plugin.name, distribution=plugin.distribution, version=plugin.version
@@ -182,9 +187,17 @@ def services_of(
 
 
 class PluginService:
-    """The service of a plug-in as the server has it: what was declared, told to the audit trail."""
+    """The service of a plug-in as the server has it: what was declared, told to the audit trail.
 
-    def __init__(self, plugin: Plugin, context: PluginContext) -> None:
+    Args:
+        hanging: gets what cannot be ended when the server ends.
+    """
+
+    def __init__(
+        self, plugin: Plugin, context: PluginContext, hanging: list[HangingOperation]
+    ) -> None:
+        self._hanging = hanging
+        self._is_ending = trio.Event()
         self._studies: WeakKeyDictionary[Operation, tuple[str, ...]] = WeakKeyDictionary()
         self.name = plugin.name
         self.sop_classes = {one.uid: one.name for one in plugin.declared.sop_classes}
@@ -234,10 +247,73 @@ class PluginService:
         )
         if command not in self._operations[operation.context.abstract_syntax]:
             raise OperationError(Status.UNRECOGNIZED_OPERATION)
-        await self._service.perform(operation)
+        await self._wait_for(_Running(self._service.perform, operation), command)
+
+    async def watch(self) -> None:
+        """Until cancelled, the server goes on; from then on nobody waits for what hangs."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._is_ending.set()
+
+    async def _wait_for(self, running: _Running, command: str) -> None:
+        """Wait for an operation; when the server ends not for one that cannot be cancelled."""
+        try:
+            await running.ended.wait()
+        except trio.Cancelled:
+            running.scope.cancel()
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._lose_patience, nursery.cancel_scope)
+                    await running.ended.wait()
+                    nursery.cancel_scope.cancel()
+            if not running.ended.is_set():
+                self._hanging.append(
+                    HangingOperation(plugin=self.name, command=command, ended=running.ended)
+                )
+                raise
+            if running.scope.cancelled_caught:
+                raise
+        if running.fault is not None:
+            raise running.fault
+
+    async def _lose_patience(self, waiting: trio.CancelScope) -> None:
+        await self._is_ending.wait()
+        await trio.sleep(LEAVE_SECONDS)
+        waiting.cancel()
 
     def _concerns(self, operation: Operation, studies: tuple[str, ...]) -> None:
         self._studies[operation] = tuple(dict.fromkeys(filter(None, studies)))
+
+
+class _Running:
+    """An operation of a plug-in, in a task of its own, that nobody has to wait for: it may not let
+    itself be cancelled, as when it waits in a thread.
+
+    Attributes:
+        fault: what it has raised.
+    """
+
+    def __init__(
+        self, perform: Callable[[Operation], Awaitable[None]], operation: Operation
+    ) -> None:
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self.fault: BaseException | None = None
+        trio.lowlevel.spawn_system_task(self._run, perform, operation, context=copy_context())
+
+    async def _run(
+        self, perform: Callable[[Operation], Awaitable[None]], operation: Operation
+    ) -> None:
+        try:
+            with self.scope:
+                await perform(operation)
+        except trio.Cancelled:  # the process ends
+            raise
+        except BaseException as error:  # whoever waits has it
+            self.fault = error
+        finally:
+            self.ended.set()
 
 
 def _entry_point(name: str) -> EntryPoint:

@@ -105,8 +105,8 @@ async def serve_archive(
         beat: gives a sign of life.
         parent: of a worker, what becomes readable when its parent is gone.
         meeting: a folder where the workers ask each other; None: there are none.
-        hangs: is called at the end if a check of a plug-in hangs in a thread: the event loop
-            would wait for it, so the process has to be left without that.
+        hangs: is called at the end if an operation or a check of a plug-in hangs in a thread: the
+            event loop would wait for it, so the process has to be left without that.
     """
     settings, tls, notices = parts.settings, parts.tls, parts.notices
     is_worker = parent is not None

@@ -246,7 +246,7 @@ def build_services_and_workflow(
         monitoring,
     )
     # Last: what a plug-in declares is its own, also where storage takes every private SOP class.
-    tasks = [*workflow.background_tasks, pool.run]
+    tasks = [*workflow.background_tasks, pool.run, *(one.watch for one in added)]
     registry = ServiceRegistry(
         [*services, *added],
         background_tasks=tasks,

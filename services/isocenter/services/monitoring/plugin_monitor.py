@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.monitoring.metric_table import (
     DURATIONS,
@@ -47,6 +49,15 @@ class NamedCheck:
     is_vital: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HangingOperation:
+    """An operation of a plug-in that the server could not end; *ended*: it has, all the same."""
+
+    plugin: str
+    command: str
+    ended: trio.Event
+
+
 class PluginMonitoring:
     """Checks and metrics that the plug-ins of a process have registered.
 
@@ -55,10 +66,12 @@ class PluginMonitoring:
 
     Attributes:
         checks: of all plug-ins.
+        hanging: operations that are left behind when the server ends.
     """
 
     def __init__(self, registry: Callable[[], CollectorRegistry] | None = None) -> None:
         self.checks: list[NamedCheck] = []
+        self.hanging: list[HangingOperation] = []
         self._registry = registry
 
     def of(self, plugin: str) -> MonitorOfPlugin:
