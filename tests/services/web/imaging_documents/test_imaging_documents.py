@@ -51,7 +51,7 @@ from isocenter.services.integration.sharing.manifest import (
 from isocenter.services.integration.sharing.manifest_reader import ManifestReader
 from isocenter.services.integration.sharing.ports import PublishingError, SharedDocument
 from isocenter.services.integration.sharing.xml_text import element, read_xml_document
-from isocenter.services.net.http import unwanted
+from isocenter.services.net.http import pace, unwanted
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.client import HttpClient, Retries
 from isocenter.services.net.http.client_errors import BrokenAnswerError, HttpStatusError
@@ -584,6 +584,21 @@ async def test_what_nobody_wants_of_an_answer_has_an_end(
         with trio.fail_after(60):
             async with http_serving(Scripted(answer)) as url:
                 with pytest.raises(BrokenAnswerError, match="nobody asked for"):
+                    await here.fetch(url, manifest)
+
+
+async def test_an_object_that_trickles_in_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "STEP_SECONDS", 1.0)
+    begun = parts_of(answer_of(INCLUDE.format("a"))).removesuffix(b"\r\n--x--\r\n") + HEAD % b"a"
+
+    async def answer(_: Any) -> Any:
+        return 200, [("content-type", RELATED)], chain((begun,), repeat(b"\0"))
+
+    async with served(*IMAGES) as (_, there), fetching() as here:
+        manifest = await manifest_of(there)
+        with trio.fail_after(60):
+            async with http_serving(Scripted(answer)) as url:
+                with pytest.raises(BrokenAnswerError, match="comes too slowly"):
                     await here.fetch(url, manifest)
 
 

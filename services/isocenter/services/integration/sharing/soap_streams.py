@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
+import trio
+
 from isocenter.services.integration.sharing.soap import SOAP, SoapAnswer, asking, checked_answer
 from isocenter.services.net.http.client import HttpClient, HttpResponse
 from isocenter.services.net.http.client_errors import BrokenAnswerError
@@ -22,6 +24,7 @@ from isocenter.services.net.http.multipart import (
     PartStarted,
     boundary_of,
 )
+from isocenter.services.net.http.pace import Pace
 from isocenter.services.net.http.unwanted import Unwanted
 
 #: An envelope, with documents in it where they do not stand beside it.
@@ -86,12 +89,19 @@ async def _nothing() -> AsyncGenerator[Event, None]:
 async def _events(
     response: HttpResponse, parser: MultipartParser, unwanted: Unwanted
 ) -> AsyncGenerator[Event, None]:
+    pace = Pace()
+    asked = trio.current_time()
     try:
         async with aclosing(response.pieces()) as pieces:
             async for piece in pieces:
+                pace.came(len(piece), trio.current_time() - asked)
                 unwanted.came(len(piece))
                 for event in parser.feed(piece):
+                    if isinstance(event, PartStarted):
+                        pace.begin()
                     yield event
+                # What was done with it does not count.
+                asked = trio.current_time()
         parser.close()
     except MultipartError as error:
         raise BrokenAnswerError(f"the parts of the answer: {error}") from error
