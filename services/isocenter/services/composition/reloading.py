@@ -67,6 +67,7 @@ class Reloader:
         peers: by AE title; changed in place.
         take_rules: has these rules for what is stored from now on.
         take_revocations: ends what stands by certificates that are revoked.
+        warns: whether it tells what should be known of the settings: of several processes one.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Reloader:
         notices: Notices,
         take_rules: Callable[[Sequence[Rule]], None] = lambda rules: None,
         take_revocations: Callable[[Revocations], None] = lambda revocations: None,
+        warns: Callable[[], bool] = lambda: True,
     ) -> None:
         self._load = load
         self._settings = settings
@@ -92,6 +94,7 @@ class Reloader:
         self._faults: dict[str, str] = {}
         self._take_rules = take_rules
         self._take_revocations = take_revocations
+        self._warns = warns
 
     @property
     def settings(self) -> Settings:
@@ -114,7 +117,7 @@ class Reloader:
                 await self._part("certificates", partial(self._exchange_tls, self._tls))
             await self._part("access", self._exchange_access)
             await self._part("peers", self._exchange_peers)
-            if not is_catching_up:
+            if not is_catching_up and self._warns():
                 await self._warn()
             return self._faults
 

@@ -56,6 +56,7 @@ from isocenter.services.security.certificates.expiry import renew_daily, warn_da
 from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.source import SettingsSource
 from isocenter.services.system import systemd
+from isocenter.services.system.exclusive_task import run_exclusively
 from isocenter.services.system.recent_log import RecentLog
 from isocenter.services.web.description.document import html
 from isocenter.services.web.parts import ServerState
@@ -140,6 +141,15 @@ async def serve_archive(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_keep_log, recent)
+        is_first = meeting is None
+
+        async def be_first() -> None:
+            nonlocal is_first
+            is_first = True
+            await trio.sleep_forever()
+
+        if meeting is not None:
+            nursery.start_soon(run_exclusively, meeting / "first.lock", be_first)
         archive, stores = opened.archive, opened.stores
         monitoring.watch(archive, stores.timer)
         monitoring.metrics.audit = auditor
@@ -206,6 +216,7 @@ async def serve_archive(
             notices=notices,
             take_rules=rules.take,
             take_revocations=take_revocations,
+            warns=lambda: is_first,
         )
         tell_others = other_processes(settings)
         usage = UsageFigures(stores.usage)
