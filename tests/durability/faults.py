@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from support.processes import (
@@ -20,6 +20,9 @@ from support.processes import (
 
 #: Mount a tmpfs of so many KiB over the data directory, for this process and its children.
 _OWN_DISK = 'mount -t tmpfs -o size="$0k",mode=700 none "$1" && shift && exec "$@"'
+
+#: Calls that the main thread of a server makes too, for its log.
+_OF_MAIN_THREAD = frozenset(("write", "openat"))
 
 
 @contextmanager
@@ -51,9 +54,14 @@ def fill(folder: Path, *, leave: int) -> Path:
     with path.open("wb", buffering=0) as file:
         state = os.statvfs(folder)
         left = state.f_bavail * state.f_frsize - leave
-        while left > 0:
-            left -= file.write(bytes(min(left, 1 << 16)))
+        with suppress(OSError):  # the server writes as well: it is full before that
+            while left > 0:
+                left -= file.write(bytes(min(left, 1 << 16)))
     return path
+
+
+class ThreadStarted(Exception):
+    """A thread of the server began after `failing_calls`: its calls did not fail."""
 
 
 @contextmanager
@@ -61,19 +69,35 @@ def failing_calls(archive: ServedArchive, calls: str, error: str, folder: Path) 
     """Every such system call of the server fails, but for those of its main thread.
 
     That one only talks to peers and writes the log.
+
+    Raises:
+        ThreadStarted: at the end, where the main thread makes such calls, so that threads which
+            it starts meanwhile are let alone as well.
     """
-    threads = [int(name) for name in os.listdir(f"/proc/{archive.process.pid}/task")]
-    threads.remove(archive.process.pid)
+    main = archive.process.pid
+    threads = _threads(main) - {main}
     words: list[object] = ["strace", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
-    for thread in threads:
+    of_main = not _OF_MAIN_THREAD.isdisjoint(calls.split(","))
+    attached = threads if of_main else {main}
+    for thread in attached:
         words += ["-p", thread]
+    if not of_main:
+        words.append("-f")
     log = folder / "strace.log"
     with program(*words, "-o", folder / "failed.calls", log=log) as process:
-        for thread in threads:
+        for thread in attached:
             wait_for_line(process, rf"^strace: Process {thread} attached", log)
-        yield
+        try:
+            yield
+        finally:
+            if of_main and _threads(main) - {main} - threads:
+                raise ThreadStarted
         process.send_signal(signal.SIGINT)
         process.wait()
+
+
+def _threads(process: int) -> set[int]:
+    return {int(name) for name in os.listdir(f"/proc/{process}/task")}
 
 
 def failed_calls(folder: Path) -> Sequence[str]:
