@@ -15,8 +15,10 @@ from isocenter.services.cli import main
 from isocenter.services.cli.commands import COMMANDS
 from isocenter.services.cli.scu.getscu import advice_of
 from isocenter.services.cli.support.argument_parser import CommandParser
-from isocenter.services.cli.support.options import UsageError, deadlines_of, peer_of, tls_of
+from isocenter.services.cli.support.network_options import deadlines_of, peer_of
+from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.query_options import Request, read_query_file, requests_of
+from isocenter.services.cli.support.tls_options import tls_of
 from isocenter.services.cli.support.transfer_syntaxes import transfer_syntaxes_of
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.storage.retrieve_contexts import retrieve_contexts

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from isocenter.services.cli.support.options import tls_profile
+from isocenter.services.cli.support.tls_options import tls_profile
 from isocenter.services.net.tls.contexts import PROFILES
 from isocenter.services.net.tls.profile_names import profile_named, warning_of
 from isocenter.services.settings.errors import SettingsError

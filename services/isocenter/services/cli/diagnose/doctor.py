@@ -17,18 +17,14 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.diagnose.doctor_output import JsonOutput, Output, TextOutput
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import (
-    UsageError,
-    add_archive_options,
+from isocenter.services.cli.support.network_options import (
     add_network_options,
-    ae_title,
     deadlines_of,
     peer_of,
-    port,
-    receiving_tls_of,
-    tls_of,
 )
+from isocenter.services.cli.support.options import UsageError, add_archive_options, ae_title, port
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.cli.support.tls_options import receiving_tls_of, tls_of
 from isocenter.services.composition.examination import examine
 from isocenter.services.diagnostics.doctor.archive import assess_verification
 from isocenter.services.diagnostics.doctor.check import CheckResult

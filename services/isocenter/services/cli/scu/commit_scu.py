@@ -16,15 +16,10 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import (
-    UsageError,
-    add_network_options,
-    check_paths,
-    port,
-    receiving_tls_of,
-    whole_number,
-)
+from isocenter.services.cli.support.network_options import add_network_options
+from isocenter.services.cli.support.options import UsageError, check_paths, port, whole_number
 from isocenter.services.cli.support.sent_files import files_below
+from isocenter.services.cli.support.tls_options import receiving_tls_of
 from isocenter.services.dicom import uid_registry as sop_classes
 from isocenter.services.dicom.objects import DamagedFileError, DicomObject, NotDicomFileError
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES

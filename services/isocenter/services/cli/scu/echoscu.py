@@ -16,7 +16,8 @@ from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
-from isocenter.services.cli.support.options import UsageError, add_network_options, whole_number
+from isocenter.services.cli.support.network_options import add_network_options
+from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.errors import OperationError
 
 DESCRIPTION: Final = "Verify a peer: associate with it and send C-ECHO."

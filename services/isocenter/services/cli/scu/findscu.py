@@ -30,7 +30,8 @@ from isocenter.services.cli.support.match_output import (
     output_to,
     writer_of,
 )
-from isocenter.services.cli.support.options import UsageError, add_network_options
+from isocenter.services.cli.support.network_options import add_network_options
+from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.query_options import (
     USUAL_KEYS,
     Request,

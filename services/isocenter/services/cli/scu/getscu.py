@@ -23,7 +23,7 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
 from isocenter.services.cli.support.instance_options import frame_list, request_by_instance
-from isocenter.services.cli.support.options import add_network_options
+from isocenter.services.cli.support.network_options import add_network_options
 from isocenter.services.cli.support.query_options import (
     MODELS,
     Request,

@@ -16,12 +16,11 @@ from isocenter.services.cli.support.client_command import Interrupts, run_task
 from isocenter.services.cli.support.options import (
     UsageError,
     add_output_options,
-    add_tls_options,
     port,
-    tls_of,
     whole_number,
 )
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.cli.support.tls_options import add_tls_options, tls_of
 from isocenter.services.errors import text_of
 from isocenter.services.integration.hl7.sender import open_sender
 from isocenter.services.system.log_format import escape

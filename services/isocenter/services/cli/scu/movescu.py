@@ -16,16 +16,12 @@ from isocenter.services.association.service_registry import ServiceRegistry
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
-from isocenter.services.cli.support.options import (
-    UsageError,
-    add_network_options,
-    ae_title,
-    port,
-    receiving_tls_of,
-)
+from isocenter.services.cli.support.network_options import add_network_options
+from isocenter.services.cli.support.options import UsageError, ae_title, port
 from isocenter.services.cli.support.query_options import MODELS, add_query_options, requests_of
 from isocenter.services.cli.support.received_files import add_receiving_options, folder_of
 from isocenter.services.cli.support.retrieve_output import follow, outcome_of, report_outcome
+from isocenter.services.cli.support.tls_options import receiving_tls_of
 from isocenter.services.dicom.uid_registry import BASIC_SYNTAXES
 from isocenter.services.errors import text_of
 from isocenter.services.net.listeners import ListenAddress, open_listener

@@ -17,12 +17,11 @@ from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import Client, run_client
 from isocenter.services.cli.support.match_output import Match, prepare_stdout, shown, writer_of
-from isocenter.services.cli.support.options import (
-    UsageError,
+from isocenter.services.cli.support.network_options import (
     add_network_options,
     run_with_called_ae_title,
-    whole_number,
 )
+from isocenter.services.cli.support.options import UsageError, whole_number
 from isocenter.services.dicom.attribute_list import AttributeList
 from isocenter.services.dicom.creation.errors import SourceError
 from isocenter.services.dicom.file_recognition import DamagedFileError, NotDicomFileError

@@ -15,7 +15,10 @@ from isocenter.services.cli.support.match_options import (
     add_match_output,
     add_max_results,
 )
-from isocenter.services.cli.support.options import add_network_options, run_with_called_ae_title
+from isocenter.services.cli.support.network_options import (
+    add_network_options,
+    run_with_called_ae_title,
+)
 from isocenter.services.cli.support.query_options import add_query_options
 
 DESCRIPTION: Final = """\

@@ -8,12 +8,11 @@ from typing import Final
 
 from isocenter.services.cli.scu import getscu, movescu
 from isocenter.services.cli.support.argument_parser import CommandParser
-from isocenter.services.cli.support.options import (
+from isocenter.services.cli.support.network_options import (
     add_network_options,
-    ae_title,
-    port,
     run_with_called_ae_title,
 )
+from isocenter.services.cli.support.options import ae_title, port
 from isocenter.services.cli.support.query_options import add_query_options
 from isocenter.services.cli.support.received_files import add_receiving_options
 

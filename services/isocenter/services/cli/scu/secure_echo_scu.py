@@ -9,13 +9,8 @@ from typing import Final
 from isocenter.services.cli import parser_of
 from isocenter.services.cli.commands import Command
 from isocenter.services.cli.support.argument_parser import CommandParser
-from isocenter.services.cli.support.options import (
-    TLS_VERSIONS,
-    add_output_options,
-    ae_title,
-    profile_of_version,
-    whole_number,
-)
+from isocenter.services.cli.support.options import add_output_options, ae_title, whole_number
+from isocenter.services.cli.support.tls_options import TLS_VERSIONS, profile_of_version
 
 DESCRIPTION: Final = """\
 Verify a peer over TLS: associate with it and send C-ECHO.  With --cert and --key we show a

@@ -18,7 +18,8 @@ from isocenter.services.association.requestor import Context, InvokingAssociatio
 from isocenter.services.cli import EXIT_INTERRUPTED
 from isocenter.services.cli.support.argument_parser import CommandParser
 from isocenter.services.cli.support.client_command import CannotAssociateError, Client, run_client
-from isocenter.services.cli.support.options import UsageError, add_network_options, check_paths
+from isocenter.services.cli.support.network_options import add_network_options
+from isocenter.services.cli.support.options import UsageError, check_paths
 from isocenter.services.cli.support.retrieve_output import describe_answer
 from isocenter.services.cli.support.sent_files import (
     FoundFile,

@@ -30,12 +30,11 @@ from isocenter.services.cli.support.match_output import (
     shown,
     writer_of,
 )
-from isocenter.services.cli.support.options import (
-    UsageError,
+from isocenter.services.cli.support.network_options import (
     add_network_options,
-    ae_title,
     run_with_called_ae_title,
 )
+from isocenter.services.cli.support.options import UsageError, ae_title
 from isocenter.services.dicom.attribute_path import parse_key
 from isocenter.services.errors import NoPresentationContextError, OperationError
 from isocenter.services.service_classes.client import ClientAssociation

@@ -8,7 +8,7 @@ from typing import Final
 
 from isocenter.services.cli.server.single_service import add_scp_options, serve_only
 from isocenter.services.cli.support.argument_parser import CommandParser
-from isocenter.services.cli.support.options import TLS_VERSIONS, profile_of_version
+from isocenter.services.cli.support.tls_options import TLS_VERSIONS, profile_of_version
 from isocenter.services.settings.sections.storage import IN_MEMORY
 
 DESCRIPTION: Final = """\

@@ -15,10 +15,10 @@ from isocenter.services.cli.support.options import (
     UsageError,
     add_output_options,
     ae_title,
-    tls_profile,
     whole_number,
 )
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.cli.support.tls_options import tls_profile
 from isocenter.services.net.tls.contexts import DEFAULT_PROFILE, PROFILES
 from isocenter.services.settings.sections.monitoring import LogLevel
 from isocenter.services.settings.source import SettingsSource

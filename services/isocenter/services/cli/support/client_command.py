@@ -28,14 +28,10 @@ from isocenter.services.association.operation import Provider
 from isocenter.services.association.peer import Peer
 from isocenter.services.association.requestor import Context
 from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from isocenter.services.cli.support.options import (
-    UsageError,
-    deadlines_of,
-    peer_of,
-    tls_of,
-    user_identity_of,
-)
+from isocenter.services.cli.support.network_options import deadlines_of, peer_of, user_identity_of
+from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.cli.support.tls_options import tls_of
 from isocenter.services.dicom.attribute_path import KeySyntaxError
 from isocenter.services.errors import fault_text
 from isocenter.services.net.http.client_errors import ServerUnreachableError

@@ -13,15 +13,11 @@ from isocenter.engine.errors import IsocenterError
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.archive.index.attributes import UNIQUE_KEY, Level
 from isocenter.services.cli.support.client_command import Interrupts, run_task
-from isocenter.services.cli.support.options import (
-    UsageError,
-    add_seconds,
-    add_tls_file_options,
-    secret_in,
-    tls_context_of,
-)
+from isocenter.services.cli.support.network_options import add_seconds, secret_in
+from isocenter.services.cli.support.options import UsageError
 from isocenter.services.cli.support.query_options import Request, requests_of
 from isocenter.services.cli.support.terminal import Terminal
+from isocenter.services.cli.support.tls_options import add_tls_file_options, tls_context_of
 from isocenter.services.net.http.client import HttpDeadlines
 from isocenter.services.net.http.client_errors import HttpStatusError
 from isocenter.services.web.client.client import DicomWebClient
