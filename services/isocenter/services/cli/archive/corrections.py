@@ -21,7 +21,7 @@ from isocenter.services.cli.support.deletion_output import counted, requester_of
 from isocenter.services.cli.support.listing import add_limit, print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import shown
-from isocenter.services.cli.support.options import add_archive_options, reason, whole_number
+from isocenter.services.cli.support.options import add_archive_options, add_reason, whole_number
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.settings.settings import Settings
 
@@ -66,13 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "number", type=whole_number(1, _MOST_NUMBER), metavar="NUMBER", help="as in list"
             )
         if name == "undo":
-            action.add_argument(
-                "--reason",
-                required=True,
-                type=reason,
-                metavar="TEXT",
-                help="why; it stands in the audit trail",
-            )
+            add_reason(action)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,11 @@ from isocenter.services.cli.support.deletion_output import (
     requester_of,
     shown_until,
 )
-from isocenter.services.cli.support.options import add_archive_options, add_output_options, reason
+from isocenter.services.cli.support.options import (
+    add_archive_options,
+    add_output_options,
+    add_reason,
+)
 from isocenter.services.cli.support.selection_options import (
     add_selection_options,
     counts_of,
@@ -51,13 +55,7 @@ settings"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of delete."""
     add_selection_options(parser)
-    parser.add_argument(
-        "--reason",
-        required=True,
-        type=reason,
-        metavar="TEXT",
-        help="why; it stands in the audit trail",
-    )
+    add_reason(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="count what would go, and change nothing"
     )

@@ -15,7 +15,7 @@ from isocenter.services.cli.support.deletion_output import requester_of
 from isocenter.services.cli.support.listing import print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import shown
-from isocenter.services.cli.support.options import add_archive_options, reason, uid
+from isocenter.services.cli.support.options import add_archive_options, add_reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import hold_recorder
 from isocenter.services.settings.settings import Settings
@@ -55,13 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "studies", nargs="+", type=uid, metavar="UID", help="Study Instance UID"
             )
         if name == "add":
-            action.add_argument(
-                "--reason",
-                required=True,
-                type=reason,
-                metavar="TEXT",
-                help="why; it stands in the audit trail",
-            )
+            add_reason(action)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from isocenter.services.cli.support.correction_output import patient
 from isocenter.services.cli.support.listing import add_limit, print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import shown
-from isocenter.services.cli.support.options import UsageError, add_archive_options, reason
+from isocenter.services.cli.support.options import UsageError, add_archive_options, add_reason
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, record_now
 from isocenter.services.security.audit.correction_messages import patients_linked
@@ -61,13 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             continue
         for which in ("first", "second"):
             action.add_argument(which, type=patient, metavar="ID[^^^ISSUER]")
-        action.add_argument(
-            "--reason",
-            required=True,
-            type=reason,
-            metavar="TEXT",
-            help="why; it stands in the audit trail",
-        )
+        add_reason(action)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from isocenter.services.cli.support.deletion_output import requester_of
 from isocenter.services.cli.support.listing import print_rows
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import shown
-from isocenter.services.cli.support.options import add_archive_options, reason, uid
+from isocenter.services.cli.support.options import add_archive_options, add_reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import lock_recorder
 from isocenter.services.settings.settings import Settings
@@ -58,13 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "studies", nargs="+", type=uid, metavar="UID", help="Study Instance UID"
         )
-        action.add_argument(
-            "--reason",
-            required=True,
-            type=reason,
-            metavar="TEXT",
-            help="why; it stands in the audit trail",
-        )
+        add_reason(action)
 
 
 def run(arguments: argparse.Namespace) -> int:

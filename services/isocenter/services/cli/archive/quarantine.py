@@ -31,7 +31,7 @@ from isocenter.services.cli.support.match_output import shown
 from isocenter.services.cli.support.options import (
     UsageError,
     add_archive_options,
-    reason,
+    add_reason,
     uid,
 )
 from isocenter.services.cli.support.selection_options import (
@@ -86,10 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 action.add_argument("--json", action="store_true", help="for programs")
             case "add":
                 add_selection_options(action)
-                _add_reason(action)
+                add_reason(action)
                 action.add_argument("--yes", action="store_true", help="do not ask")
             case "delete":
-                _add_reason(action)
+                add_reason(action)
                 action.add_argument("--yes", action="store_true", help="do not ask")
         if name in ("show", "delete"):
             action.add_argument("quarantine", metavar="QUARANTINE", help="as list names it")
@@ -104,16 +104,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                     metavar="UID",
                     help=f"only this {what}; without QUARANTINE from all of them (repeatable)",
                 )
-
-
-def _add_reason(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--reason",
-        required=True,
-        type=reason,
-        metavar="TEXT",
-        help="why; it stands in the audit trail",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from isocenter.services.cli.support.archive_action import run_action
 from isocenter.services.cli.support.deletion_output import counted, requester_of
 from isocenter.services.cli.support.local_time import local_time
 from isocenter.services.cli.support.match_output import prepare_stdout, print_table, shown
-from isocenter.services.cli.support.options import UsageError, add_archive_options, reason, uid
+from isocenter.services.cli.support.options import UsageError, add_archive_options, add_reason, uid
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.archive import ArchiveParts
 from isocenter.services.composition.tiers import tier_administration
@@ -74,13 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--from", dest="from_", choices=tiers[1:], help="with --all")
         elif name == "pin":
             action.add_argument("--tier", required=True, choices=tiers, help="where they stay")
-            action.add_argument(
-                "--reason",
-                required=True,
-                type=reason,
-                metavar="TEXT",
-                help="why; it stands in the audit trail",
-            )
+            add_reason(action)
 
 
 def run(arguments: argparse.Namespace) -> int:

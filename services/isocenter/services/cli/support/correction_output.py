@@ -22,7 +22,7 @@ from isocenter.services.cli.support.options import (
     UsageError,
     add_archive_options,
     add_output_options,
-    reason,
+    add_reason,
 )
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.diagnostics.doctor.check import size_text
@@ -42,13 +42,7 @@ def patient(text: str) -> PatientKey:
 
 def add_correction_options(parser: argparse.ArgumentParser) -> None:
     """What all commands that correct take."""
-    parser.add_argument(
-        "--reason",
-        required=True,
-        type=reason,
-        metavar="TEXT",
-        help="why; it stands in the audit trail",
-    )
+    add_reason(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would change, and change nothing"
     )

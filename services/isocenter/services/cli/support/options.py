@@ -58,6 +58,17 @@ def add_output_options(
     group.add_argument(*quiet, dest="quiet", action="store_true", help="no messages at all")
 
 
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    """``--reason``, which has to be given."""
+    parser.add_argument(
+        "--reason",
+        required=True,
+        type=reason,
+        metavar="TEXT",
+        help="why; it stands in the audit trail",
+    )
+
+
 def ae_title(text: str) -> str:
     """An AE title as an argument."""
     try:
