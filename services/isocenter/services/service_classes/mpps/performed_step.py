@@ -6,7 +6,7 @@ are kept, the port says (`isocenter.services.service_classes.mpps.ports`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 from functools import cached_property
@@ -24,13 +24,13 @@ from isocenter.services.dicom.attribute_list import (
     text_of,
 )
 from isocenter.services.dicom.uids import UidRule
-from isocenter.services.errors import OperationError
 from isocenter.services.service_classes.mpps.requirements import (
     Fault,
     RequirementColumn,
     Violation,
     violations,
 )
+from isocenter.services.service_classes.normalized.refusal import RequestRefusedError
 
 MPPS: Final = "1.2.840.10008.3.1.2.3.3"
 MPPS_RETRIEVE: Final = "1.2.840.10008.3.1.2.3.4"
@@ -56,8 +56,6 @@ REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
 
 #: Table F.7.2-2, word for word: peers compare it.
 NO_LONGER: Final = "Performed Procedure Step Object may no longer be updated"
-#: Error Comment (0000,0902) is an LO.
-_COMMENT_LENGTH: Final = 64
 
 
 class StepState(Enum):
@@ -82,26 +80,10 @@ class StepEvent(Enum):
     UPDATED = 4
 
 
-class StepError(OperationError):
-    """A request that breaks a rule; nothing has changed.
-
-    Attributes:
-        attributes: tags for Attribute Identifier List (0000,1005).
-        error_id: for (0000,0903).
-    """
+class StepError(RequestRefusedError):
+    """A request that breaks a rule; nothing has changed."""
 
     error_code = ErrorCode.STEP_STATE
-
-    def __init__(
-        self,
-        status: int,
-        comment: str,
-        attributes: Sequence[int] = (),
-        error_id: int | None = None,
-    ) -> None:
-        super().__init__(status, comment[:_COMMENT_LENGTH])
-        self.attributes = tuple(dict.fromkeys(attributes))
-        self.error_id = error_id
 
 
 @dataclass(frozen=True, slots=True)

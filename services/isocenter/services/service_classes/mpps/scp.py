@@ -45,6 +45,7 @@ from isocenter.services.service_classes.normalized.operations import (
     AttributeScp,
     read_attribute_list,
 )
+from isocenter.services.service_classes.normalized.refusal import refusal
 
 log = logging.getLogger("isocenter.operation")
 
@@ -92,7 +93,7 @@ class PerformedStepScp:
             is_value = fault.status == Status.INVALID_ATTRIBUTE_VALUE
             wrong = attributes.only(fault.attributes) if is_value else None
             await operation.respond(
-                _refusal(request, fault),
+                refusal(request, fault, sop_class_uid=MPPS),
                 # The attributes whose values are wrong, as they came (F.7.2.1.3).
                 wrong.encode(operation.context.transfer_syntax)
                 if wrong is not None and wrong.elements
@@ -149,22 +150,6 @@ def _checked(sop_instance_uid: str) -> str:
     if not is_safe_uid(sop_instance_uid):
         raise OperationError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
     return sop_instance_uid
-
-
-def _refusal(request: NCreateRequest | NSetRequest, fault: StepError) -> Response:
-    """The response to a request that breaks a rule of F.7.2."""
-    kind = NCreateResponse if isinstance(request, NCreateRequest) else NSetResponse
-    return kind(
-        message_id_being_responded_to=request.message_id,
-        status=fault.status,
-        affected_sop_class_uid=MPPS,
-        affected_sop_instance_uid=request.affected_sop_instance_uid
-        if isinstance(request, NCreateRequest)
-        else request.requested_sop_instance_uid,
-        attribute_identifier_list=fault.attributes,
-        error_comment=fault.comment,
-        error_id=fault.error_id,
-    )
 
 
 def retrieve_steps(steps: Steps) -> AttributeScp:

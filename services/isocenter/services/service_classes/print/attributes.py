@@ -8,7 +8,7 @@ from typing import Final
 from isocenter.engine.dataset import Element
 from isocenter.engine.error_codes import ErrorCode
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.normalized.refusal import RequestRefusedError
 
 GRAYSCALE_META: Final = "1.2.840.10008.5.1.1.9"
 COLOR_META: Final = "1.2.840.10008.5.1.1.18"
@@ -100,9 +100,6 @@ PRINTER_STATUS: Final = 0x21100010
 PRINTER_STATUS_INFO: Final = 0x21100020
 PRINTER_NAME: Final = 0x21100030
 
-#: Error Comment (0000,0902) is an LO.
-_COMMENT_LENGTH: Final = 64
-
 
 class PrintStatus:
     """Statuses of the service (PS3.4 H.4); those of all normalized services are in `Status`."""
@@ -121,18 +118,10 @@ class PrintStatus:
     INSUFFICIENT_MEMORY: Final = 0xC605
 
 
-class PrintError(OperationError):
-    """A request of print management that is refused; nothing has changed.
-
-    Attributes:
-        attributes: tags for Attribute Identifier List (0000,1005).
-    """
+class PrintError(RequestRefusedError):
+    """A request of print management that is refused; nothing has changed."""
 
     error_code = ErrorCode.PRINT_FAILED
-
-    def __init__(self, status: int, comment: str, attributes: Sequence[int] = ()) -> None:
-        super().__init__(status, comment[:_COMMENT_LENGTH])
-        self.attributes = tuple(dict.fromkeys(attributes))
 
 
 def text_element(tag: int, vr: str, text: str) -> Element:

@@ -14,16 +14,10 @@ import trio
 from isocenter.engine.describe import describe
 from isocenter.engine.dimse.message_codec import (
     NActionRequest,
-    NActionResponse,
     NCreateRequest,
-    NCreateResponse,
     NDeleteRequest,
-    NDeleteResponse,
     NGetRequest,
-    NGetResponse,
     NSetRequest,
-    NSetResponse,
-    Response,
 )
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.negotiation import Offer
@@ -32,6 +26,7 @@ from isocenter.services.association.operation import Operation
 from isocenter.services.association.service_registry import Statuses
 from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.normalized.refusal import refusal
 from isocenter.services.service_classes.print import attributes as tags
 from isocenter.services.service_classes.print.attributes import PrintError, PrintStatus
 from isocenter.services.service_classes.print.desk import Compose, PrinterDesk
@@ -151,7 +146,7 @@ class PrintScp:
             operation.association.peer_log.write(
                 log, logging.WARNING, "%s: %s", describe(request), fault
             )
-            await operation.respond(_refusal(operation, fault))
+            await operation.respond(refusal(request, fault))
 
     # -- Scope ---------------------------------------------------------------------------
 
@@ -195,47 +190,3 @@ class PrintScp:
         if scope is not None:
             self._memory.give(scope.held)
             scope.session = None
-
-
-def _refusal(operation: Operation, fault: PrintError) -> Response:
-    """The response to a request that is refused."""
-    request = operation.request
-    match request:
-        case NCreateRequest():
-            return NCreateResponse(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=request.affected_sop_class_uid,
-                affected_sop_instance_uid=request.affected_sop_instance_uid,
-                attribute_identifier_list=fault.attributes,
-                error_comment=fault.comment,
-            )
-        case NSetRequest() | NGetRequest():
-            kind = NSetResponse if isinstance(request, NSetRequest) else NGetResponse
-            return kind(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=request.requested_sop_class_uid,
-                affected_sop_instance_uid=request.requested_sop_instance_uid,
-                attribute_identifier_list=fault.attributes,
-                error_comment=fault.comment,
-            )
-        case NActionRequest():
-            return NActionResponse(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=request.requested_sop_class_uid,
-                affected_sop_instance_uid=request.requested_sop_instance_uid,
-                action_type_id=request.action_type_id,
-                error_comment=fault.comment,
-            )
-        case NDeleteRequest():
-            return NDeleteResponse(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=request.requested_sop_class_uid,
-                affected_sop_instance_uid=request.requested_sop_instance_uid,
-                error_comment=fault.comment,
-            )
-        case _:
-            raise fault

@@ -22,7 +22,6 @@ from isocenter.engine.dimse.message_codec import (
     NGetResponse,
     NSetRequest,
     NSetResponse,
-    Response,
 )
 from isocenter.engine.dimse.status import Status
 from isocenter.engine.extended_negotiation import FindFlags
@@ -35,6 +34,7 @@ from isocenter.services.dicom.uid_registry import IDENTIFIER_SYNTAXES
 from isocenter.services.errors import OperationError
 from isocenter.services.notices import ProcedureRecordRead
 from isocenter.services.service_classes.normalized.operations import read_attribute_list
+from isocenter.services.service_classes.normalized.refusal import refusal
 from isocenter.services.service_classes.query_retrieve.find_responses import (
     FIND_STATUSES,
     FindResponses,
@@ -173,7 +173,7 @@ class UnifiedProcedureStepScp:
             operation.association.peer_log.write(
                 log, logging.WARNING, "%s: %s", describe(request), fault
             )
-            await operation.respond(_refusal(operation, fault))
+            await operation.respond(refusal(request, fault, sop_class_uid=UPS_PUSH))
 
     async def _create(self, operation: Operation, request: NCreateRequest) -> None:
         uid = request.affected_sop_instance_uid
@@ -311,39 +311,3 @@ class UnifiedProcedureStepScp:
 def _check_uid(sop_instance_uid: str) -> None:
     if not is_safe_uid(sop_instance_uid):
         raise UpsError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
-
-
-def _refusal(operation: Operation, fault: UpsError) -> Response:
-    """The response to a request that breaks a rule."""
-    request = operation.request
-    match request:
-        case NCreateRequest():
-            return NCreateResponse(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=UPS_PUSH,
-                affected_sop_instance_uid=request.affected_sop_instance_uid,
-                attribute_identifier_list=fault.attributes,
-                error_comment=fault.comment,
-            )
-        case NSetRequest() | NGetRequest():
-            kind = NSetResponse if isinstance(request, NSetRequest) else NGetResponse
-            return kind(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=UPS_PUSH,
-                affected_sop_instance_uid=request.requested_sop_instance_uid,
-                attribute_identifier_list=fault.attributes,
-                error_comment=fault.comment,
-            )
-        case NActionRequest():
-            return NActionResponse(
-                message_id_being_responded_to=request.message_id,
-                status=fault.status,
-                affected_sop_class_uid=UPS_PUSH,
-                affected_sop_instance_uid=request.requested_sop_instance_uid,
-                action_type_id=request.action_type_id,
-                error_comment=fault.comment,
-            )
-        case _:
-            raise fault

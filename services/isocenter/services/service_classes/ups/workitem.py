@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 from isocenter.engine.dataset import Element
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.dicom.attribute_list import AttributeList
-from isocenter.services.errors import OperationError
+from isocenter.services.service_classes.normalized.refusal import RequestRefusedError
 
 #: Of all instances, on whatever SOP class they are asked for (CC.3.1).
 UPS_PUSH: Final = "1.2.840.10008.5.1.4.34.6.1"
@@ -53,9 +53,6 @@ RECEIVING_AE: Final = 0x00741234
 REQUESTING_AE: Final = 0x00741236
 CANCELLATION_REASON: Final = 0x00741238
 
-#: Error Comment (0000,0902) is an LO.
-_COMMENT_LENGTH: Final = 64
-
 
 class UpsStatus:
     """Statuses of the service (PS3.4 CC.2); those of all normalized services are in `Status`."""
@@ -93,16 +90,8 @@ class WorkitemState(Enum):
         return self in (WorkitemState.COMPLETED, WorkitemState.CANCELED)
 
 
-class UpsError(OperationError):
-    """A request that breaks a rule; nothing has changed.
-
-    Attributes:
-        attributes: tags for Attribute Identifier List (0000,1005).
-    """
-
-    def __init__(self, status: int, comment: str = "", attributes: Sequence[int] = ()) -> None:
-        super().__init__(status, comment[:_COMMENT_LENGTH])
-        self.attributes = tuple(dict.fromkeys(attributes))
+class UpsError(RequestRefusedError):
+    """A request that breaks a rule; nothing has changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
