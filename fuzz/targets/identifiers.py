@@ -32,10 +32,10 @@ from isocenter.services.archive.index.query import (
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
     InformationModel,
-    MatchEncoder,
     ParsedQuery,
     parse_query,
 )
+from isocenter.services.service_classes.query_retrieve.match_encoder import MatchEncoder
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
     QUERY_RETRIEVE_LEVEL,
     IdentifierError,

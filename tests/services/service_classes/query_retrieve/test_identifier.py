@@ -31,11 +31,11 @@ from isocenter.services.dicom.attribute_path import KeySyntaxError, parse_key
 from isocenter.services.dicom.pydicom_datasets import read_identifier
 from isocenter.services.service_classes.query_retrieve.identifier import (
     InformationModel,
-    MatchEncoder,
     ParsedQuery,
     parse_query,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
+from isocenter.services.service_classes.query_retrieve.match_encoder import MatchEncoder
 from isocenter.services.service_classes.query_retrieve.matching_keys import (
     MAX_KEYS,
     MAX_LISTED_VALUES,

@@ -17,7 +17,6 @@ from isocenter.services.service_classes.query_retrieve.find_responses import (
     FIND_STATUSES,
     FindResponses,
 )
-from isocenter.services.service_classes.query_retrieve.identifier import MatchEncoder
 from isocenter.services.service_classes.query_retrieve.information_models import (
     FIND_ROOTS,
     QueryOptions,
@@ -25,6 +24,7 @@ from isocenter.services.service_classes.query_retrieve.information_models import
     find_query,
     links_for,
 )
+from isocenter.services.service_classes.query_retrieve.match_encoder import MatchEncoder
 
 
 class FindScp:

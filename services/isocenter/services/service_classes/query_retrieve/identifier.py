@@ -1,6 +1,7 @@
-"""Identifiers of C-FIND, C-MOVE and C-GET as queries, and matches as identifiers.
+"""Identifiers of C-FIND, C-MOVE and C-GET as queries.
 
-Bytes in, values out: no object model of data sets.  What a requestor needs is in
+Bytes in, values out: no object model of data sets.  Matches as identifiers are in
+`isocenter.services.service_classes.query_retrieve.match_encoder`, what a requestor needs in
 `isocenter.services.service_classes.query_retrieve.identifier_builder`.
 
 Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
@@ -8,10 +9,9 @@ Standard: PS3.4 C.2.2, C.4, C.6; VRs of PS3.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
-from operator import itemgetter
 from typing import Final
 
 from isocenter.engine.buffers import Buffer
@@ -20,10 +20,8 @@ from isocenter.engine.dataset import (
     Element,
     Encoding,
     Fragments,
-    WritableElement,
     encoding_of,
     read_data_set,
-    write_data_set,
 )
 from isocenter.engine.dataset.errors import tag_text
 from isocenter.engine.dimse.status import Status
@@ -39,7 +37,6 @@ from isocenter.services.archive.index.extraction import (
     REQUEST_ATTRIBUTES_SEQUENCE,
     SCANNED_SEQUENCES,
 )
-from isocenter.services.archive.index.matching import decode_sequence
 from isocenter.services.archive.index.query import (
     CombinedRange,
     Criterion,
@@ -53,11 +50,9 @@ from isocenter.services.archive.index.query import (
     ZonedKeys,
     compared_by,
 )
-from isocenter.services.archive.index.time_zones import ZoneChange, offset_text, parse_offset
+from isocenter.services.archive.index.time_zones import ZoneChange, parse_offset
 from isocenter.services.dicom.element_values import (
-    NUMBER_VRS,
     character_set_of,
-    choose_character_set,
     decode_text,
 )
 from isocenter.services.service_classes.query_retrieve.identifier_builder import (
@@ -70,8 +65,6 @@ from isocenter.services.service_classes.query_retrieve.matching_keys import (
     TIMEZONE_OFFSET,
     IdentifierError,
     combined_range,
-    encode_number,
-    encode_text_lossy,
     identifier_mismatch,
     match_of,
 )
@@ -93,8 +86,8 @@ ZONED_DATE_TIMES: Final = tuple(pair for pair in DATE_TIMES if pair != (0x001000
 #: No attributes of what is found: what a key asks of them is not looked at.
 _NOT_MATCHED: Final = frozenset({RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY, TIMEZONE_OFFSET})
 #: A series has it.  Asked of a study, as many do, it means Modalities in Study.
-_MODALITY: Final = 0x00080060
-_MODALITIES_IN_STUDY: Final = 0x00080061
+MODALITY: Final = 0x00080060
+MODALITIES_IN_STUDY: Final = 0x00080061
 _UNIQUE_KEYS: Final = frozenset(UNIQUE_KEY.values())
 
 
@@ -145,7 +138,7 @@ class ParsedQuery:
     @property
     def shows_study_modality(self) -> bool:
         """Whether studies are asked for Modality (0008,0060)."""
-        return self.level is Level.STUDY and (_MODALITY, "CS") in self.requested
+        return self.level is Level.STUDY and (MODALITY, "CS") in self.requested
 
 
 def parse_query(
@@ -225,7 +218,7 @@ def parse_query(
             match = parser.match(attribute.vr, element)
             if match is not None:
                 matches[tag] = match
-        elif tag == _MODALITY and level is Level.STUDY:
+        elif tag == MODALITY and level is Level.STUDY:
             requested.append((tag, attribute.vr))
             of_study = parser.match(attribute.vr, element)
         elif tag in _UNIQUE_KEYS and parser.match(attribute.vr, element) is not None:
@@ -243,15 +236,15 @@ def parse_query(
         combined = _zoned(change, matches, combined)
     wanted = [Criterion(tag, match) for tag, match in matches.items()]
     if of_study is not None:
-        wanted.append(Criterion(_MODALITIES_IN_STUDY, of_study))
+        wanted.append(Criterion(MODALITIES_IN_STUDY, of_study))
     return_tags = dict.fromkeys(tag for tag, _ in requested)
     if change is not None:
         for pair in ZONED_DATE_TIMES:
             # To move one, both have to be known.
             if not return_tags.keys().isdisjoint(pair):
                 return_tags |= dict.fromkeys(pair)
-    if _MODALITY in return_tags and level is Level.STUDY:
-        return_tags[_MODALITIES_IN_STUDY] = None
+    if MODALITY in return_tags and level is Level.STUDY:
+        return_tags[MODALITIES_IN_STUDY] = None
     return ParsedQuery(
         query=Query(
             level=level,
@@ -431,95 +424,3 @@ def _take_combined(matches: dict[int, Match]) -> tuple[CombinedRange, ...]:
             del matches[date_tag], matches[time_tag]
             combined.append(both)
     return tuple(combined)
-
-
-class MatchEncoder:
-    """Encodes the matches of one query as identifiers of pending C-FIND responses.
-
-    Each has all requested keys, zero-length where there is no value; the unique keys down to
-    the level; (0008,0052), (0008,0054), (0008,0056); and (0008,0005) when it is needed.
-    Modality of a study is that of its series where they have but one, which is all that an
-    attribute of one value can say.
-    """
-
-    def __init__(
-        self, parsed: ParsedQuery, transfer_syntax_uid: str, *, retrieve_ae_title: str
-    ) -> None:
-        self._parsed = parsed
-        self._encoding = encoding_of(transfer_syntax_uid)
-        self._shows_study_modality = parsed.shows_study_modality
-        self._same_in_all = {
-            QUERY_RETRIEVE_LEVEL: parsed.level.value,
-            RETRIEVE_AE_TITLE: retrieve_ae_title,
-        }
-        plan = dict(parsed.requested)
-        plan |= {
-            UNIQUE_KEY[at]: BY_TAG[UNIQUE_KEY[at]].vr
-            for at in Level
-            if at.depth <= parsed.level.depth
-        }
-        if parsed.change is not None:
-            self._same_in_all[TIMEZONE_OFFSET] = offset_text(parsed.change.offset)
-            plan[TIMEZONE_OFFSET] = "SH"
-        plan |= {QUERY_RETRIEVE_LEVEL: "CS", RETRIEVE_AE_TITLE: "AE", INSTANCE_AVAILABILITY: "CS"}
-        #: Tag, VR, and whether it is text, of all elements in order but (0008,0005).
-        self._plan = [
-            (tag, vr, vr != "SQ" and vr not in NUMBER_VRS) for tag, vr in sorted(plan.items())
-        ]
-
-    def encode(self, match: Mapping[int, str]) -> bytes:
-        """The identifier of *match*, which is as `Index.find` gives it."""
-        parsed, encoding = self._parsed, self._encoding
-        texts = {INSTANCE_AVAILABILITY: "ONLINE", **match, **self._same_in_all}
-        if parsed.change is not None:
-            _move(parsed.change, texts)
-        if self._shows_study_modality:
-            modalities = match.get(_MODALITIES_IN_STUDY, "")
-            texts[_MODALITY] = "" if "\\" in modalities else modalities
-        character_set: tuple[str, ...] = ()
-        is_ascii = "".join(texts.values()).isascii()
-        if not is_ascii:
-            character_set = choose_character_set(texts.values(), parsed.character_set)
-        get = texts.get
-        elements: list[WritableElement] = []
-        for tag, vr, is_text in self._plan:
-            text = get(tag, "")
-            if not text:
-                elements.append((tag, vr, b""))
-            elif is_text:
-                value = (
-                    text.encode()
-                    if is_ascii or text.isascii()
-                    else encode_text_lossy(text, vr, character_set)
-                )
-                elements.append((tag, vr, value))
-            elif vr == "SQ":
-                elements.append((tag, vr, _encode_items(parsed, text, character_set)))
-            else:
-                elements.append((tag, vr, encode_number(text, vr, encoding)))
-        if character_set:
-            elements.append((SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set).encode()))
-            elements.sort(key=itemgetter(0))  # a key may have a lower tag
-        return write_data_set(elements, encoding)
-
-
-def _move(change: ZoneChange, texts: dict[int, str]) -> None:
-    """Dates and times by the clock of the identifier."""
-    for date_tag, time_tag in ZONED_DATE_TIMES:
-        date, time = texts.get(date_tag, ""), texts.get(time_tag, "")
-        if date and time:
-            texts[date_tag], texts[time_tag] = change.of(date, time)
-
-
-def _encode_items(
-    parsed: ParsedQuery, text: str, character_set: tuple[str, ...]
-) -> list[Iterable[WritableElement]]:
-    asked = parsed.requested_item
-    keys = sorted(REQUEST_ATTRIBUTES.items() if asked is None else dict(asked).items())
-    return [
-        [
-            (tag, vr, encode_text_lossy(item.get(f"{tag:08X}", ""), vr, character_set))
-            for tag, vr in keys
-        ]
-        for item in decode_sequence(text)
-    ]
