@@ -30,7 +30,6 @@ from isocenter.engine.dataset.pixel_data import (
 )
 from isocenter.engine.fast_init import dataclass
 
-_ITEM_HEADER_LENGTH: Final = 8
 #: `FrameIndex.pack`: frames, where native pixels start, bits of a native frame; fragments and
 #: lengths without padding.
 _PACKED_HEAD: Final = struct.Struct("<QQQII")

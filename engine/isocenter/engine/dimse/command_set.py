@@ -21,7 +21,6 @@ from isocenter.engine.errors import (
 _HEADER: Final = Struct("<HHI")
 _HEADER_LENGTH: Final = 8
 _US_LENGTH: Final = 2
-_UL: Final = Struct("<I")
 _AT: Final = Struct("<HH")
 _GROUP_LENGTH: Final = Struct("<HHII")
 _US_ELEMENT: Final = Struct("<HHIH")

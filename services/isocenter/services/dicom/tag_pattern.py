@@ -63,13 +63,6 @@ class TagPattern:
         """Whether the attribute *tag* in the item *path* is meant."""
         return self.item is None and tag == self.tag and self._leads_to(path)
 
-    def matches_item(self, path: tuple[tuple[int, int], ...]) -> bool:
-        """Whether the item *path* is meant."""
-        if self.item is None or not path:
-            return False
-        tag, number = path[-1]
-        return tag == self.tag and self.item in (-1, number) and self._leads_to(path[:-1])
-
     def _leads_to(self, path: tuple[tuple[int, int], ...]) -> bool:
         return len(path) == len(self.steps) and all(
             wanted == tag and (item is None or item == number)

@@ -44,14 +44,6 @@ class Slice:
     acquired: str = ""
 
 
-#: What of a data set `slice_of` looks at, by keyword.
-USED: Final = (
-    "InstanceNumber", "SliceLocation", "ImagePositionPatient", "ImageOrientationPatient",
-    "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
-
-
 def slice_of(uid: str, image: AttributeView) -> Slice:
     """What a data set says; of an image of many frames, its first."""
     number = image.number("InstanceNumber")

@@ -25,7 +25,6 @@ from isocenter.services.net.tls.contexts import (
     ClientCertificates,
     TlsFiles,
     client_context,
-    looks_like_tls,
     server_context,
 )
 from isocenter.services.net.tls.errors import TlsFileError, describe_tls_error
@@ -432,17 +431,6 @@ def test_what_is_no_tls_is_told_apart(site: Site, data: bytes, said: str) -> Non
     with pytest.raises(ssl.SSLError) as caught:
         wire.server.do_handshake()
     assert said in describe_tls_error(caught.value)
-
-
-def test_tls_on_the_port_in_the_clear_is_told_apart(site: Site) -> None:
-    wire = Wire(server_context(site.server), client_context(site.client))
-    with pytest.raises(ssl.SSLWantReadError):
-        wire.client.do_handshake()
-    hello = wire.up.read()
-    assert looks_like_tls(hello)
-    assert looks_like_tls(memoryview(hello)[:2])
-    assert not looks_like_tls(b"\x01\x00\x00\x00\x00\xd0")
-    assert not looks_like_tls(b"\x16")
 
 
 def test_an_error_of_something_else_is_described(site: Site) -> None:

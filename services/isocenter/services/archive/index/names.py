@@ -42,7 +42,6 @@ _WILD: Final = "*?"
 #: Canonical combining classes up to this are parts of a letter (nukta, voicing of kana, virama).
 _LETTER_MARKS: Final = 9
 
-_VOWELS: Final = frozenset("aeijouy")
 _AFTER_C_AT_FIRST: Final = frozenset("ahkloqrux")
 _AFTER_C: Final = frozenset("ahkoqux")
 _PLAIN: Final = {

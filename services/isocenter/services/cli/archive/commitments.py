@@ -39,7 +39,6 @@ outcome once more, now, also when it had given up.
 
 exit codes: 0 done, 1 there is no such transaction, 2 arguments or settings"""
 
-_MOST: Final = 100_000
 _STATES: Final = {state.value: state for state in TransactionState}
 _HEAD: Final = (
     "Transaction UID", "requester", "state", "asked", "instances", "failed", "report", "attempts",

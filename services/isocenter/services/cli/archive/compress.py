@@ -52,7 +52,6 @@ given up tried again, and what stays as it came looked at again if it is named b
 
 exit codes: 0 done, 1 there is no such record or study, 2 arguments or settings"""
 
-_MOST: Final = 100_000
 _MOST_NUMBER: Final = 2**63 - 1
 _STUDY_INSTANCE_UID: Final = 0x0020000D
 _STATES: Final = {state.value: state for state in CompressionState}

@@ -36,7 +36,6 @@ Both may run while the server does.  show prints what the modality sent: it hold
 
 exit codes: 0 done, 1 there is no such step, 2 arguments or settings"""
 
-_MOST: Final = 100_000
 _STATES: Final = {state.value.lower().replace(" ", "-"): state for state in StepState}
 _HEAD: Final = (
     "SOP Instance UID", "state", "station", "modality", "step ID", "started", "series",

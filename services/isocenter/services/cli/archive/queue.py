@@ -40,7 +40,6 @@ studies stay without that.  purge forgets records; the objects stay in the archi
 
 exit codes: 0 done, 1 there is no such record, 2 arguments or settings"""
 
-_MOST: Final = 100_000
 _MOST_NUMBER: Final = 2**63 - 1
 _STATES: Final = {state.value: state for state in ForwardState}
 _HEAD: Final = (

@@ -30,7 +30,7 @@ from isocenter.services.dicom.pixels.transfer_syntaxes import (
 _SOI: Final = b"\xff\xd8"
 _JP2: Final = b"\0\0\0\x0cjP  "
 _SOC: Final = b"\xff\x4f\xff\x51"
-_SOF0, _SOF1, _SOF2, _SOF3, _SOF55 = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
+_SOF3, _SOF55 = 0xC3, 0xF7
 _FRAME_HEADERS: Final = frozenset((*range(0xC0, 0xD0), _SOF55)) - {0xC4, 0xC8, 0xCC}
 _SOS: Final = 0xDA
 _APP1: Final = 0xE1

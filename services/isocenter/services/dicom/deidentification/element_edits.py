@@ -51,7 +51,6 @@ class ElementEdits:
         self._tree = tree
         self._profile = profile
         self._pseudonyms = pseudonyms
-        self._patient = patient
         self._identity = patient.identity
         self._days = pseudonyms.days(patient.key)
         self._report = report

@@ -24,7 +24,6 @@ _MODIFIED_ATTRIBUTES: Final = 0x04000550
 _PIXEL_GROUP: Final = 0x7FE0
 #: Of what is encrypted, which is held.
 _MOST_BYTES: Final = 64 << 20
-_ITEM_HEADER: Final = 8
 
 
 class EncryptionError(IsocenterError):

@@ -33,7 +33,6 @@ from isocenter.services.dicom.pixels.pool import CodecPool
 
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
-_META_CLASS, _META_INSTANCE = 0x00020002, 0x00020003
 #: Dates of the data set that names of files show.
 _DATES: Final = (0x00080012, 0x00080020, 0x00080021, 0x00080022, 0x00080023, 0x00100030)
 #: Identifiers of which names of files have not even short ones.

@@ -38,7 +38,6 @@ from isocenter.services.dicom.pixels.rendering.pipeline import StoredFrame, rend
 
 Pixels = NDArray[Any]
 _WHITE: Final = 255
-_BLACK_DENSITY: Final = 300
 #: Bytes of a pixel in colour.
 _SAMPLES: Final = 3
 #: Of the strip of annotations, what letters take, and what is left on either side.

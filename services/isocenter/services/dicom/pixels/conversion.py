@@ -51,7 +51,6 @@ _META_SYNTAX: Final = 0x00020010
 _META_IMPLEMENTATION: Final = 0x00020012
 _META_VERSION_NAME: Final = 0x00020013
 _META_SOURCE: Final = 0x00020016
-_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -305,12 +305,3 @@ def check_private(key: Path) -> None:
     check_readable(key)
     if os.name == "posix" and key.stat().st_mode & _FOR_OTHERS:
         raise TlsFileError(key, "the private key is open to others", f"chmod 600 {key}")
-
-
-#: The first byte of a TLS handshake record, and the first of its version (RFC 8446 5.1).
-_TLS_HANDSHAKE: Final = b"\x16\x03"
-
-
-def looks_like_tls(first_bytes: bytes | bytearray | memoryview) -> bool:
-    """Whether somebody speaks TLS to a port that is in the clear (two bytes are enough)."""
-    return bytes(first_bytes[:2]) == _TLS_HANDSHAKE

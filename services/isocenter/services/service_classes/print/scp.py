@@ -45,7 +45,6 @@ from isocenter.services.service_classes.print.scope import (
 log = logging.getLogger("isocenter.operation")
 
 PRINT: Final = 1
-_SUCCESS: Final = int(Status.SUCCESS)
 _META_MEMBERS: Final = {
     tags.GRAYSCALE_META: (
         tags.FILM_SESSION, tags.FILM_BOX, tags.GRAYSCALE_IMAGE_BOX, tags.PRINTER,

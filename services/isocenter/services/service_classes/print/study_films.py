@@ -39,7 +39,6 @@ _KEYS: Final = tuple(
 )
 _STUDY: Final = BY_KEYWORD["StudyInstanceUID"].tag
 _SERIES: Final = BY_KEYWORD["SeriesInstanceUID"].tag
-_INSTANCE: Final = BY_KEYWORD["SOPInstanceUID"].tag
 
 
 class StudyPrintError(IsocenterError):

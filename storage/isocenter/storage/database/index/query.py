@@ -67,7 +67,6 @@ from isocenter.storage.database.index.joins import (
 from isocenter.storage.database.index.name_words import PATIENT_NAME, candidates
 from isocenter.storage.database.index.order import BY_PLACE, PLACE, Stretch
 
-_LEVELS: Final = tuple(Level)
 #: A page has fewer, and to find each may take long.
 _PLACES_AT_ONCE: Final = 100
 #: The first answers are made of fewer; all there are may be millions.

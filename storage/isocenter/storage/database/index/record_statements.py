@@ -20,9 +20,6 @@ from isocenter.storage.database.index.lookup import (
     WITH_STATEMENTS,
 )
 
-_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
-_SOP_UID, _SOP_CLASS, _INSTANCE_NUMBER = 0x00080018, 0x00080016, 0x00200013
-
 
 def _keys(level: Level) -> tuple[Attribute, ...]:
     return tuple(a for a in STATED[level] if key_column(a) is not None)

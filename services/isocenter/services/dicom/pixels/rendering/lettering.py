@@ -18,7 +18,6 @@ SMALLEST: Final = 8
 LARGEST: Final = 200
 #: Of one text, before it is cut.
 MAX_CHARACTERS: Final = 1000
-_LINE_HEIGHT: Final = 1.25
 
 
 def lettering(text: str, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
