@@ -216,8 +216,8 @@ async def test_a_range_of_a_large_object_is_one_read_of_its_length(
         counts.append(count)
         return count
 
-    monkeypatch.setattr(os, "preadv", counted)
     async with await store.open(KEY) as reader:
+        monkeypatch.setattr(os, "preadv", counted)
         assert await reader.read(700 * MIB + 7, 6000) == (b"a frame" * 1000)[7:6007]
         assert sum(counts) == 6000
         assert bytes(await reader.view(700 * MIB, 7)) == b"a frame"

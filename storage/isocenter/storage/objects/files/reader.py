@@ -16,6 +16,8 @@ from isocenter.storage.objects.files.buffers import BUFFER_BYTES, SMALL_BYTES, B
 
 #: Linux: take only what is in the page cache, never wait for the disk.
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
+#: Read with each opening: who opens an object looks whether it is the one that it means.
+_HEAD_BYTES: Final = 1 << 10
 #: Where a read cannot say from where on (Windows), one after the other moves and reads.
 _ONE_POSITION: Final = threading.Lock()
 
@@ -37,7 +39,7 @@ class FileReader:
         self._pool = pool
         #: Of `view`, and of what was read ahead, from the pool.
         self._buffer: mmap.mmap | None = None
-        #: The object, if it was read ahead.
+        #: The beginning of the object, or all of it, as it was read ahead.
         self._ahead: memoryview | None = None
         self.size = size
 
@@ -57,7 +59,11 @@ class FileReader:
             raise KeyError("no such object") from error
         except OSError as error:
             raise StorageError(f"cannot open an object: {text_of(error)}") from error
-        return cls(descriptor, size, limiter, pool)
+        reader = cls(descriptor, size, limiter, pool)
+        with suppress(OSError):  # whoever reads hears of it
+            head = memoryview(bytearray(min(size, _HEAD_BYTES)))
+            reader._ahead = head[: _read_all(descriptor, head, 0)]
+        return reader
 
     @property
     def descriptor(self) -> int:
