@@ -60,6 +60,7 @@ def is_within(host: str, networks: Iterable[str]) -> bool:
     return any(address in ipaddress.ip_network(each) for each in networks)
 
 
+@lru_cache(maxsize=256)  # few addresses ask for much
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches it: an address, or the name ``localhost``."""
     if host.lower() in {"localhost", "localhost."}:

@@ -39,6 +39,28 @@ class SendsFiles(Protocol):
         """
         ...
 
+    def send_file_now(self, descriptor: int, offset: int, count: int) -> int:
+        """Write what of it can leave without waiting, neither for the disk nor for the peer; how
+        many bytes.
+
+        Raises:
+            BrokenPipeError: the connection is gone.
+        """
+        ...
+
+
+def send_file_now(sock: socket.socket, descriptor: int, offset: int, count: int) -> int:
+    """See `SendsFiles.send_file_now`; *sock* does not block."""
+    step = min(count, PIECE_BYTES)
+    if not _SENDS or not step or not is_cached(descriptor, offset + step - 1):
+        return 0
+    try:
+        return os.sendfile(sock.fileno(), descriptor, offset, step)
+    except ConnectionError as error:
+        raise BrokenPipeError(str(error)) from error
+    except OSError:
+        return 0  # it has to wait, or `send_file` tells of it
+
 
 async def send_file(
     sock: socket.socket,

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import trio
 
 from isocenter.engine.buffers import Buffer
-from isocenter.services.net.file_regions import send_file
+from isocenter.services.net.file_regions import send_file, send_file_now
 from isocenter.services.net.peer_identity import PeerIdentity
 
 #: One read: enough for a whole maximum PDU of 128 KiB with its headers and the next command.
@@ -197,6 +197,10 @@ class SocketTransport:
             return await send_file(self._socket, descriptor, offset, count, progress)
         finally:
             self._waiting -= 1
+
+    def send_file_now(self, descriptor: int, offset: int, count: int) -> int:
+        """See `isocenter.services.net.file_regions.SendsFiles`."""
+        return send_file_now(self._socket, descriptor, offset, count)
 
     def close(self) -> None:
         """Close, without waiting for the peer; not for the first time, too."""

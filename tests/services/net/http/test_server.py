@@ -7,6 +7,8 @@ import http.client
 import json
 import logging
 import os
+import re
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -182,6 +184,75 @@ async def test_httpx_over_tls(file: BinaryIO, files: TlsFiles, http2: bool) -> N
         told = (await client.post(f"{url}/count", content=body)).json()
         assert told["digest"] == hashlib.sha256(body).hexdigest()
         assert (await client.get(f"{url}/made")).content == b"012"
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_answers_that_the_peer_takes_late(
+    file: BinaryIO, files: TlsFiles, is_tls: bool
+) -> None:
+    """What leaves at once, what waits for the peer, and what follows it are one after the other."""
+    size, count = 200_001, 100
+    context = web_context(files)
+
+    async def pieces(request: Request) -> Response:
+        number = int(request.arguments["number"])
+        first = b"<%d>" % number * (size // 4)
+        if number % 2:
+            return Response(body=first)
+        region = FileRegion(file.fileno(), number, size)
+        return Response(body=[first, region, b"", b"x" * number, region, b"end"])
+
+    def expected(number: int) -> bytes:
+        first = b"<%d>" % number * (size // 4)
+        if number % 2:
+            return first
+        region = os.pread(file.fileno(), size, number)
+        return first + region + b"x" * number + region + b"end"
+
+    def ask(port: int) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        if is_tls:
+            trust = ssl.create_default_context(cafile=files.ca)
+            sock = trust.wrap_socket(sock, server_hostname="127.0.0.1")
+        heads = [b"GET /%d HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % n for n in range(count)]
+        sock.sendall(b"".join(heads))
+        return sock
+
+    def take(sock: socket.socket) -> list[bytes]:
+        found = []
+        with sock, sock.makefile("rb") as stream:
+            for _ in range(count):
+                head = b"".join(iter(stream.readline, b"\r\n"))
+                said = re.search(rb"(?i)content-length: (\d+)", head)
+                assert said is not None
+                found.append(stream.read(int(said[1])))
+        return found
+
+    routes = RouteTable([Route(method="GET", path="/{number}", handler=pieces, text="Sends some.")])
+    tls = (lambda: context) if is_tls else None
+    async with serving(RoutedApplication(routes), tls=tls) as (_, port, _server):
+        sock = await in_thread(partial(ask, port))
+        await trio.testing.wait_all_tasks_blocked(0.05)  # the kernel takes no more
+        answers = await in_thread(partial(take, sock))
+    for number, answer in enumerate(answers):
+        assert answer == expected(number)
+
+
+async def test_a_file_that_became_shorter_cuts_the_answer(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"short")
+    with path.open("rb") as opened:
+
+        async def send_file(request: Request) -> Response:
+            return Response(body=[b"head", FileRegion(opened.fileno(), 0, 6), b"tail"])
+
+        routes = RouteTable([Route(method="GET", path="/", handler=send_file, text="Sends.")])
+        async with (
+            serving(RoutedApplication(routes)) as (url, _, _server),
+            httpx.AsyncClient(timeout=60) as client,
+        ):
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get(url)
 
 
 async def test_what_is_not_there_and_what_fails(caplog: pytest.LogCaptureFixture) -> None:

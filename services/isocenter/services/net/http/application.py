@@ -14,7 +14,14 @@ from isocenter.engine.buffers import Buffer
 from isocenter.engine.fast_init import dataclass
 from isocenter.services.errors import StorageError
 from isocenter.services.net.http.cross_origin import NO_ORIGINS, AllowedOrigins
-from isocenter.services.net.http.exchange import BodyTimeoutError, Message, Receive, Scope, Send
+from isocenter.services.net.http.exchange import (
+    WHOLE_RESPONSE,
+    BodyTimeoutError,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from isocenter.services.net.http.forwarded import NO_PROXIES, TrustedProxies
 from isocenter.services.net.http.handshake import accept_headers, check_handshake
 from isocenter.services.net.http.messages import (
@@ -56,6 +63,8 @@ _NO_WEBSOCKET: Final = HttpError(
 )
 #: Shorter pieces of a response leave together with what comes behind them.
 _HELD_BACK: Final = 16 << 10
+#: A response of known length of at most so much is sent at once; of others each piece is counted.
+_WHOLE_BYTES: Final = 1 << 20
 #: For closing what a body was made of.
 _GOODBYE_SECONDS: Final = 5.0
 
@@ -163,7 +172,7 @@ class RoutedApplication:
             request.is_passed_on = True
             request.host = self._proxies.client(request.peer, request.header)
         name = request.name
-        sender = _Sender(send)
+        sender = _Sender(send, may_send_whole=WHOLE_RESPONSE in scope.get("extensions", ()))
         began = trio.current_time()
         path = ""
         route: Route[Handler] | None = None
@@ -325,8 +334,9 @@ class RoutedApplication:
 class _Sender:
     """Sends one response; counts the bytes of its body."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, may_send_whole: bool) -> None:
         self._send = send
+        self._may_send_whole = may_send_whole
         self.size = 0
 
     async def send(self, response: Response, common: Headers, is_head: bool) -> None:
@@ -343,12 +353,21 @@ class _Sender:
         has_body = response.status not in (204, 304)
         if length is not None and has_body:
             headers.append(("content-length", str(length)))
+        encoded = [_encoded(name, value) for name, value in headers]
+        if self._may_send_whole and made is None and (length or 0) <= _WHOLE_BYTES:
+            pieces = pieces if has_body and not is_head else ()
+            await self._send(
+                {
+                    "type": WHOLE_RESPONSE,
+                    "status": response.status,
+                    "headers": encoded,
+                    "pieces": pieces,
+                }
+            )
+            self.size += length or 0 if pieces else 0
+            return
         await self._send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": [_encoded(name, value) for name, value in headers],
-            }
+            {"type": "http.response.start", "status": response.status, "headers": encoded}
         )
         last: Buffer = b""
         if has_body and not is_head:

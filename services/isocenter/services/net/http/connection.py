@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +20,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Broadcast, FairLock
 from isocenter.services.net.file_regions import SendsFiles, read_region
 from isocenter.services.net.http.exchange import (
+    WHOLE_RESPONSE,
     Application,
     BodyTimeoutError,
     Exchange,
@@ -100,6 +101,8 @@ class HttpConnection:
         self._application = application
         self._limits = limits
         self._scope = scope
+        if not is_http2:
+            self._scope = {**scope, "extensions": {**scope["extensions"], WHOLE_RESPONSE: {}}}
         self._exchanges: dict[int, Exchange] = {}
         self._sending = FairLock()
         self._window = Broadcast()
@@ -361,13 +364,53 @@ class HttpConnection:
             outputs = [own, *outputs]
         if not outputs:
             return
+        left: Sequence[Buffer] = ()
+        if not self._sending.is_taken:
+            try:
+                left, outputs = self._write_now(outputs)
+            except BrokenPipeError as error:
+                raise self._lost() from error
+            if not left and not outputs:
+                return
         async with self._sending:
             scope = trio.CancelScope()  # it has a deadline while the peer is waited for
             with scope:
+                await self._send_rest(left, scope)
                 await self._write(outputs, scope)
         if scope.cancelled_caught:
             self._give_up()
             await trio.sleep_forever()
+
+    def _write_now(self, outputs: list[Output]) -> tuple[Sequence[Buffer], list[Output]]:
+        """Write what can leave without waiting: nearly all answers can as a whole.
+
+        Returns:
+            What the transport has begun upon, to be given to its `send`, and what comes then.
+
+        Raises:
+            BrokenPipeError: the connection is gone.
+        """
+        waiting: list[Buffer] = []
+        size = 0
+        for place, output in enumerate(outputs):
+            if not isinstance(output, FileRegion):
+                size += len(output)
+                if size > _SEND_STEP:
+                    return (), [*waiting, *outputs[place:]]
+                if len(output):
+                    waiting.append(output)
+                continue
+            if self._sends_files is None:
+                return (), [*waiting, *outputs[place:]]
+            left = self._transport.send_now(waiting, output.length > 0) if waiting else ()
+            if left:
+                return left, outputs[place:]
+            waiting, size = [], 0
+            sent = self._sends_files.send_file_now(output.descriptor, output.offset, output.length)
+            if sent < output.length:
+                rest = FileRegion(output.descriptor, output.offset + sent, output.length - sent)
+                return (), [rest, *outputs[place + 1 :]]
+        return (self._transport.send_now(waiting) if waiting else ()), []
 
     async def _write(self, outputs: list[Output], scope: trio.CancelScope) -> None:
         waiting: list[Buffer] = []
@@ -395,13 +438,20 @@ class HttpConnection:
             return
         try:
             left = self._transport.send_now(buffers, is_followed)
-            if left:
-                scope.deadline = trio.current_time() + self._limits.send_seconds
-                await self._transport.send(left, _nothing)
-                scope.deadline = math.inf
         except BrokenPipeError as error:
-            self._all.cancel()  # with what waits behind: nobody is there to hear the answers
-            raise trio.BrokenResourceError from error
+            raise self._lost() from error
+        await self._send_rest(left, scope)
+
+    async def _send_rest(self, left: Sequence[Buffer], scope: trio.CancelScope) -> None:
+        """What the transport could not write without waiting."""
+        if not left:
+            return
+        scope.deadline = trio.current_time() + self._limits.send_seconds
+        try:
+            await self._transport.send(left, _nothing)
+        except BrokenPipeError as error:
+            raise self._lost() from error
+        scope.deadline = math.inf
 
     async def _send_region(self, region: FileRegion, scope: trio.CancelScope) -> None:
         descriptor, offset, end = region.descriptor, region.offset, region.offset + region.length
@@ -422,8 +472,7 @@ class HttpConnection:
                 await self._send([data], scope)
                 offset += len(data)
         except BrokenPipeError as error:
-            self._all.cancel()  # with what waits behind: nobody is there to hear the answers
-            raise trio.BrokenResourceError from error
+            raise self._lost() from error
         except OSError:
             # What was announced cannot be sent any more: only a cut says so.
             log.exception("a file that is being sent cannot be read")
@@ -434,6 +483,11 @@ class HttpConnection:
     def _is_late(self) -> bool:
         """Whether a head was begun, or awaited first, for longer than may be."""
         return self.protocol.is_mid_head or self._is_new
+
+    def _lost(self) -> trio.BrokenResourceError:
+        """The peer has gone: nobody is there to hear the answers that wait behind."""
+        self._all.cancel()
+        return trio.BrokenResourceError()
 
     def _give_up(self) -> None:
         self._on_limit("send_seconds")

@@ -2,13 +2,15 @@
 
 Beside ASGI's own messages a response may be sent by ``http.response.zerocopysend`` (``file``: a
 descriptor, ``offset``, ``count``, ``more_body``), as the extension of that name says.  What has
-``isocenter.is_followed`` leaves together with the next message, which comes at once.
+``isocenter.is_followed`` leaves together with the next message, which comes at once.  Over HTTP/1.1
+a response that is known as a whole may be one message, ``isocenter.response`` (``status``,
+``headers``, with names in lower case, and ``pieces``: bytes and `FileRegion`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final, Protocol
 
 import trio
@@ -16,6 +18,7 @@ import trio
 from isocenter.engine.buffers import Buffer
 from isocenter.services.concurrency import Broadcast
 from isocenter.services.net.file_regions import read_region
+from isocenter.services.net.http.http1 import Http1
 from isocenter.services.net.http.protocol import (
     FileRegion,
     HttpProtocol,
@@ -36,6 +39,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BUFFERED: Final = 256 << 10
 #: Pieces of a body that waits are joined up to this.
 _SMALL: Final = 4 << 10
+#: The message, and the extension, by which a response is sent as a whole.
+WHOLE_RESPONSE: Final = "isocenter.response"
 #: What `HttpLimits.body_seconds` is for.
 _BODY_STEP: Final = 64 << 10
 _FILE_PIECE: Final = 256 << 10
@@ -212,6 +217,8 @@ class Exchange:
                 await self._send(body, more=more, is_followed=is_followed)
             case "http.response.zerocopysend":
                 await self._send_file(message)
+            case "isocenter.response":
+                await self._send_whole(message["status"], message["headers"], message["pieces"])
             case other:
                 raise RuntimeError(f"{other} is no message for a response")
 
@@ -274,6 +281,23 @@ class Exchange:
         await self._write(outputs)
         if more:
             await trio.lowlevel.checkpoint()  # a long response starves nobody
+
+    async def _send_whole(
+        self, status: int, headers: list[tuple[bytes, bytes]], pieces: Sequence[Output]
+    ) -> None:
+        if self._start is not None or self.is_started:
+            raise RuntimeError("a response begins once")
+        self._start = (status, headers)
+        protocol = self._carrier.protocol
+        if not isinstance(protocol, Http1):
+            raise RuntimeError("what the peer takes decides how a response of HTTP/2 is cut")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        outputs = self._begun()
+        outputs += protocol.response_body(self.stream, pieces)
+        outputs += protocol.end_response(self.stream)
+        self.is_ended = True
+        self._over.set()
+        await self._write(outputs)
 
     async def _send_file(self, message: Message) -> None:
         descriptor, offset = int(message["file"]), int(message.get("offset", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import h11
@@ -140,8 +141,15 @@ class Http1:
         here = self._here
         here += new
         while not self._is_over:
-            if self._h11.their_state is h11.IDLE and _AMBIGUOUS.search(self._head()):
-                return [*events, *self._violated(400, "a head with lines that end in two ways")]
+            if self._h11.their_state is h11.IDLE:
+                waiting, is_closed = self._h11.trailing_data
+                if not waiting and not is_closed:  # it would only ask for more
+                    if not self._later:
+                        return events
+                    here += self._feed()
+                    continue
+                if _AMBIGUOUS.search(_head_of(waiting)):
+                    return [*events, *self._violated(400, "a head with lines that end in two ways")]
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
@@ -190,12 +198,6 @@ class Http1:
         """
         self._is_chunked, self._here = False, b""
         return here[: len(here) - len(self._h11.trailing_data[0])].endswith(_END)
-
-    def _head(self) -> bytes:
-        """What of the next head is here."""
-        waiting = self._h11.trailing_data[0]
-        end = waiting.find(b"\r\n\r\n")
-        return waiting if end < 0 else waiting[:end]
 
     def _started(self, request: h11.Request) -> list[HttpEvent]:
         if request.http_version not in (b"1.0", b"1.1"):
@@ -276,6 +278,17 @@ class Http1:
         event = h11.Data(data=cast("bytes", data))
         return cast("list[Output]", self._h11.send_with_data_passthrough(event) or [])
 
+    def response_body(self, stream: int, pieces: Sequence[Output]) -> list[Output]:
+        """The whole body, in its pieces."""
+        body = _Joined(pieces)
+        outputs: list[Output] = []
+        if not self._may_carry_body or not len(body):
+            return outputs
+        data = h11.Data(data=cast("bytes", body))
+        for part in self._h11.send_with_data_passthrough(data) or ():
+            outputs += pieces if cast("object", part) is body else (part,)
+        return outputs
+
     def end_response(self, stream: int) -> list[Output]:
         return _outputs(self._h11.send(h11.EndOfMessage()))
 
@@ -294,6 +307,24 @@ class Http1:
     def go_away(self) -> list[Output]:
         self._is_going = True
         return []
+
+
+class _Joined:
+    """Pieces that h11 counts as one."""
+
+    __slots__ = ("_length",)
+
+    def __init__(self, pieces: Sequence[Output]) -> None:
+        self._length = sum(map(len, pieces))
+
+    def __len__(self) -> int:
+        return self._length
+
+
+def _head_of(waiting: bytes) -> bytes:
+    """What of the next head is here."""
+    end = waiting.find(b"\r\n\r\n")
+    return waiting if end < 0 else waiting[:end]
 
 
 def _new_connection() -> h11.Connection:

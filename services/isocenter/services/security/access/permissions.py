@@ -160,7 +160,9 @@ def union(several: Iterable[Permissions]) -> dict[Resource, Action]:
 def without(permissions: Permissions, taken: Permissions) -> dict[Resource, Action]:
     """What is left of *permissions*."""
     left = {
-        resource: action & ~taken.get(resource, NOTHING) for resource, action in permissions.items()
+        resource: action & ~held
+        for resource, action in permissions.items()
+        if (held := taken.get(resource, NOTHING)) is not FULL  # asked for each request
     }
     return {resource: action for resource, action in left.items() if action}
 
