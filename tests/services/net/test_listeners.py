@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 import trio
@@ -20,7 +20,7 @@ from isocenter.services.monitoring.pages import MONITORING_LIMITS
 from isocenter.services.net.http.application import RoutedApplication
 from isocenter.services.net.http.routing import RouteTable
 from isocenter.services.net.http.server import HttpServer
-from isocenter.services.net.listeners import ListenAddress
+from isocenter.services.net.listeners import ListenAddress, open_listener
 
 BIND = ListenAddress(host="127.0.0.1", port=0)
 SECONDS = 100
@@ -89,3 +89,12 @@ async def test_out_of_descriptors(
 def test_a_context_itself_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="tls=lambda: context"):
         ListenAddress(host="::1", port=0, tls=ssl.create_default_context())  # type: ignore[arg-type]
+
+
+def test_a_host_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody_knows(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_knows)
+    with pytest.raises(OSError, match="x:104: the host name is not known; give an address of this"):
+        open_listener(ListenAddress(host="x", port=104))

@@ -21,7 +21,7 @@ def check_not_restoring(data_dir: Path) -> None:
     try:
         members = orjson.loads(path.read_bytes())
         backup, generation = members["backup"], members["generation"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, KeyError, TypeError):
         backup, generation = "DIR", "NAME"

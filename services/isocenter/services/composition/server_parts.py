@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ from isocenter.services.composition.services import (
 from isocenter.services.composition.tls_contexts import TlsContexts, files_of_private_ca
 from isocenter.services.composition.web import listen_for_web
 from isocenter.services.diagnostics.capture import CaptureFolder
-from isocenter.services.errors import text_of
+from isocenter.services.errors import StorageError, text_of
 from isocenter.services.monitoring.figures_access import read_token
 from isocenter.services.net.listeners import (
     ListenAddress,
@@ -96,9 +98,11 @@ def build_server(settings: Settings, stack: ExitStack, *, only_check: bool = Fal
 
     Raises:
         StartupError: something cannot be used.
+        StorageError: the data directory cannot be made or written.
         BackupError: a restore into the data directory is not finished.
     """
     if not settings.storage.is_in_memory:
+        _check_data_directory(Path(settings.storage.data_dir), only_check=only_check)
         check_not_restoring(Path(settings.storage.data_dir))
         check_not_relocating(Path(settings.storage.data_dir))
     faults = _Faults()
@@ -124,6 +128,29 @@ def build_server(settings: Settings, stack: ExitStack, *, only_check: bool = Fal
         wrap_transport=capture.record if capture else None,
         notices=notices,
     )
+
+
+def _check_data_directory(folder: Path, *, only_check: bool) -> None:
+    """Make it where it is missing: whatever lies in it would tell its own fault, and another cure.
+
+    Raises:
+        StorageError: as `build_server`.
+    """
+    try:
+        if not only_check:
+            make_private_directory(folder)
+        there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
+        what = "is no directory" if isinstance(error, FileExistsError) else text_of(error)
+        raise StorageError(
+            f"cannot write in the data directory {folder}: {what}; give {user} the right to write "
+            "there (chown, chmod), or choose another directory with --data-dir"
+        ) from error
 
 
 def check_addresses(parts: ServerParts) -> list[tuple[str, int, bool]]:

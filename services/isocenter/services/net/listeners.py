@@ -129,7 +129,10 @@ def open_listener(bind: ListenAddress) -> list[socket.socket]:
             bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        raise OSError(f"cannot listen on {bind.host}:{bind.port}: {text_of(error)}") from error
+        fault = text_of(error)
+        if error.errno == socket.EAI_NONAME:
+            fault = "the host name is not known; give an address of this machine"
+        raise OSError(f"cannot listen on {bind.host}:{bind.port}: {fault}") from error
     listeners: list[socket.socket] = []
     port = bind.port
     for family, kind, protocol, _, address in dict.fromkeys(found):

@@ -97,7 +97,10 @@ class ChangedSettings:
             raise SettingsError("", str(self.path), f"cannot keep that: {error}") from error
         except OSError as error:
             raise SettingsError(
-                "", str(self.path), f"{text_of(error)}; let the user who runs isocenter write it"
+                "",
+                str(self.path),
+                f"{text_of(error)}; let the user who runs isocenter write it, or give the data "
+                "directory that is meant",
             ) from error
         return changes
 

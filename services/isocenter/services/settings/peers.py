@@ -25,8 +25,8 @@ class PeerKind:
     """What a setting that holds a peer may be: a table in TOML, ``AET@host:port`` as text."""
 
     allowed: str = (
-        "AET@host:port, or in a file a table with ae_title, host and port, "
-        "and tls, verify_host and server_name if wanted"
+        "AET@host:port (at most 16 characters; 1 to 65535), or in a file a table with ae_title, "
+        "host and port, and tls, verify_host and server_name if wanted"
     )
 
     def from_toml(self, value: object) -> Peer:

@@ -44,7 +44,7 @@ def read_mark(data_dir: Path) -> RelocationMark | None:
             target=str(members["to"]),
             archive=str(members["archive"]),
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = text_of(error) if isinstance(error, OSError) else "it is damaged"

@@ -210,7 +210,8 @@ def peer_of(arguments: argparse.Namespace) -> tuple[Peer, list[str]]:
     except ValueError:
         if not rest:
             raise UsageError(
-                f"{first!r} is no peer; give HOST PORT, AET@HOST:PORT or AET:HOST:PORT"
+                f"{first!r} is no peer; give HOST PORT, AET@HOST:PORT or AET:HOST:PORT, with an AE "
+                "title of 1 to 16 characters and a port from 1 to 65535"
             ) from None
         try:
             host = kinds.HOST.from_text(first)

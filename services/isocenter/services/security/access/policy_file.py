@@ -78,8 +78,8 @@ class PolicyFile:
                 write_file(self.path, to_text(policy), PRIVATE_FILE, replace=True)
         except OSError as error:
             raise PolicyError(
-                f"{error.filename or self.path}: {text_of(error)}; "
-                "let the user who runs isocenter write it"
+                f"{error.filename or self.path}: {text_of(error)}; let the user who runs isocenter "
+                "write it, or give the data directory that is meant"
             ) from error
         return policy
 

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from isocenter.services.errors import text_of
 from isocenter.services.net.tls.contexts import check_private
 from isocenter.services.net.tls.errors import TlsFileError
 from isocenter.services.security.certificates.issued import (
@@ -94,7 +95,10 @@ class AuthorityFiles:
             make_private_directory(directory.parent)
             staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         except OSError as error:
-            raise unusable(directory.parent, error) from error
+            raise CertificateError(
+                f"{directory} cannot be made: {text_of(error)}; let the user who runs isocenter "
+                f"write in {directory.parent}, or choose another directory"
+            ) from error
         try:
             write_file(staged / _CA_KEY, key_pem(key), PRIVATE_FILE, replace=False)
             pem = certificate.public_bytes(serialization.Encoding.PEM)
