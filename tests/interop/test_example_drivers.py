@@ -64,6 +64,8 @@ from support.processes import (
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCUS = ("blocking_scu.py", "asyncio_scu.py", "anyio_scu.py")
 SCPS = ("asyncio_scp.py", "selectors_scp.py")
+#: As ``-X dev`` does, but for asyncio's debug mode: that one tells what took a tenth of a second.
+WARNING = ("-W", "default", "-X", "faulthandler")
 PEERS = (*SCPS, "storescp", "dcmqrscp", "pynetdicom", "isocenter serve")
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 RECEIVE_SECONDS = 60.0
@@ -79,7 +81,7 @@ COMPRESSED = [Path(str(get_testdata_file(name))) for name in ("JPEG2000.dcm", "S
 def command(name: str, *arguments: object, limits: str = "", **deadlines: float) -> list[object]:
     """An example as a program; with other *deadlines* and *limits* than it has."""
     if not deadlines and not limits:
-        return [sys.executable, "-X", "dev", EXAMPLES / name, *arguments]
+        return [sys.executable, *WARNING, EXAMPLES / name, *arguments]
     script = (
         "import sys, dataclasses; sys.path.insert(0, sys.argv.pop(1))\n"
         f"import {name.removesuffix('.py')} as module\n"
@@ -87,7 +89,7 @@ def command(name: str, *arguments: object, limits: str = "", **deadlines: float)
         f"{limits}\n"
         "sys.exit(module.main())"
     )
-    return [sys.executable, "-X", "dev", "-c", script, EXAMPLES, *arguments]
+    return [sys.executable, *WARNING, "-c", script, EXAMPLES, *arguments]
 
 
 def load(name: str) -> ModuleType:
