@@ -15,6 +15,13 @@ from isocenter.engine.negotiation import associate_request
 from isocenter.engine.uid import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION, is_uid
 from isocenter.services.association.access import ConnectionOrigin
 from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.cli.security.ae_output import (
+    names_of,
+    print_entity,
+    print_list,
+    rejected_lines,
+    without_entities,
+)
 from isocenter.services.cli.support.recorded_changes import RecordedChanges
 from isocenter.services.composition.access import access_folder, access_of
 from isocenter.services.dicom import uid_registry as sop_classes
@@ -39,7 +46,7 @@ from isocenter.services.security.access.policy import (
     with_entity,
 )
 from isocenter.services.security.access.policy_file import CurrentPolicy, PolicyFile
-from isocenter.services.security.access.rejected_callers import RejectedCaller, RejectedFile
+from isocenter.services.security.access.rejected_callers import RejectedFile
 from isocenter.services.settings.errors import SettingsError
 from isocenter.services.settings.loading import load_settings
 from isocenter.services.settings.options import CONFIG_VARIABLE
@@ -196,7 +203,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "rejected":
             return _rejected(RejectedFile(folder), arguments.clear)
         case "list":
-            _print_list(file.read(), settings.access.enforce)
+            print_list(file.read(), settings.access.enforce)
             if arguments.config is None and not os.environ.get(CONFIG_VARIABLE):
                 print(
                     f"no --config: access.enforce is taken for {settings.access.enforce.value}, "
@@ -205,7 +212,7 @@ def run(arguments: argparse.Namespace) -> int:
                 )
         case "show":
             policy = file.read()
-            _print_entity(policy, _known(policy, arguments.ae_title))
+            print_entity(policy, _known(policy, arguments.ae_title))
         case "test":
             return _test(settings, file, arguments)
         case "role":
@@ -395,7 +402,7 @@ def _remove(
     policy = file.change(recorded.of(edit, f"application entity {title} removed"))
     print(f"{title} is removed")
     if not policy.entities:
-        print(f"it was the last one: {_without_entities(enforcement)}", file=sys.stderr)
+        print(f"it was the last one: {without_entities(enforcement)}", file=sys.stderr)
 
 
 def _test(settings: Settings, file: PolicyFile, arguments: argparse.Namespace) -> int:
@@ -430,77 +437,8 @@ def _test(settings: Settings, file: PolicyFile, arguments: argparse.Namespace) -
         return EXIT_FAILED
     print(f"admitted, for {' '.join(operations(rights.permissions))}")
     if rights.sop_classes:
-        print(f"on {_names(rights.sop_classes)}")
+        print(f"on {names_of(rights.sop_classes)}")
     return EXIT_OK
-
-
-# Showing.
-
-
-def _without_entities(enforcement: Enforcement) -> str:
-    """What a policy without application entities comes to."""
-    if enforcement is Enforcement.ALWAYS:
-        return "access.enforce is always, so nobody may associate"
-    return "no policy is enforced: everybody is admitted as the settings say"
-
-
-def _print_list(policy: Policy, enforcement: Enforcement) -> None:
-    if not policy.entities:
-        print(_without_entities(enforcement))
-        return
-    if enforcement is Enforcement.NEVER:
-        print("not enforced: access.enforce is never")
-    _print_table(
-        ("AE TITLE", "STATE", "BY", "FROM", "ROLES", "USER"),
-        (
-            (
-                one.ae_title,
-                _state_of(policy, one),
-                _by(one),
-                " ".join(one.addresses) or "anywhere",
-                " ".join(one.roles) or "-",
-                one.user or "-",
-            )
-            for one in policy.entities
-        ),
-    )
-
-
-def _state_of(policy: Policy, entity: ApplicationEntity) -> str:
-    if not entity.active:
-        return "denied"
-    return "admitted" if policy.is_admitted(entity) else "user off"
-
-
-def _by(entity: ApplicationEntity) -> str:
-    if not entity.certificates:
-        return "TLS" if entity.tls else "AE title"
-    count = len(entity.certificates)
-    return "certificate" if count == 1 else f"{count} certificates"
-
-
-def _print_entity(policy: Policy, entity: ApplicationEntity) -> None:
-    rights = policy.permissions(entity, None)
-    rows = [
-        ("AE title", entity.ae_title),
-        ("state", "admitted" if entity.active else "denied"),
-        *(("certificate", str(rule)) for rule in entity.certificates),
-        ("over TLS only", "yes" if entity.needs_tls else "no"),
-        ("from", " ".join(entity.addresses) or "anywhere"),
-        ("roles", " ".join(entity.roles) or "none"),
-        ("user", entity.user or "-"),
-        ("allowed", " ".join(permission_texts(entity.allowed)) or "-"),
-        ("denied", " ".join(permission_texts(entity.denied)) or "-"),
-        ("SOP classes", _names(entity.sop_classes) or "all"),
-        ("may", " ".join(operations(rights))),
-        ("description", entity.description or "-"),
-    ]
-    for name, value in rows:
-        print(f"{name:<14} {escape(value)}")
-
-
-def _names(some: Iterable[str]) -> str:
-    return ", ".join(sorted(sop_classes.name_of(uid) for uid in some))
 
 
 def _rejected(file: RejectedFile, is_to_clear: bool) -> int:
@@ -511,27 +449,5 @@ def _rejected(file: RejectedFile, is_to_clear: bool) -> int:
     if not callers:
         print("nobody was turned away")
     for caller in callers:
-        print(_rejected_lines(caller))
+        print(rejected_lines(caller))
     return EXIT_OK
-
-
-def _rejected_lines(caller: RejectedCaller) -> str:
-    who = caller.calling_ae_title or "(no AE title)"
-    called = f" calling {caller.called_ae_title}" if caller.called_ae_title else ""
-    certificate = f", certificate {caller.certificate}" if caller.certificate else ""
-    times = "once" if caller.count == 1 else f"{caller.count} times since {caller.first}"
-    lines = [
-        (f"{who} at {caller.address}{called}{certificate}: {times}, last {caller.last}"),
-        f"    {caller.why}",
-    ]
-    if caller.cure:
-        lines.append(f"    {caller.cure}")
-    return "\n".join(map(escape, lines))
-
-
-def _print_table(head: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
-    rows = [head, *body]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        print(escape("  ".join(cells).rstrip()))
