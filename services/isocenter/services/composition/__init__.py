@@ -22,7 +22,7 @@ from isocenter.services.composition.database import (
 )
 from isocenter.services.composition.inspection import inspect_archive, inspect_room
 from isocenter.services.composition.metadata import check_metadata, make_metadata
-from isocenter.services.composition.objects import rewrap_objects, try_bucket
+from isocenter.services.composition.objects import try_bucket
 from isocenter.services.composition.outgoing_associations import StartError, build_deadlines
 from isocenter.services.composition.plugins import (
     Plugin,
@@ -32,6 +32,7 @@ from isocenter.services.composition.plugins import (
     installed,
     load_plugin,
 )
+from isocenter.services.composition.rewrapping import rewrap_objects
 from isocenter.services.composition.services import (
     build_server_limits,
     build_services,
