@@ -22,7 +22,7 @@ from isocenter.storage.database.dialect import TEXTS, json_list
 from isocenter.storage.database.index.index import KeepOut
 from isocenter.storage.database.index.lookup import get_records
 from isocenter.storage.database.index.records import AddHook, call_add_hooks
-from isocenter.storage.database.trash import insert_trash
+from isocenter.storage.database.trash_rows import insert_trash
 
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
 _ACCESSION_NUMBER, _BIRTH_DATE = 0x00080050, 0x00100030

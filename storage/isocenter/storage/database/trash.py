@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import time
-from typing import Any, Final
+from typing import Final
 
 from isocenter.services.archive.deletion.ports import (
     OF_TRASH,
@@ -18,12 +18,12 @@ from isocenter.services.archive.deletion.ports import (
     Obstacles,
     TrashChoice,
     TrashedInstance,
-    TrashState,
     TrashStatistics,
 )
 from isocenter.services.archive.deletion.records import DeletionCause
 from isocenter.services.archive.ports import AddResult, InstanceRecord, StoredInstance
 from isocenter.services.workflow.events.stored_events import events_of_return
+from isocenter.storage.database import trash_rows
 from isocenter.storage.database.corrections.standing import restored
 from isocenter.storage.database.database import Connection, Database
 from isocenter.storage.database.deletion import DeleteHook, delete_within
@@ -34,33 +34,9 @@ from isocenter.storage.database.index.records import (
     add_records,
     call_add_hooks,
 )
-from isocenter.storage.database.rows import named_rows
 from isocenter.storage.database.text import replace_surrogates
+from isocenter.storage.database.trash_rows import in_parts, insert_trash, marks, selected
 
-#: Values in one statement.
-_BOUND_AT_ONCE: Final = 500
-
-_COLUMNS: Final = (
-    "sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid, "
-    "transfer_syntax_uid, object_key, size, data_set_offset, digest"
-)
-_SELECT: Final = (
-    "SELECT trash_pk AS number, deletion_id, state, remaining, target_key, "
-    "trash.actor AS actor, reason, "
-    "patient_id, patient_name, cause, at, purge_at, "
-    f"{', '.join(f'trash.{name} AS {name}' for name in _COLUMNS.split(', '))} "
-    "FROM trash JOIN deletion USING (deletion_id)"
-)
-#: Fields of a `DeletionRecord` that are columns as they are.
-_OF_DELETION: Final = ("deletion_id", "at", "purge_at", "actor", "reason")
-_INSERT: Final = (
-    f"INSERT INTO trash (deletion_id, state, remaining, actor, patient_id, patient_name, "
-    f"{_COLUMNS}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (deletion_id, object_key) DO NOTHING"
-)
-_INSERT_DELETION: Final = """
-    INSERT INTO deletion (deletion_id, cause, at, purge_at, actor, reason, num_instances, size)
-    VALUES (?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT (deletion_id) DO NOTHING
-"""
 _PATIENT_ID, _PATIENT_NAME = 0x00100020, 0x00100010
 #: Called with the SOP and Study Instance UIDs of objects.
 ForgetHook = Callable[[Connection, Sequence[str], Sequence[str]], None]
@@ -119,17 +95,20 @@ class DatabaseTrash:
     async def unfinished(self, limit: int) -> Sequence[TrashedInstance]:
         """See `TrashBook.unfinished`."""
         return await self._database.read(
-            _rows, f"{_SELECT} WHERE state <> 'kept' ORDER BY trash_pk LIMIT ?", (limit,)
+            trash_rows.rows,
+            f"{trash_rows.SELECT} WHERE state <> 'kept' ORDER BY trash_pk LIMIT ?",
+            (limit,),
         )
 
     async def chosen(
         self, choice: TrashChoice, *, after: int = 0, limit: int
     ) -> Sequence[TrashedInstance]:
         """See `TrashBook.chosen`."""
-        condition, values = _condition(choice)
+        condition, values = trash_rows.condition(choice)
         return await self._database.read(
-            _rows,
-            f"{_SELECT} WHERE state = 'kept' AND trash_pk > ?{condition} ORDER BY trash_pk LIMIT ?",
+            trash_rows.rows,
+            f"{trash_rows.SELECT} WHERE state = 'kept' AND trash_pk > ?{condition} "
+            "ORDER BY trash_pk LIMIT ?",
             (after, *values, limit),
         )
 
@@ -158,7 +137,7 @@ class DatabaseTrash:
         ) -> None:
             returned.extend(numbers[record.sop_instance_uid] for record, _ in added)
             restored(connection, [record for record, _ in added], self._now())
-            new = set(_selected(connection, _NEVER_TOLD, returned))
+            new = set(selected(connection, _NEVER_TOLD, returned))
             old = [number for number in returned if number not in new]
             _returned(connection, old, self._tells, self._now())
             _returned(connection, sorted(new), False, self._now())
@@ -186,11 +165,11 @@ class DatabaseTrash:
 
     async def rows(self, causes: Sequence[DeletionCause] = OF_TRASH) -> Sequence[DeletionSummary]:
         """See `TrashBook.rows`."""
-        return await self._database.read(_deletion_rows, causes)
+        return await self._database.read(trash_rows.deletion_rows, causes)
 
     async def statistics(self) -> TrashStatistics:
         """See `TrashBook.statistics`."""
-        return await self._database.read(_statistics)
+        return await self._database.read(trash_rows.statistics)
 
 
 def find_obstacles(connection: Connection, instances: Sequence[StoredInstance]) -> Obstacles:
@@ -199,14 +178,14 @@ def find_obstacles(connection: Connection, instances: Sequence[StoredInstance]) 
     by_study: dict[str, int] = defaultdict(int)
     for stored in instances:
         by_study[stored.study_instance_uid] += 1
-    held = _selected(
+    held = selected(
         connection,
         "SELECT study_instance_uid FROM study_hold WHERE study_instance_uid IN",
         list(by_study),
     )
 
     def count(statement: str) -> int:
-        return len(set(_selected(connection, statement, uids)))
+        return len(set(selected(connection, statement, uids)))
 
     return Obstacles(
         held=sum(by_study[study] for study in held),
@@ -223,25 +202,6 @@ def find_obstacles(connection: Connection, instances: Sequence[StoredInstance]) 
             "WHERE state IN ('due', 'sent', 'committing', 'failed') AND sop_instance_uid IN"
         ),
     )
-
-
-def _selected(connection: Connection, statement: str, values: Sequence[Any]) -> list[Any]:
-    """The first column of *statement*, which ends with IN, for all of *values*."""
-    found: list[Any] = []
-    for some in _some(values):
-        rows = connection.execute(f"{statement} ({_marks(some)})", some)
-        found += [row[0] for row in rows]
-    return found
-
-
-def _some(values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """*values*, as many at once as a statement takes."""
-    for start in range(0, len(values), _BOUND_AT_ONCE):
-        yield tuple(values[start : start + _BOUND_AT_ONCE])
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
 
 
 def _take(
@@ -283,20 +243,20 @@ def _take(
 
 
 def _give_up_sending(connection: Connection, uids: Sequence[str], now: float) -> None:
-    for some in _some(uids):
+    for some in in_parts(uids):
         connection.execute(
             "UPDATE forward SET state = 'failed', ended_at = ?, last_fault = ?, "
             "claimed_until = 0 WHERE state = 'due' AND sop_instance_uid IN "
-            f"({_marks(some)})",
+            f"({marks(some)})",
             (now, _GIVEN_UP, *some),
         )
 
 
 def _discard(connection: Connection, deletion: DeletionRecord, now: float) -> int:
-    rows = _rows(
+    rows = trash_rows.rows(
         connection,
-        f"{_SELECT} WHERE deletion_id = ? AND state = 'kept' AND cause IN ('quarantined', "
-        "'rejected')",
+        f"{trash_rows.SELECT} WHERE deletion_id = ? AND state = 'kept' "
+        "AND cause IN ('quarantined', 'rejected')",
         (deletion.deletion_id,),
     )
     if not rows:
@@ -333,90 +293,14 @@ def _is_same(known: Mapping[str, StoredInstance], planned: StoredInstance) -> bo
     return now is not None and (now.object_key, now.digest) == (planned.object_key, planned.digest)
 
 
-def insert_trash(
-    connection: Connection,
-    deletion: DeletionRecord,
-    state: str,
-    rows: Sequence[tuple[StoredInstance, int, str, str]],
-) -> int:
-    """Write records of instances, with what remains of the study, patient ID and name; how many
-    are new."""
-    connection.execute(
-        _INSERT_DELETION,
-        (
-            deletion.deletion_id,
-            deletion.cause.value,
-            deletion.at,
-            deletion.purge_at,
-            replace_surrogates(deletion.actor),
-            replace_surrogates(deletion.reason),
-        ),
-    )
-    new = size = 0
-    for stored, remaining, patient_id, patient_name in rows:
-        values = (
-            deletion.deletion_id, state, remaining, replace_surrogates(deletion.actor),
-            replace_surrogates(patient_id), replace_surrogates(patient_name),
-            stored.sop_instance_uid, stored.sop_class_uid,
-            stored.study_instance_uid, stored.series_instance_uid, stored.transfer_syntax_uid,
-            stored.object_key, stored.size, stored.data_set_offset, stored.digest,
-        )  # fmt: skip
-        if connection.execute(_INSERT, values).rowcount:
-            new += 1
-            size += stored.size
-    connection.execute(
-        "UPDATE deletion SET num_instances = num_instances + ?, size = size + ? "
-        "WHERE deletion_id = ?",
-        (new, size, deletion.deletion_id),
-    )
-    return new
-
-
-def _rows(
-    connection: Connection, statement: str, values: tuple[object, ...]
-) -> list[TrashedInstance]:
-    return [
-        TrashedInstance(
-            state=TrashState(row.pop("state")),
-            cause=DeletionCause(row.pop("cause")),
-            stored=StoredInstance(**{name: row.pop(name) for name in _COLUMNS.split(", ")}),
-            **row,
-        )
-        for row in named_rows(connection.execute(statement, values))
-    ]
-
-
-def _condition(choice: TrashChoice) -> tuple[str, list[object]]:
-    """What has to be true of a record beside others, and the values of it."""
-    text, values = "", list[object]()
-    for column, chosen in (
-        ("trash.deletion_id", choice.deletion_ids),
-        ("study_instance_uid", choice.study_instance_uids),
-        ("sop_instance_uid", choice.sop_instance_uids),
-        ("cause", [cause.value for cause in choice.causes]),
-    ):
-        if chosen:
-            text += f" AND {column} IN ({_marks(chosen)})"
-            values += chosen
-    if choice.expired_at is not None:
-        text += " AND purge_at <= ?"
-        values.append(choice.expired_at)
-    if choice.unless_held:
-        text += (
-            " AND NOT EXISTS (SELECT 1 FROM study_hold "
-            "WHERE study_hold.study_instance_uid = trash.study_instance_uid)"
-        )
-    return text, values
-
-
 def _change(
     connection: Connection,
     statement: str,
     values: tuple[object, ...],
     numbers: Sequence[int],
 ) -> None:
-    for some in _some(numbers):
-        connection.execute(f"{statement} trash_pk IN ({_marks(some)})", (*values, *some))
+    for some in in_parts(numbers):
+        connection.execute(f"{statement} trash_pk IN ({marks(some)})", (*values, *some))
 
 
 def _begin_return(connection: Connection, rows: Sequence[tuple[str, str, int]]) -> None:
@@ -429,9 +313,9 @@ def _begin_return(connection: Connection, rows: Sequence[tuple[str, str, int]]) 
 
 def _returned(connection: Connection, numbers: Sequence[int], tells: bool, now: float) -> None:
     studies: list[str] = []
-    for some in _some(numbers):
+    for some in in_parts(numbers):
         rows = connection.execute(
-            f"UPDATE trash SET state = 'returned' WHERE trash_pk IN ({_marks(some)}) "
+            f"UPDATE trash SET state = 'returned' WHERE trash_pk IN ({marks(some)}) "
             "RETURNING study_instance_uid",
             some,
         )
@@ -444,16 +328,16 @@ def _forget(
     connection: Connection, numbers: Sequence[int], on_forget: Sequence[ForgetHook]
 ) -> list[str]:
     touched: set[str] = set()
-    for some in _some(numbers):
+    for some in in_parts(numbers):
         rows = connection.execute(
-            f"DELETE FROM trash WHERE trash_pk IN ({_marks(some)}) "
+            f"DELETE FROM trash WHERE trash_pk IN ({marks(some)}) "
             "RETURNING deletion_id, sop_instance_uid, study_instance_uid",
             some,
         ).fetchall()
         touched.update(row[0] for row in rows)
         for hook in on_forget:
             hook(connection, [row[1] for row in rows], sorted({row[2] for row in rows}))
-    left = _selected(
+    left = selected(
         connection, "SELECT deletion_id FROM trash WHERE deletion_id IN", sorted(touched)
     )
     return sorted(touched - set(left))
@@ -472,55 +356,3 @@ def _adopt(
         for record in records
     ]
     return insert_trash(connection, deletion, "kept", rows)
-
-
-def _deletion_rows(
-    connection: Connection, causes: Sequence[DeletionCause]
-) -> list[DeletionSummary]:
-    return [
-        DeletionSummary(
-            deletion=DeletionRecord(
-                cause=DeletionCause(row.pop("cause")),
-                **{name: row.pop(name) for name in _OF_DELETION},
-            ),
-            **row,
-        )
-        for row in named_rows(
-            connection.execute(
-                "SELECT deletion_id, at, purge_at, d.actor AS actor, reason, "
-                "count(DISTINCT study_instance_uid) AS studies, "
-                "count(DISTINCT series_instance_uid) AS series, count(*) AS instances, "
-                "sum(t.size) AS size, cause FROM trash t JOIN deletion d USING (deletion_id) "
-                f"WHERE cause IN ({_marks(causes)}) "
-                "GROUP BY deletion_id, at, purge_at, d.actor, reason, cause "
-                "ORDER BY at DESC, deletion_id",
-                tuple(cause.value for cause in causes),
-            )
-        )
-    ]
-
-
-def _statistics(connection: Connection) -> TrashStatistics:
-    instances, size = connection.execute(
-        "SELECT count(*), coalesce(sum(size), 0) FROM trash"
-    ).fetchone()
-    deleted, deleted_size = connection.execute(
-        "SELECT coalesce(sum(num_instances), 0), coalesce(sum(size), 0) FROM deletion "
-        "WHERE cause NOT IN ('quarantined', 'rejected')"
-    ).fetchone()
-    withheld, kept_size = dict[str, int](), 0
-    for cause, count, of_cause in connection.execute(
-        "SELECT cause, count(*), sum(trash.size) FROM deletion JOIN trash USING (deletion_id) "
-        "WHERE cause IN ('quarantined', 'rejected') GROUP BY cause"
-    ):
-        withheld[cause] = count
-        kept_size += of_cause
-    return TrashStatistics(
-        instances=instances,
-        size=size,
-        deleted=deleted,
-        deleted_size=deleted_size,
-        quarantined=withheld.get("quarantined", 0),
-        rejected=withheld.get("rejected", 0),
-        purgeable_size=size - kept_size,
-    )
