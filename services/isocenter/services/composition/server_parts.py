@@ -143,7 +143,9 @@ def _check_data_directory(folder: Path, *, only_check: bool) -> None:
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(there, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            is_sealed = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+            code = errno.EROFS if is_sealed else errno.EACCES
+            raise OSError(code, os.strerror(code))
     except OSError as error:
         user = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
         what = "is no directory" if isinstance(error, FileExistsError) else text_of(error)
