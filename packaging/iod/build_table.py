@@ -30,7 +30,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import corrections
-from condition_grammar import Condition, Names, condition_of, is_partial, plain_text, tags_in
+from condition_grammar import is_partial, tags_in
+from condition_sentences import Condition, Names, condition_of, plain_text
 from value_lists import section_lists, value_lists
 
 TARGET = Path(__file__).parents[2] / "services/isocenter/services/dicom/iod/table.json.xz"

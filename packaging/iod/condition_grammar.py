@@ -25,15 +25,13 @@ What is no sentence of this grammar is no expression: it is counted, and shown a
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 Expression = list[Any]
-
-_TAG = re.compile(r"\(([0-9A-Fa-f]{4})\s*[,.]\s*([0-9A-Fa-f]{4})\)")
-_REFERENCE = "§([0-9a-f]{8})"
+#: An attribute in a sentence, once its name and tag were replaced.
+REFERENCE = "§([0-9a-f]{8})"
 #: What stands around a reference and changes nothing.
 _OF = (
     r"(?:the )?(?:values? (?:(?:of|for) )?)?(?:the )?(?:[Aa]ttributes? )?(?:values? (?:of|for) )?"
@@ -54,98 +52,6 @@ _SPLIT_VALUES = re.compile(rf"(?:,? or |,? nor |, )?({_VALUE})")
 _VALUES = (
     rf"((?:either )?{_VALUE}(?:(?:, or | or |, nor | nor |, )(?:equals? (?:to )?|is )?{_VALUE})*)"
 )
-_GLOSS = re.compile(r"\((?:[A-Z]?[A-Za-z\- ]{3,60})\)")
-
-
-def plain_text(markup: str) -> str:
-    """The text of a description, without markup and with single blanks."""
-    text = html.unescape(re.sub(r"<[^>]+>", " ", markup))
-    text = re.sub(r"\s+", " ", text.replace("\xa0", " ")).strip()
-    return re.sub(r" +(?=[.,;])", "", text)
-
-
-class Names:
-    """Names of the data dictionary, to be found before a tag or without one."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        """*names*: tag in eight digits → name."""
-        self._by_tag = names
-        self.tags = frozenset(names)
-        several = {name: tag for tag, name in names.items() if " " in name and len(name) > 9}
-        ordered = sorted(several, key=len, reverse=True)
-        self._tags = several
-        self._bare = re.compile(r"\b(" + "|".join(map(re.escape, ordered)) + r")\b(?! ?[§(A-Z])")
-
-    def marked(self, text: str) -> str:
-        """*text* with ``§ggggeeee`` in the place of each attribute that it names."""
-        pieces: list[str] = []
-        at = 0
-        for match in _TAG.finditer(text):
-            tag = (match[1] + match[2]).lower()
-            before = text[at : match.start()].rstrip()
-            name = self._by_tag.get(tag, "")
-            if name and before.lower().endswith(name.lower()):
-                before = before[: -len(name)]
-            else:
-                # Another spelling: capitalised words directly before the tag.
-                before = re.sub(
-                    r"(?:(?<=^)|(?<=[ ,]))(?!Value \d)(?:[A-Z][\w\-/()']*|of|to|in|the|and|for|per|"
-                    r"from|by)(?: (?:[A-Z0-9][\w\-/()']*|of|to|in|for|per|from|by|on))*$",
-                    lambda found: found[0] if found[0] in {"of", "the", "and", "for"} else "",
-                    before,
-                )
-            pieces += [before, f"§{tag}"]
-            at = match.end()
-        pieces.append(text[at:])
-        marked = "".join(
-            piece if n % 2 or not piece or piece.endswith((" ", "(")) else piece + " "
-            for n, piece in enumerate(pieces[:-1])
-        )
-        whole = marked + pieces[-1]
-        return self._bare.sub(lambda found: f"§{self._tags[found[1]].lower()}", whole)
-
-
-_SENTENCE_END = re.compile(r"(?<=[a-z0-9A-Z)\"”\]])[.;] +(?=[A-Z]|may |shall |if )|\.$|;$")
-_REQUIRED = re.compile(
-    r"^(?:it is )?(?:required|shall be (?:present|included|provided)|must be present)"
-    r" (?P<kind>only if|only when|if|when|unless|if and only if):? (?P<rest>.+)$",
-    re.IGNORECASE,
-)
-_MAY = re.compile(
-    r"^(?:it )?may (?:also )?be (?:present|included|provided|used)? ?otherwise(?P<rest>.*)$",
-    re.IGNORECASE,
-)
-_MAY_IF = re.compile(
-    r"^(?:it )?may be (?:present|included)(?: otherwise)?(?:,)?(?: only)? if (?P<rest>.+)$",
-    re.IGNORECASE,
-)
-_NEVER_IF = re.compile(
-    r"^(?:it )?shall not be (?:present|included) (?:if|when) (?P<rest>.+)$", re.IGNORECASE
-)
-
-
-class Condition:
-    """What a description says of when an attribute, or a module, is there.
-
-    Attributes:
-        says: whether it has any condition.
-        required: when it must be there; None: it was not understood.
-        otherwise: ``may``, ``no``, or when it may.
-        never: when it must not be there.
-    """
-
-    def __init__(self) -> None:
-        self.says = False
-        self.required: Expression | None = None
-        self.otherwise: Any = "no"
-        self.never: Expression | None = None
-
-
-#: "Required for first Item of Control Point Sequence, or if the angle changes during Beam".
-_FIRST = re.compile(
-    rf"^(?:.*\. )?required for (?:the )?first item of (?:the )?{_REFERENCE}(?:,? or if [^,;]+ changes during Beam)?$",
-    re.IGNORECASE,
-)
 #: Phrases about what is outside of the data set, or in nothing of it.
 _UNKNOWABLE = re.compile(
     r"(?:the Referenced SOP Instance is a (?:multi-frame image|Segmentation or Surface Segmentation"
@@ -153,59 +59,15 @@ _UNKNOWABLE = re.compile(
     r"|the reference does not apply to all (?:frames|segments)"
     r"|not all Channels in the Waveform are referenced"
     r"|accessory is (?:mounted on a holder device|located in a slot)"
-    rf"|the referenced Accessory Holder Device contains an {_REFERENCE}"
+    rf"|the referenced Accessory Holder Device contains an {REFERENCE}"
     r"|the conditions in Section C\.[0-9.]+[0-9] are satisfied"
     r"|the Conceptual Volume is not a Combination of other Conceptual Volumes"
     r"|the [Pp]atient is an animal|coding scheme is registered|contrast media was applied"
-    rf"|the Attribute referenced by the {_REFERENCE} is a Code Sequence"
-    rf"|(?<=and ){_REFERENCE} is a Code Sequence"
+    rf"|the Attribute referenced by the {REFERENCE} is a Code Sequence"
+    rf"|(?<=and ){REFERENCE} is a Code Sequence"
     r")(?=,? and |,? or |[,.]|$)"
 )
-_UNKNOWN: Expression = ["unknown"]
-
-
-def condition_of(text: str, names: Names, tag: str = "") -> Condition:
-    """What the plain *text* of a description says.
-
-    Args:
-        tag: of the attribute that it describes; empty: it describes none.
-    """
-    condition = Condition()
-    found: list[Expression | None] = []
-    for sentence in _sentences(names.marked(text)):
-        if match := _REQUIRED.match(sentence):
-            condition.says = True
-            rest = re.split(r"[;,] (?=may be present|shall not be)", match["rest"])
-            if tag and re.fullmatch(r"used as a dimension index[ .]*", rest[0]):
-                found.append(["dimension", tag])
-                rest[0] = ""
-            if rest[0]:
-                found.append(_expression(rest[0], is_negated=match["kind"].lower() == "unless"))
-            for more in rest[1:]:
-                _otherwise(more, condition)
-        elif match := _FIRST.match(sentence):
-            condition.says = True
-            found.append(["or", ["first", match[1]], _UNKNOWN])
-        elif re.search("required for (?:the )?first item", sentence, re.IGNORECASE):
-            condition.says = True
-            found.append(None)
-        else:
-            _otherwise(sentence, condition)
-    understood = [each for each in found if each is not None]
-    if understood and len(understood) < len(found):
-        # Each sentence is enough; what one of them says is not known.
-        understood.append(_UNKNOWN)
-    if understood:
-        if not all(tag in names.tags for each in understood for tag in tags_in(each)):
-            return condition  # a tag that is none
-        required = understood[0] if len(understood) == 1 else ["or", *understood]
-        can_be_met, can_be_unmet = _can_be_known(required)
-        if can_be_met or (can_be_unmet and condition.otherwise != "may"):
-            condition.required = required
-    if not found and condition.never is not None:
-        # It never has to be there, and sometimes must not.
-        condition.says, condition.required, condition.otherwise = True, ["false"], "may"
-    return condition
+UNKNOWN: Expression = ["unknown"]
 
 
 def tags_in(expression: Expression) -> Iterator[str]:
@@ -224,45 +86,8 @@ def is_partial(expression: Expression) -> bool:
     return expression[0] == "unknown"
 
 
-def _otherwise(sentence: str, condition: Condition) -> None:
-    sentence = sentence.strip()
-    if match := _MAY.match(sentence):
-        condition.otherwise = "may"
-        if only := re.match(r",? only if (.+)$", match["rest"]):
-            condition.otherwise = _expression(only[1]) or "may"
-    elif match := _MAY_IF.match(sentence):
-        condition.otherwise = _expression(match["rest"]) or "may"
-    elif match := _NEVER_IF.match(sentence):
-        condition.never = _expression(match["rest"])
-    elif re.match(r"^may be (present|used)", sentence, re.IGNORECASE):
-        condition.otherwise = "may"
-
-
-_CONDITION_BEGINS = re.compile(
-    r"(?<=[a-zA-Z0-9)\"”]) (?=(?:Required (?:if|when|only|unless)|Shall be present|Shall not be present|May be present)\b)"
-)
-#: What may stand behind a condition in its sentence, and is none of it.
-_BEHIND = re.compile(
-    r"\s*(?:\bNotes?\b(?=:? [A-Z0-9\"§])|Enumerated Values?\b|Defined Terms?\b|See (?:Section|Note|PS3|Figure)"
-    r"|Only a single Item|One or more Items|Two or more Items).*$"
-)
-
-
-def _sentences(text: str) -> Iterator[str]:
-    text = re.sub(r"\b(?:i\.e\.|e\.g\.|etc\.)", lambda found: found[0].replace(".", ""), text)
-    text = _CONDITION_BEGINS.sub(". ", text)
-    for sentence in _SENTENCE_END.split(text):
-        sentence = sentence.strip()
-        if sentence.startswith("(") and sentence.endswith(")"):
-            sentence = sentence[1:-1]
-        # What comes before the condition in one sentence is not looked at.
-        inner = re.search(
-            r"(?i)(?:^|[,(] ?)((?:required|shall be present) (?:only )?(?:if|when)\b.*)", sentence
-        )
-        yield _BEHIND.sub("", inner[1] if inner else sentence)
-
-
-def _expression(text: str, *, is_negated: bool = False) -> Expression | None:
+def expression_of(text: str, *, is_negated: bool = False) -> Expression | None:
+    """What one condition says; None: it is no sentence of the grammar."""
     text = re.sub(r"\s*\(?[Ss]ee (?:also )?(?:Section|Note|PS3|Table).*$", "", text)
     text = text.strip(" .,;:")
     if text.endswith(")") and text.count(")") > text.count("("):
@@ -272,7 +97,7 @@ def _expression(text: str, *, is_negated: bool = False) -> Expression | None:
     text = re.sub(r"(?<=[ \"”A-Z0-9])\((?:[A-Z]?[A-Za-z\-]{3,}[A-Za-z\- ]*)\)", "", text)
     text = re.sub(r"(?<=[0-9\"] )\([A-Z]{2} [A-Za-z\- ]+\)", "", text)
     text = re.sub(r"(?<=\") ? and not (?=\")", " or ", text)
-    text = re.sub(rf"({_REFERENCE}) exists\b", r"\1 is present", text)
+    text = re.sub(rf"({REFERENCE}) exists\b", r"\1 is present", text)
     text = text.replace(" equals other than ", " is other than ").replace(" is EQUAL to ", " is ")
     text = re.sub(r" contains either (?=\()", " contains ", text)
     text = re.sub(r"\s+", " ", re.sub(r" +,", ",", text)).strip()
@@ -280,22 +105,22 @@ def _expression(text: str, *, is_negated: bool = False) -> Expression | None:
     text = re.sub(r", overriding \(specializing\) .*$", "", text)
     parsed = _Parser(text).whole()
     if parsed is not None and is_partial(parsed):
-        parsed = None if parsed == _UNKNOWN else _local(parsed)
+        parsed = None if parsed == UNKNOWN else _local(parsed)
     if parsed is None:
         return None
     return ["not", parsed] if is_negated else parsed
 
 
-def _can_be_known(expression: Expression) -> tuple[bool, bool]:
+def can_be_known(expression: Expression) -> tuple[bool, bool]:
     """Whether it can be known to be true, and to be false."""
     kind = expression[0]
     if kind == "unknown":
         return False, False
     if kind == "not":
-        can_be_true, can_be_false = _can_be_known(expression[1])
+        can_be_true, can_be_false = can_be_known(expression[1])
         return can_be_false, can_be_true
     if kind in ("and", "or"):
-        found = [_can_be_known(inner) for inner in expression[1:]]
+        found = [can_be_known(inner) for inner in expression[1:]]
         every, some = (0, 1) if kind == "and" else (1, 0)
         outcome = [False, False]
         outcome[every] = all(each[every] for each in found)
@@ -322,10 +147,9 @@ def _local(expression: Expression) -> Expression | None:
 
 _REF = (
     rf"{_OF}(?:[Vv]alue (?P<before>\d) (?:of|in) |(?P<word>first|second|third|fourth) (?:value |component )?of )?"
-    rf"(?:the )?{_REFERENCE.replace('(', '(?P<tag>', 1)}"
+    rf"(?:the )?{REFERENCE.replace('(', '(?P<tag>', 1)}"
     rf"(?:,? \(?[Vv]alue (?P<after>\d)\)?)?{_PLACE}"
 )
-_IS = r"(?:is|are|equals?|=|has|have|contains?)"
 
 
 class _Parser:
@@ -389,7 +213,7 @@ class _Parser:
 
     def _unknowable(self, at: int) -> tuple[Expression, int] | None:
         match = _UNKNOWABLE.match(self.text, at)
-        return None if match is None else (_UNKNOWN, match.end())
+        return None if match is None else (UNKNOWN, match.end())
 
     @staticmethod
     def _number(match: re.Match[str]) -> int:
@@ -401,15 +225,15 @@ class _Parser:
     def _several(self, at: int) -> tuple[Expression, int] | None:
         """``A, B and C are not present``, ``either A or B is present``, ``neither A nor B``."""
         match = self._match(
-            rf"(?P<neither>neither )?(?P<list>{_OF}{_REFERENCE}{_PLACE}"
-            rf"(?:(?:, and |, or |, nor |,? and/or | and | or | nor |, )(?:the |either )?{_REFERENCE}{_PLACE})+)"
+            rf"(?P<neither>neither )?(?P<list>{_OF}{REFERENCE}{_PLACE}"
+            rf"(?:(?:, and |, or |, nor |,? and/or | and | or | nor |, )(?:the |either )?{REFERENCE}{_PLACE})+)"
             rf" (?:is|are|is/are)(?P<both> both)? (?P<not>not |both not )?(?P<what>present|absent|included|supplied|specified)"
             rf"(?P<valued> and ha(?:s|ve) a (?:non-zero )?value| with a value)?",
             at,
         )
         if match is None:
             return None
-        tags = re.findall(_REFERENCE, match["list"])
+        tags = re.findall(REFERENCE, match["list"])
         is_or = bool(re.search(r"\bor\b|\bnor\b", match["list"]))
         is_absent = bool(match["not"]) != (match["what"] == "absent")
         kind = "valued" if match["valued"] else "present"
@@ -451,12 +275,12 @@ class _Parser:
         """``Frame Increment Pointer points to Frame Time or Frame Time Vector``."""
         match = self._match(
             rf"{_REF} (?:is|points to|contains|includes|equals)(?: the Tag (?:of|for))?"
-            rf"(?P<tags> {_OF}{_REFERENCE}(?:(?:, or | or |, ){_OF}{_REFERENCE})*)(?= |$|[.,;)])",
+            rf"(?P<tags> {_OF}{REFERENCE}(?:(?:, or | or |, ){_OF}{REFERENCE})*)(?= |$|[.,;)])",
             at,
         )
         if match is None:
             return None
-        tags = [tag.upper() for tag in re.findall(_REFERENCE, match["tags"])]
+        tags = [tag.upper() for tag in re.findall(REFERENCE, match["tags"])]
         return ["is", match["tag"], 0, tags], match.end()
 
     def _presence(self, at: int) -> tuple[Expression, int] | None:
@@ -525,7 +349,7 @@ class _Parser:
 
     def _comparison(self, at: int) -> tuple[Expression, int] | None:
         several = self._match(
-            rf"{_OF}{_REFERENCE} or {_REFERENCE} is greater than (?P<limit>\d+(?:\.\d+)?)", at
+            rf"{_OF}{REFERENCE} or {REFERENCE} is greater than (?P<limit>\d+(?:\.\d+)?)", at
         )
         if several is not None:
             limit = float(several["limit"])

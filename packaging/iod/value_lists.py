@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from condition_grammar import Names, condition_of, plain_text
+from condition_sentences import Names, condition_of, plain_text
 
 #: Kind (E: enumerated, D: defined terms), number of the value (0: every one), the values, and
 #: when the list counts (None: always).

@@ -1,4 +1,4 @@
-"""Grammar of the conditions of PS3.3: sentences that it reads, and those that it leaves open."""
+"""Conditions of PS3.3: sentences that are read, and those that are left open."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NAMES = {
 
 
 @pytest.fixture
-def grammar(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def sentences(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(IOD))
-    import condition_grammar
+    import condition_sentences
 
-    yield condition_grammar
-    del sys.modules["condition_grammar"]
+    yield condition_sentences
+    del sys.modules["condition_sentences"], sys.modules["condition_grammar"]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def grammar(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
          "3. See Section C.7."), ["is", "00280002", 0, ["3"]], "no"),
     ],
 )  # fmt: skip
-def test_a_sentence_is_read(grammar: Any, text: str, required: list[Any], otherwise: str) -> None:
-    condition = grammar.condition_of(text, grammar.Names(NAMES), "00181063")
+def test_a_sentence_is_read(sentences: Any, text: str, required: list[Any], otherwise: str) -> None:
+    condition = sentences.condition_of(text, sentences.Names(NAMES), "00181063")
     assert (condition.required, condition.otherwise) == (required, otherwise)
 
 
@@ -134,7 +134,7 @@ def test_a_sentence_is_read(grammar: Any, text: str, required: list[Any], otherw
         ),
     ],
 )
-def test_what_is_not_understood_is_left_open(grammar: Any, text: str) -> None:
-    condition = grammar.condition_of(text, grammar.Names(NAMES))
+def test_what_is_not_understood_is_left_open(sentences: Any, text: str) -> None:
+    condition = sentences.condition_of(text, sentences.Names(NAMES))
     assert condition.says
     assert condition.required is None
