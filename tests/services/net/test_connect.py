@@ -57,7 +57,7 @@ async def test_a_name_that_nobody_has() -> None:
 async def test_a_peer_that_says_nothing_to_a_handshake(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    autojump_clock.autojump_threshold = 0.05  # sockets are not seen by the clock
+    autojump_clock.autojump_threshold = 0.1  # sockets are not seen by the clock
     deadlines = replace(DEFAULT_DEADLINES, tls_handshake=7.0)
     with listener() as server, pytest.raises(ConnectError, match="no TLS handshake within 7 s"):
         await connect(HOST, server.getsockname()[1], client_tls(), deadlines)

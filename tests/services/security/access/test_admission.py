@@ -54,7 +54,7 @@ ECHO = CEchoRequest(message_id=2, affected_sop_class_uid=VERIFICATION)
 @pytest.fixture
 def clock() -> Iterator[trio.testing.MockClock]:
     """Time passes when nothing else happens, nor is on its way through the kernel."""
-    with patient_clock(0.02) as clock:
+    with patient_clock(0.1) as clock:
         yield clock
 
 

@@ -22,6 +22,7 @@ from isocenter.engine.uid import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_E
 from isocenter.services.archive.archive import Archive
 from isocenter.services.archive.index.query import Level
 from isocenter.services.archive.ports import StoredInstance
+from isocenter.services.association import destination_slots
 from isocenter.services.association.destination_slots import Places
 from isocenter.services.association.operation import Operation
 from isocenter.services.association.peer import Peer
@@ -36,6 +37,7 @@ from isocenter.services.service_classes.client import (
     RetrieveResult,
     open_association,
 )
+from isocenter.services.service_classes.query_retrieve import move_scp
 from isocenter.services.service_classes.query_retrieve.get_scp import GetScp
 from isocenter.services.service_classes.query_retrieve.identifier_builder import build_identifier
 from isocenter.services.service_classes.query_retrieve.move_scp import MoveScp
@@ -452,9 +454,15 @@ async def test_requests_share_the_places_at_a_destination() -> None:
     assert peak == 2
 
 
-async def test_a_place_is_waited_for_and_the_requestor_told(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+@pytest.fixture
+def looking_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at a place that is taken is a jump of the clock, which waits for the loopback."""
+    monkeypatch.setattr(destination_slots, "LOOK_SECONDS", 2.5)
+    monkeypatch.setattr(move_scp, "LOOK_SECONDS", 2.5)
+
+
+@pytest.mark.usefixtures("looking_seldom")
+async def test_a_place_is_waited_for_and_the_requestor_told(clock: trio.testing.MockClock) -> None:
     async with (
         archive_of(3) as archive,
         moving(archive, Destination(), place_seconds=60.0) as requestor,
@@ -472,7 +480,8 @@ async def test_a_place_is_waited_for_and_the_requestor_told(
     assert [each.remaining for each in requestor.progress] == [3, 3, 3, 2, 1]
 
 
-async def test_a_place_that_is_not_free_in_time(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.usefixtures("looking_seldom")
+async def test_a_place_that_is_not_free_in_time(clock: trio.testing.MockClock) -> None:
     async with (
         archive_of(3) as archive,
         moving(archive, Destination(), place_seconds=60.0) as requestor,
