@@ -205,6 +205,57 @@ async def test_questions_that_wait_together_are_asked_together() -> None:
     assert answers[13] == "failed"
 
 
+async def test_questions_of_tasks_that_are_ready_are_asked_together() -> None:
+    gathered = Gathered[int, int]()
+    asked: list[list[int]] = []
+
+    async def same(numbers: Sequence[int]) -> Sequence[int]:
+        asked.append(sorted(numbers))
+        return list(numbers)
+
+    answers = []
+
+    async def ask(number: int) -> None:
+        answers.append(await gathered.ask(number, same))
+
+    async with trio.open_nursery() as nursery:
+        for number in (1, 2, 3):
+            nursery.start_soon(ask, number)
+    assert asked == [[1, 2, 3]]
+    assert sorted(answers) == [1, 2, 3]
+
+
+async def test_who_gives_up_when_it_is_to_ask_leaves_that_to_the_next() -> None:
+    gathered = Gathered[int, int]()
+    asked: list[list[int]] = []
+    asks, may_answer = trio.Event(), trio.Event()
+    scopes = {number: trio.CancelScope() for number in (1, 2, 3)}
+
+    async def same(numbers: Sequence[int]) -> Sequence[int]:
+        asked.append(list(numbers))
+        asks.set()
+        await may_answer.wait()
+        scopes[2].cancel()  # it is told before it can hear of that
+        return numbers
+
+    answers = []
+
+    async def ask(number: int) -> None:
+        with scopes[number]:
+            answers.append(await gathered.ask(number, same))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, 1)
+        await asks.wait()
+        for number in (2, 3):
+            nursery.start_soon(ask, number)
+            await trio.testing.wait_all_tasks_blocked()
+        may_answer.set()
+    assert answers == [1, 3]
+    assert asked == [[1], [3]]
+    assert await gathered.ask(4, same) == 4
+
+
 async def test_who_gives_up_a_question_keeps_no_other_from_its_answer() -> None:
     gathered = Gathered[int, int]()
     asked: list[list[int]] = []

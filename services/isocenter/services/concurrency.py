@@ -168,12 +168,15 @@ class FairLock:
 class _Waiting(Generic[K, V]):
     """A question that waits for its answer."""
 
-    __slots__ = ("answers", "error", "question")
+    __slots__ = ("answers", "error", "is_asked", "question", "told")
 
     def __init__(self, question: K) -> None:
         self.question = question
         self.answers: list[V] = []
         self.error: Exception | None = None
+        self.is_asked = False
+        #: It is answered; or nobody asks, and it is the next to do so.
+        self.told = trio.Event()
 
 
 class Gathered(Generic[K, V]):
@@ -181,7 +184,7 @@ class Gathered(Generic[K, V]):
 
     def __init__(self) -> None:
         self._waiting: list[_Waiting[K, V]] = []
-        self._turn = FairLock()
+        self._is_asking = False
 
     async def ask(
         self, question: K, function: Callable[[Sequence[K]], Awaitable[Sequence[V]]]
@@ -193,19 +196,52 @@ class Gathered(Generic[K, V]):
         """
         ours = _Waiting[K, V](question)
         self._waiting.append(ours)
-        try:
-            async with self._turn:
-                if not ours.answers and ours.error is None:
-                    waiting, self._waiting = self._waiting, []
-                    with trio.CancelScope(shield=True):  # it is not only ours
-                        await _answer(waiting, function)
-        except trio.Cancelled:
-            if ours in self._waiting:
-                self._waiting.remove(ours)
-            raise
+        if self._is_asking:
+            try:
+                await ours.told.wait()
+            except trio.Cancelled:
+                self._withdraw(ours)
+                raise
+        if not ours.is_asked:
+            self._is_asking = True
+            with trio.CancelScope(shield=True):  # it is not only ours
+                await self._ask_for_all(function)
         if ours.error is not None:
             raise ours.error
         return ours.answers[0]
+
+    async def _ask_for_all(self, function: Callable[[Sequence[K]], Awaitable[Sequence[V]]]) -> None:
+        await until_no_more(lambda: len(self._waiting))
+        waiting, self._waiting = self._waiting, []
+        try:
+            await _answer(waiting, function)
+        finally:
+            for each in waiting:
+                each.is_asked = True
+                each.told.set()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._waiting[0].told.set()
+        else:
+            self._is_asking = False
+
+    def _withdraw(self, ours: _Waiting[K, V]) -> None:
+        if ours in self._waiting:
+            self._waiting.remove(ours)
+            if ours.told.is_set():  # it was to ask for the others
+                self._hand_over()
+
+
+async def until_no_more(count: Callable[[], int]) -> None:
+    """Let all tasks run that are ready, as long as something comes of it that is to be counted.
+
+    So what belongs together is taken up together, and nobody waits for what may not come.
+    """
+    seen = 0
+    while seen < (seen := count()):
+        await trio.lowlevel.checkpoint()
 
 
 async def _answer(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from isocenter.storage.database.sqlite.database import open_sqlite_database
 from isocenter.storage.database.staged_keys import DatabaseStagedKeys
 from isocenter.storage.objects.cloud.bucket import Bucket
 from isocenter.storage.objects.cloud.connecting import ConnectOptions, connect_bucket
+from isocenter.storage.objects.cloud.durable_folders import DurableFolders
 from isocenter.storage.objects.cloud.errors import BucketError
 from isocenter.storage.objects.cloud.store import CloudStore
 from storage.store_contract import StoreContract
@@ -61,28 +64,97 @@ async def test_what_was_copied_stays_when_the_first_one_goes(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["trash"]
 
 
-async def test_everything_of_an_object_is_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: set[str] = set()
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What was synced, relative to the folder, and how often."""
+    found: Counter[str] = Counter()
     fsync = os.fsync
 
     def note(descriptor: int) -> None:
-        synced.add(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        name = os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path)
+        found["staged" if "#" in name else name] += 1
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
+    return found
+
+
+async def test_everything_of_an_object_is_synced(tmp_path: Path, synced: Counter[str]) -> None:
     bucket = connect(tmp_path)
     await put(bucket, "objects/1/2")
-    staged = {name for name in synced if "#" in name}
-    assert len(staged) == 1
-    assert synced - staged == {"objects/1", "objects", "."}
+    assert synced == {"staged": 1, "objects/1": 1, "objects": 1, ".": 1}
     synced.clear()
     await bucket.copy("objects/1/2", "trash/2", size=7)
-    assert synced == {"trash/2", "trash", "."}
+    assert synced == {"trash/2": 1, "trash": 1, ".": 1}
     synced.clear()
     await bucket.delete("objects/1/2")
-    assert synced == {"."}
+    assert synced == {".": 1}
+
+
+async def test_names_above_a_folder_are_synced_once(tmp_path: Path, synced: Counter[str]) -> None:
+    bucket = connect(tmp_path)
+    await put(bucket, "objects/1/2/3")
+    synced.clear()
+    await put(bucket, "objects/1/2/4")
+    assert synced == {"staged": 1, "objects/1/2": 1}
+    synced.clear()
+    await put(bucket, "objects/1/5/6")
+    assert synced == {"staged": 1, "objects/1/5": 1, "objects/1": 1}
+    synced.clear()
+    await bucket.delete("objects/1/2/3")
+    assert synced == {"objects/1/2": 1}
+
+
+async def test_a_folder_that_others_made_anew_is_synced_as_a_new_one(
+    tmp_path: Path, synced: Counter[str]
+) -> None:
+    bucket, other = connect(tmp_path), connect(tmp_path)
+    await put(bucket, "objects/1/2/3")
+    await other.delete("objects/1/2/3")
+    await put(other, "objects/1/2/4")
+    synced.clear()
+    await put(bucket, "objects/1/2/5")
+    assert synced == {"staged": 1, "objects/1/2": 1, "objects/1": 1, "objects": 1, ".": 1}
+
+
+async def test_a_folder_that_could_not_be_synced_is_not_relied_on(
+    tmp_path: Path, synced: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = connect(tmp_path)
+    await put(bucket, "objects/1/2")
+    with monkeypatch.context() as patched:
+        sync = os.fsync
+
+        def fail(descriptor: int) -> None:
+            if os.readlink(f"/proc/self/fd/{descriptor}").endswith("objects/1"):
+                raise OSError(errno.EIO, "Input/output error")
+            sync(descriptor)
+
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(BucketError, match="Input/output error"):
+            await put(bucket, "objects/1/3")
+    synced.clear()
+    await put(bucket, "objects/1/4")
+    assert synced == {"staged": 1, "objects/1": 1, "objects": 1}
+
+
+def test_only_some_folders_are_held_open(tmp_path: Path) -> None:
+    folders = DurableFolders(str(tmp_path), most=2)
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        folders.sync(name)
+    assert open_below(tmp_path) == [str(tmp_path), str(tmp_path / "d")]
+    del folders
+    assert open_below(tmp_path) == []
+
+
+def open_below(folder: Path) -> list[str]:
+    """What this process has open there."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sorted(path for path in found if path.startswith(str(folder)))
 
 
 async def test_a_mark_stays_what_it_was(tmp_path: Path) -> None:

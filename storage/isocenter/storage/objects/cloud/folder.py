@@ -22,6 +22,7 @@ from isocenter.engine.buffers import Buffer
 from isocenter.services.errors import StorageError, text_of
 from isocenter.storage.objects.cloud.breaker import Breaker
 from isocenter.storage.objects.cloud.bucket import MARK, Bucket
+from isocenter.storage.objects.cloud.durable_folders import DurableFolders
 from isocenter.storage.objects.cloud.errors import BucketError
 
 _T = TypeVar("_T")
@@ -64,6 +65,7 @@ class FolderBucket(Bucket):
             ) from None
         super().__init__(store, store, place=place, requests=requests, breaker=breaker)
         self._folder = str(folder)
+        self._folders = DurableFolders(self._folder)
         self._is_durable = is_durable
         self._timeout = timeout
         #: Once it was seen to be marked: without its mark it is another folder, or not mounted.
@@ -106,7 +108,7 @@ class FolderBucket(Bucket):
             with suppress(FileNotFoundError):
                 os.unlink(staged)
         if self._is_durable:
-            self._sync_folders(os.path.dirname(path))
+            self._folders.sync(os.path.dirname(path))
 
     def _create(self, path: str) -> int:
         for _ in range(_FOLDER_ATTEMPTS):
@@ -142,7 +144,7 @@ class FolderBucket(Bucket):
             with suppress(OSError):  # others are in it
                 os.rmdir(folder)
         if self._is_durable:
-            self._sync_folders(os.path.dirname(path))
+            self._folders.sync(os.path.dirname(path))
 
     async def _settle(self, path: str) -> None:
         """What was written to *path* is to be there after a power failure."""
@@ -155,20 +157,7 @@ class FolderBucket(Bucket):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._sync_folders(os.path.dirname(path))
-
-    def _sync_folders(self, path: str) -> None:
-        """Each may be new, or gone: then it is the name in the one above that has to last."""
-        while True:
-            with suppress(FileNotFoundError):
-                descriptor = os.open(os.path.join(self._folder, path), os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-            if not path:
-                return
-            path = os.path.dirname(path)
+        self._folders.sync(os.path.dirname(path))
 
     async def _run(
         self,
