@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from isocenter.services.backup.index_in_use import DatabaseInUse
 from isocenter.services.backup.repository import BackupFolder
 from isocenter.services.cli import main
 from isocenter.services.composition.archive import open_archive_parts
+from isocenter.services.composition.objects import connect as connect_place
+from isocenter.services.errors import StorageError
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from isocenter.services.service_classes.print.job import ComposedFilm, NewPrintJob
 from isocenter.services.settings.loading import load_settings
 from isocenter.storage.database.postgresql.opening import Place
 from isocenter.storage.database.postgresql.opening import connect as connect_postgresql
 from isocenter.storage.database.sqlite.schema import LATEST_VERSION
+from isocenter.storage.objects.cloud.films import BucketFilms
+from isocenter.storage.objects.cloud.trash import CloudTrash
 from isocenter.storage.objects.films import FolderFilms
 from isocenter.storage.stores import StoresOptions, open_postgresql_stores
 from services.archive_contents import objects_below, rows_of, sqlite_rows
@@ -252,15 +257,6 @@ def test_a_database_that_is_away_is_named_and_nothing_is_made(site: Site) -> Non
     assert not site.backups.exists()
 
 
-def test_a_restore_into_postgresql_says_what_to_do_instead(site: Site) -> None:
-    site.back_up()
-    config = site.settings("new", site.database)
-    code, _, err = site.call("restore", site.backups, "--config", config)
-    assert code == 1
-    assert "name a new folder (--data-dir, without database.url); isocenter migrate" in err
-    assert not (site.root / "new").exists()
-
-
 def test_a_backup_that_was_cut_short_is_taken_over(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,10 +304,12 @@ def elsewhere(
     postgresql_server.drop_database(site.database)
 
 
-async def film_of_node(site: Site) -> None:
+async def film_of_node(site: Site, films: Sequence[bytes] = (b"a film",)) -> None:
     async with open_archive_parts(load_settings(site.config), lock=False, recover=False) as parts:
-        film = ComposedFilm(png=b"a film", width=1, height=1, dots_per_inch=150)
-        job = NewPrintJob(job_uid="1.2.3", originator="CT1", films=(film,))
+        composed = tuple(
+            ComposedFilm(png=png, width=1, height=1, dots_per_inch=150) for png in films
+        )
+        job = NewPrintJob(job_uid="1.2.3", originator="CT1", films=composed)
         assert await parts.stores.print_jobs.submit(job, most=1)
 
 
@@ -329,9 +327,6 @@ def test_objects_that_nodes_share_come_back_as_files(
     manifest = generation.manifest()
     assert (manifest.instances, manifest.trashed) == (1, 2)
     assert sqlite_rows(generation.folder) == site.rows()
-    code, _, err = site.call("restore", site.backups, "--config", site.config)
-    assert code == 1
-    assert "without database.url" in err
     new = site.restore()
     assert (new / "films/1.2.3/1.png").read_bytes() == b"a film"
     assert len(list((new / "trash").glob("*/deletion.json"))) == 2
@@ -342,6 +337,71 @@ def test_objects_that_nodes_share_come_back_as_files(
     site.here("trash", "purge", "--all", "--yes")
     again = site.back_up().manifest()
     assert (again.instances, again.trashed) == (1, 0)
+
+
+def test_a_film_that_cannot_be_read_is_named_and_the_rest_is_there(elsewhere: Site) -> None:
+    site = elsewhere
+    trio.run(partial(film_of_node, site, films=(b"one", b"two", b"three")))
+    settings = load_settings(site.config)
+    assert settings.objects.url is not None
+
+    async def spoil() -> None:
+        bucket = connect_place(settings, settings.objects.url)
+        await bucket.delete("films/1.2.3/1.2.3-1.png")
+        path = "films/1.2.3/1.2.3-2.png"
+        _, content = await bucket.get(path, 0, 1 << 20)
+        spoilt = bytes(content)[:-1] + b"?"
+        await bucket.replace(path, io.BytesIO(spoilt), size=len(spoilt))
+
+    trio.run(spoil)
+    is_encrypted = settings.objects.keys_file is not None
+    code, out, err = site.call("backup", site.backups, "--config", site.config)
+    assert code == 1
+    assert "3 instances" in out
+    assert "not in the backup: films/1.2.3/1.png (it is gone)" in err
+    said = "not in the backup: films/1.2.3/2.png (cannot be read: an object was changed in the"
+    assert (said in err) == is_encrypted
+    assert f"has lost {2 if is_encrypted else 1} of what it should have" in err
+    site.good("backup", "--verify", site.backups)
+    code, out, err = site.call("restore", site.backups, "--data-dir", site.root / "new")
+    assert code == 1
+    assert "3 instances, 3 objects" in out
+    assert (site.root / "new" / "films/1.2.3/3.png").read_bytes() == b"three"
+
+
+def test_where_no_film_can_be_read_there_is_no_backup(
+    elsewhere: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = elsewhere
+    trio.run(partial(film_of_node, site, films=(b"a film",) * 21))
+
+    async def fail(*_: object) -> None:
+        raise StorageError("the bucket is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BucketFilms, "get", fail)
+        code, _, err = site.call("backup", site.backups, "--config", site.config)
+    assert code == 1
+    assert "the bucket is away" in err
+    assert "not finished" in site.good("backup", "--list", site.backups)
+
+
+def test_what_the_trash_of_a_bucket_does_not_tell_is_named(
+    elsewhere: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = elsewhere
+    site.here("delete", "--instance", uid(1), "--yes", "--reason", "a test")
+
+    async def fail(*_: object) -> None:
+        raise StorageError("it cannot be read today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CloudTrash, "_manifest", fail)
+        code, _, err = site.call("backup", site.backups, "--config", site.config)
+    assert code == 1
+    assert "/deletion.json (cannot be read: it cannot be read today)" in err
+    assert site.call("restore", site.backups, "--data-dir", site.root / "new")[0] == 1
+    site.good("trash", "restore", "--instance", uid(1), "--data-dir", site.root / "new")
 
 
 def test_a_bucket_beside_an_index_file_is_backed_up_as_well(
@@ -369,13 +429,6 @@ def test_a_bucket_beside_an_index_file_is_backed_up_as_well(
         captured = capsys.readouterr()
         assert code == 0, captured.out + captured.err
     assert "2 instances, 2 objects" in captured.out
-    code = main(
-        [str(word) for word in ("restore", backups, "--data-dir", tmp_path / "b", *where[2:])]
-    )
-    assert code == 1
-    assert "without objects.url); isocenter migrate then takes them to s3://" in (
-        capsys.readouterr().err
-    )
 
 
 def test_a_folder_of_objects_within_the_data_directory_is_taken_once(

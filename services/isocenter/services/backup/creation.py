@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from dataclasses import field
 from datetime import UTC, datetime
 from functools import partial
@@ -118,6 +118,7 @@ class _Backup:
         self._made = _Made()
         #: Objects of a tier one after the other that could not be read.
         self._unreadable: Counter[Tier] = Counter()
+        self._unreadable_films = 0
         self._live = source.index_in_use
         folder.check = trio.from_thread.check_cancelled
 
@@ -285,16 +286,36 @@ class _Backup:
         if self._source.is_elsewhere and self._source.tiers is not None:
             index = self._source.index(generation.index)
             wanted = set(await trio.to_thread.run_sync(index.deletions))
-            async with self._source.tiers.manifests() as manifests:
-                async for deletion_id, manifest in manifests:
-                    if TRASH + deletion_id in wanted:
-                        path = f"{TRASH}{deletion_id}/{DELETION}"
-                        found[path] = await trio.to_thread.run_sync(self._keep, path, manifest)
+            try:
+                async with self._source.tiers.manifests() as manifests:
+                    async for deletion_id, manifest in manifests:
+                        if TRASH + deletion_id in wanted:
+                            path = f"{TRASH}{deletion_id}/{DELETION}"
+                            found[path] = await trio.to_thread.run_sync(self._keep, path, manifest)
+            except StorageError as error:
+                for path in sorted(f"{folder}/{DELETION}" for folder in wanted):
+                    if path not in found:
+                        self._made.faults.add(path, f"cannot be read: {error}")
         if self._source.films is not None:
-            async for name, png in self._source.films():
-                path = f"{FILMS}/{name}"
-                found[path] = await trio.to_thread.run_sync(self._keep, path, png)
+            async with aclosing(self._source.films()) as films:
+                async for name, png in films:
+                    path = f"{FILMS}/{name}"
+                    if png is None:
+                        self._made.faults.add(path, "it is gone")
+                    elif isinstance(png, StorageError):
+                        self._count_unreadable(path, png)
+                    else:
+                        self._unreadable_films = 0
+                        found[path] = await trio.to_thread.run_sync(self._keep, path, png)
         return sorted(found.values(), key=attrgetter("path"))
+
+    def _count_unreadable(self, path: str, error: StorageError | OSError) -> None:
+        """A film that is not in the backup; where none can be read, the failure."""
+        self._unreadable_films += 1
+        if self._unreadable_films > _MOST_UNREADABLE:
+            raise error
+        what = text_of(error) if isinstance(error, OSError) else str(error)
+        self._made.faults.add(path, f"cannot be read: {what}")
 
     def _keep(self, path: str, content: bytes) -> Entry:
         """Content that comes from no file."""
@@ -362,6 +383,11 @@ class _Backup:
                     return ()
             return (self._put(path, known=known),)
         except FileNotFoundError:
+            return ()
+        except OSError as error:
+            if not path.startswith(f"{FILMS}/"):
+                raise
+            self._count_unreadable(path, error)
             return ()
 
     def _put(self, path: str, *, known: Known | None, most: int | None = None) -> Entry:

@@ -1,10 +1,13 @@
-"""Bringing an archive back from a backup, into a folder where nothing is.
+"""Bringing an archive back from a backup, to where nothing is.
 
 Nothing is touched before everything that can be known is known: that the backup is whole by its
 sums and sizes, that this program can use it, that there is room, that the passphrase opens the
 keys.  A file gets its name when its bytes are those of the backup and on stable storage; the
 index comes last.  Until then a mark in the folder keeps servers out, and the same restore goes on
 where it was cut short.
+
+Where the database is PostgreSQL, or objects are not in the data directory, they go there at once,
+as in a relocation: each object is read back and compared, the rows come last, in one step.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ import os
 import secrets
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -35,9 +39,10 @@ from isocenter.services.backup.manifest import BackupError, Entry, KeptKey, Mani
 from isocenter.services.backup.parallel import Blocks, each
 from isocenter.services.backup.ports import OBJECTS, TRASH, IndexFile
 from isocenter.services.backup.repository import BackupFolder
-from isocenter.services.backup.restore_mark import RESTORING
+from isocenter.services.backup.restore_mark import RESTORING, check_not_restoring
+from isocenter.services.backup.restore_target import Elsewhere
 from isocenter.services.backup.source import AUDIT, INDEX_NAME
-from isocenter.services.backup.tier_files import TierFiles, tier_of_path
+from isocenter.services.backup.tier_files import TierFiles, deletion_of, key_of, tier_of_path
 from isocenter.services.errors import text_of
 from isocenter.services.system.private_files import (
     PRIVATE_DIRECTORY,
@@ -65,10 +70,15 @@ class Place:
     Attributes:
         data_dir: its data directory.
         audit: where its audit trail belongs.
+        elsewhere: database, and place of the objects, for people; empty: all is in the data
+            directory.
+        has_objects: objects and trash belong into the data directory.
     """
 
     data_dir: Path
     audit: Path
+    elsewhere: str = ""
+    has_objects: bool = True
 
     def of(self, path: str) -> Path:
         """Where a file of the backup belongs."""
@@ -95,7 +105,7 @@ class RestoreReport:
 
 
 class Restoring:
-    """One restore, in steps: `check`, which changes nothing, and `run`.
+    """One restore, in steps: `check`, which changes nothing, `begin` and `run`.
 
     Args:
         index: opens an index file.
@@ -128,7 +138,8 @@ class Restoring:
         self._progress = progress
         self._tiers_named = tiers
         self._tiers: TierFiles | None = None
-        self._manifests: dict[str, str] = {}
+        self._elsewhere: Elsewhere | None = None
+        self._manifests: dict[str, Entry] = {}
         self._report = RestoreReport()
         self._keys: list[tuple[str, bytes]] = []
 
@@ -161,11 +172,13 @@ class Restoring:
         return manifest
 
     @property
-    def _is_continued(self) -> bool:
+    def is_continued(self) -> bool:
+        """Whether it was begun before, and cut short."""
         try:
             members = orjson.loads((self._place.data_dir / RESTORING).read_bytes())
-            return bool(members["generation"] == self._generation.name)
-        except (OSError, ValueError, KeyError, TypeError):
+            found = members["generation"], members.get("elsewhere", "")
+            return bool(found == (self._generation.name, self._place.elsewhere))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     def _check_empty(self) -> None:
@@ -174,8 +187,14 @@ class Restoring:
             real = place.resolve()
             if real == root or root in real.parents or real in root.parents:
                 raise BackupError(f"{place} and the backup {root} lie within each other")
-        if self._may_replace or self._is_continued:
+        if self._may_replace or self.is_continued:
             return
+        try:
+            check_not_restoring(self._place.data_dir)
+        except BackupError as error:
+            raise BackupError(
+                f"{error}; or have what is there moved aside first with --replace"
+            ) from error
         for place in {self._place.data_dir, self._place.audit}:
             try:
                 names = set(os.listdir(place)) - _NOTHING
@@ -191,7 +210,9 @@ class Restoring:
 
     def _check_contents(self, manifest: Manifest) -> None:
         missing, first = 0, ""
-        needed = Counter({self._place.data_dir: manifest.index_size})
+        # On its way into a database it is there two times more.
+        copies = 3 if self._place.elsewhere else 1
+        needed = Counter({self._place.data_dir: copies * manifest.index_size})
         for number, entry in enumerate(self._generation.entries()):
             is_trail = entry.path.startswith(f"{AUDIT}/")
             tier = tier_of_path(entry.path)
@@ -201,7 +222,7 @@ class Restoring:
                         f"the backup has objects of the tier {tier.value}, and the settings name "
                         f"none (tiers.{tier.value}); name a place for them"
                     )
-            else:
+            elif self._place.has_objects or not key_of(entry.path):
                 needed[self._place.audit if is_trail else self._place.data_dir] += entry.size
             if not self._folder.has(entry):
                 missing += 1
@@ -216,7 +237,7 @@ class Restoring:
                 f"{first}); choose another one with --generation NAME, or take what there is with "
                 "--incomplete"
             )
-        if self._is_continued:
+        if self.is_continued:
             return  # some of it is there
         _check_room(needed)
 
@@ -230,62 +251,122 @@ class Restoring:
                 (key.path, keys.decrypted(key.path, path.read_bytes(), self._passphrase))
             )
 
-    async def run(self, tiers: TierFiles | None = None) -> RestoreReport:
-        """Write everything; the caller holds the lock of the data directory.
-
-        Args:
-            tiers: take what is not to be in it.
+    async def begin(self) -> None:
+        """From here on no server starts; the caller holds the lock of the data directory.
 
         Raises:
-            BackupError, OSError: it could not be finished; the same restore goes on later.
+            OSError: the data directory cannot be written.
         """
-        self._tiers = tiers
         await trio.to_thread.run_sync(self._begin)
+
+    async def run(
+        self, tiers: TierFiles | None = None, elsewhere: Elsewhere | None = None
+    ) -> RestoreReport:
+        """Write everything; `begin` has been called, and the caller holds the lock.
+
+        Args:
+            tiers: take what is in tiers.
+            elsewhere: takes what goes elsewhere; None: all else is in the data directory.
+
+        Raises:
+            BackupError, StorageError, OSError: it could not be finished; the same restore goes on
+                later.
+        """
+        self._tiers, self._elsewhere = tiers, elsewhere
+        if elsewhere is not None:
+            await elsewhere.check()
+            self._tiers = elsewhere.objects or tiers
+        if self._tiers is not None:
+            await trio.to_thread.run_sync(self._read_deletions)
         manifest = self._generation.manifest()
         total = manifest.instances + manifest.trashed + manifest.files
         done = 0
-        async for block in Blocks(self._generation.entries()):
+        for is_of_trash in (True, False) if self._is_in_store(TRASH) else (None,):
+            async for block in Blocks(self._entries(is_of_trash)):
+                await self._restore_block(block)
+                done += len(block)
+                self._progress("restoring", done, total)
+        await self._finish()
+        return self._report
+
+    def _entries(self, is_of_trash: bool | None) -> Iterator[Entry]:
+        """Of a store, the trash comes first: it may have an object under a key that another one
+        has now."""
+        for entry in self._generation.entries():
+            if is_of_trash is None or entry.path.startswith(TRASH) == is_of_trash:
+                yield entry
+
+    def _is_in_store(self, path: str) -> bool:
+        """Whether a file of the backup is not one of the data directory."""
+        if self._elsewhere is not None and self._elsewhere.objects is not None:
+            return path.startswith((OBJECTS, TRASH))
+        return tier_of_path(path) is not Tier.HOT
+
+    async def _restore_block(self, block: Sequence[Entry]) -> None:
+        elsewhere = self._elsewhere
+        if elsewhere is None or elsewhere.objects is None:
             await each(self._restore, block)
             await trio.to_thread.run_sync(self._sync_folders, block)
-            done += len(block)
-            self._progress("restoring", done, total)
-        await trio.to_thread.run_sync(self._finish)
-        return self._report
+            return
+        unknown = await elsewhere.unknown(block)
+        self._report.skipped += len(block) - len(unknown)
+        are_there = await each(self._restore, unknown)
+        await trio.to_thread.run_sync(self._sync_folders, unknown)
+        await elsewhere.note(
+            [one for one, is_there in zip(unknown, are_there, strict=True) if is_there]
+        )
 
     def _begin(self) -> None:
         data_dir = self._place.data_dir
-        for folder in (data_dir, self._place.audit, data_dir / "objects", data_dir / _STAGING):
+        folders = [data_dir, self._place.audit, data_dir / _STAGING]
+        if self._place.has_objects:
+            folders.append(data_dir / "objects")
+        for folder in folders:
             make_private_directory(folder)
             if folder != data_dir:
                 match_owner(data_dir, folder)
         if (data_dir / "lock").exists():
             match_owner(data_dir, data_dir / "lock")
-        mark = {"backup": str(self._folder.root), "generation": self._generation.name}
+        mark = {
+            "backup": str(self._folder.root),
+            "generation": self._generation.name,
+            "elsewhere": self._place.elsewhere,
+        }
         write_file(data_dir / RESTORING, orjson.dumps(mark), PRIVATE_FILE, replace=True)
-        if self._tiers is not None:
-            self._manifests = {
-                entry.path.rpartition("/")[0]: entry.sha256
-                for entry in self._generation.entries()
-                if entry.path.startswith(TRASH) and entry.path.endswith(f"/{DELETION}")
-            }
         for name in os.listdir(data_dir / _STAGING):  # of a restore that was cut short
             with suppress(OSError):
                 (data_dir / _STAGING / name).unlink()
 
-    def _restore(self, entry: Entry) -> None:
-        is_in_tier = tier_of_path(entry.path) is not Tier.HOT
+    def _read_deletions(self) -> None:
+        self._manifests = {
+            deletion_of(entry.path): entry
+            for entry in self._generation.entries()
+            if _is_deletion(entry.path)
+        }
+
+    def _restore(self, entry: Entry) -> bool:
+        """Whether it is there now."""
+        is_in_store = self._is_in_store(entry.path)
         target = self._place.of(entry.path)
         with suppress(FileNotFoundError):
             # Files of the archive change; those that were restored have not.
-            if entry.path.startswith((OBJECTS, TRASH)) and target.stat().st_size == entry.size:
+            if (
+                not is_in_store
+                and entry.path.startswith((OBJECTS, TRASH))
+                and target.stat().st_size == entry.size
+            ):
                 self._report.skipped += 1
-                return
+                return True
         source = self._folder.path_of(entry.sha256)
         if self._is_incomplete and not self._folder.has(entry):
             self._report.missing.add(entry.path, "is not in the backup")
-            return
-        if is_in_tier:
+            return False
+        if is_in_store and _is_deletion(entry.path):
+            is_whole = self._begin_deletion(entry)
+        elif is_in_store:
             is_whole = self._put_in_tier(entry, source)
+        elif self._elsewhere is not None and self._elsewhere.takes_film(entry.path):
+            is_whole = self._put_film(entry)
         else:
             is_whole = self._copy(source, target, entry.sha256)
         if not is_whole:
@@ -295,18 +376,40 @@ class Restoring:
                     "NAME, or go on without it with --incomplete"
                 )
             self._report.missing.add(entry.path, "is damaged in the backup")
-            return
+            return False
         self._report.files += 1
         self._report.size += entry.size
+        return True
 
     def _put_in_tier(self, entry: Entry, source: Path) -> bool:
         assert self._tiers is not None
         manifest = b"{}"
         if entry.path.startswith(TRASH):
-            folder = entry.path.rpartition("/")[0]
-            if (digest := self._manifests.get(folder)) is not None:
-                manifest = self._folder.path_of(digest).read_bytes()
+            deletion = self._manifests.get(deletion_of(entry.path))
+            manifest = (deletion and self._content(deletion)) or manifest
         return trio.from_thread.run(self._tiers.put, entry, source, manifest)
+
+    def _begin_deletion(self, entry: Entry) -> bool:
+        assert self._tiers is not None
+        if (manifest := self._content(entry)) is None:
+            return False
+        trio.from_thread.run(self._tiers.begin, deletion_of(entry.path), manifest)
+        return True
+
+    def _put_film(self, entry: Entry) -> bool:
+        assert self._elsewhere is not None
+        if (png := self._content(entry)) is None:
+            return False
+        trio.from_thread.run(self._elsewhere.put_film, entry.path, png)
+        return True
+
+    def _content(self, entry: Entry) -> bytes | None:
+        """Of a small file; None: it is damaged in the backup."""
+        try:
+            content = self._folder.path_of(entry.sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+        return content if hashlib.sha256(content).hexdigest() == entry.sha256 else None
 
     def _copy(self, source: Path, target: Path, sha256: str) -> bool:
         """Whether the content is what it should be; only then it has its name."""
@@ -320,6 +423,7 @@ class Restoring:
                 os.chmod(staged, PRIVATE_FILE)
                 match_owner(self._place.data_dir, new.fileno())
                 while piece := file.read(_PIECE):
+                    trio.from_thread.check_cancelled()
                     digest.update(piece)
                     view = memoryview(piece)
                     while view:
@@ -359,20 +463,43 @@ class Restoring:
         for folder in sorted(folders):
             sync_directory(folder)
 
-    def _finish(self) -> None:
-        data_dir = self._place.data_dir
+    async def _finish(self) -> None:
+        await trio.to_thread.run_sync(self._put_keys)
+        if self._elsewhere is None:
+            await trio.to_thread.run_sync(self._put_index, self._place.data_dir / INDEX_NAME)
+        else:
+            copy = self._place.data_dir / _STAGING / INDEX_NAME
+            await trio.to_thread.run_sync(self._put_index, copy)
+            show = partial(self._progress, "restoring the index")
+            await self._elsewhere.put_rows(copy, show)
+        # From here on it is finished, or it is not: there is nothing in between to stop at.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._end)
+
+    def _put_keys(self) -> None:
         for path, content in self._keys:
             target = self._place.of(path)
             self._make_folder(target.parent)
             write_file(target, content, PRIVATE_FILE, replace=True)
+
+    def _put_index(self, target: Path) -> None:
         index = self._generation.index
-        for name in (f"{INDEX_NAME}-wal", f"{INDEX_NAME}-shm"):
-            (data_dir / name).unlink(missing_ok=True)
-        if not self._copy(index, data_dir / INDEX_NAME, digest_of(index)):
+        for suffix in ("-wal", "-shm"):
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+        if not self._copy(index, target, digest_of(index)):
             raise BackupError(f"{index} changes while it is read")
+
+    def _end(self) -> None:
+        data_dir = self._place.data_dir
+        for suffix in ("", "-wal", "-shm"):
+            (data_dir / _STAGING / f"{INDEX_NAME}{suffix}").unlink(missing_ok=True)
         sync_directory(data_dir)
         (data_dir / RESTORING).unlink()
         sync_directory(data_dir)
+
+
+def _is_deletion(path: str) -> bool:
+    return path.startswith(TRASH) and path.endswith(f"/{DELETION}")
 
 
 def move_aside(place: Path, suffix: str) -> Path | None:

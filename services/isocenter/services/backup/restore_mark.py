@@ -21,11 +21,17 @@ def check_not_restoring(data_dir: Path) -> None:
     try:
         members = orjson.loads(path.read_bytes())
         backup, generation = members["backup"], members["generation"]
+        elsewhere = members.get("elsewhere", "")
     except (FileNotFoundError, NotADirectoryError):
         return
-    except (OSError, ValueError, KeyError, TypeError):
-        backup, generation = "DIR", "NAME"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        backup, generation, elsewhere = "DIR", "NAME", ""
     raise BackupError(
         f"a restore into {data_dir} is not finished; go on with isocenter restore {backup} "
-        f"--generation {generation} --data-dir {data_dir}"
+        f"--generation {generation} "
+        + (
+            f"--config FILE, where FILE names {elsewhere}"
+            if elsewhere
+            else f"--data-dir {data_dir}"
+        )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from isocenter.services.backup.ports import (
     IndexInUse,
 )
 from isocenter.services.backup.tier_files import TierFiles
+from isocenter.services.errors import StorageError
 
 #: What the folder of the audit trail is called in a backup.
 AUDIT: Final = "audit"
@@ -32,8 +33,8 @@ INDEX_NAME: Final = "index.db"
 _APART: Final = frozenset(
     {
         "objects", "trash", "staging", "temporary", "journal", "removed", "index-copies",
-        "restoring.json", "node.id", "database.url", "objects.url", "tier-warm.url",
-        "tier-cold.url",
+        "restoring.json", "restoring.db", "restoring.db-wal", "restoring.db-shm", "node.id",
+        "database.url", "objects.url", "tier-warm.url", "tier-cold.url",
     }
 )  # fmt: skip
 #: Folders whose files are keys, each of them, though none looks like one.
@@ -80,8 +81,8 @@ class Source(Folders):
         program: name and version, for whoever reads the backup later.
         tiers: what has the objects that are not in the data directory; None: all are there.
         is_elsewhere: no object is in the data directory, and nothing of the trash.
-        films: name below `FILMS` and content of the films of print jobs; None: they are in the
-            data directory.
+        films: name below `FILMS` and content of the films of print jobs, or why one cannot be
+            read (None: it is gone); None: they are in the data directory.
         database: where the index is kept; None: in a file of the data directory.
     """
 
@@ -94,7 +95,7 @@ class Source(Folders):
     program: str = ""
     tiers: TierFiles | None = None
     is_elsewhere: bool = False
-    films: Callable[[], AsyncIterator[tuple[str, bytes]]] | None = None
+    films: Callable[[], AsyncGenerator[tuple[str, bytes | StorageError | None], None]] | None = None
     database: IndexInUse | None = None
 
     @property

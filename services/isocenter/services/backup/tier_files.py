@@ -35,6 +35,11 @@ def key_of(path: str) -> str:
     return ""
 
 
+def deletion_of(path: str) -> str:
+    """The deletion that has a path of the trash."""
+    return path.removeprefix(TRASH).partition("/")[0]
+
+
 def tier_of_path(path: str) -> Tier:
     """The tier that has the file at a path of a backup."""
     return tier_of(key_of(path))
@@ -53,11 +58,19 @@ async def _manifests(
 
 
 class TierFiles:
-    """The tiers of one archive; the hot one may be in a bucket as well."""
+    """The tiers of one archive; the hot one may be in a bucket as well.
 
-    def __init__(self, objects: ObjectStore, trash: TrashFiles) -> None:
+    Args:
+        is_ours: nobody but a restore has put anything into the hot tier: what is under a key and is
+            not what belongs there was left when it was cut short.
+    """
+
+    def __init__(self, objects: ObjectStore, trash: TrashFiles, *, is_ours: bool = False) -> None:
         self._objects = objects
         self._trash = trash
+        self._is_ours = is_ours
+        # An instance that was deleted twice is in the trash two times under one key.
+        self._one_to_trash = trio.Lock()
 
     async def fetch(self, file: IndexedFile, target: Path) -> bool:
         """Write an object to *target*; False: it is gone.
@@ -114,21 +127,54 @@ class TierFiles:
             StorageError: the tier cannot be written, or does not give it back.
         """
         key = key_of(entry.path)
-        deletion_id = ""
-        if entry.path.startswith(TRASH):
-            deletion_id = entry.path.removeprefix(TRASH).partition("/")[0]
+        if not entry.path.startswith(TRASH):
+            return await self._put(entry, source, key)
+        deletion_id = deletion_of(entry.path)
+        async with self._one_to_trash:
             if await self._has_trash(deletion_id, key, entry):
                 return True
-        copy = await self._stage(entry, source, key)
-        if copy is None:
-            return False
-        await self._publish(key, copy)
-        if deletion_id:
+            if not await self._put(entry, source, key):
+                return False
             async with self._trash.locked():
                 await self._trash.begin(deletion_id, manifest)
                 await self._trash.take(deletion_id, [key])
             if not await self._has_trash(deletion_id, key, entry):
                 raise StorageError(f"the trash of a tier has not taken {entry.path}")
+        return True
+
+    async def has_any(self) -> bool:
+        """Whether there is an object in the hot tier.
+
+        Raises:
+            StorageError: nobody can tell.
+        """
+        hot, _ = self._tier("")
+        async with hot.keys() as blocks:
+            async for _ in blocks:
+                return True
+        return False
+
+    async def begin(self, deletion_id: str, manifest: bytes) -> None:
+        """Have the trash hold what a deletion says of itself.
+
+        Raises:
+            StorageError: the trash cannot be written.
+        """
+        async with self._trash.locked():
+            await self._trash.begin(deletion_id, manifest)
+
+    async def _put(self, entry: Entry, source: Path, key: str) -> bool:
+        for is_again in (False, True):
+            copy = await self._stage(entry, source, key)
+            if copy is None:
+                return False
+            try:
+                if await self._publish(key, copy, is_again=is_again):
+                    break
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await copy.staged.discard()
+                raise
         return True
 
     async def _has_trash(self, deletion_id: str, key: str, entry: Entry) -> bool:
@@ -140,7 +186,8 @@ class TierFiles:
             return reader.size == entry.size
 
     async def _stage(self, entry: Entry, source: Path, key: str) -> ObjectCopy | None:
-        staged = await self._tier(key).stage(entry.size)
+        tier, within = self._tier(key)
+        staged = await tier.stage(entry.size)
         digest, size = hashlib.sha256(), 0
         try:
             with source.open("rb", buffering=0) as file:
@@ -148,7 +195,7 @@ class TierFiles:
                     digest.update(piece)
                     size += len(piece)
                     await staged.write([piece])
-            await staged.finish(key_within(key))
+            await staged.finish(within)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await staged.discard()
@@ -158,24 +205,33 @@ class TierFiles:
             return None
         return ObjectCopy(staged=staged, size=size, digest=entry.sha256, data_digest="")
 
-    async def _publish(self, key: str, copy: ObjectCopy) -> None:
-        tier = self._tier(key)
-        (outcome,) = await tier.publish([(copy.staged, key_within(key))])
+    async def _publish(self, key: str, copy: ObjectCopy, *, is_again: bool) -> bool:
+        """False: room was made for it."""
+        tier, within = self._tier(key)
+        (outcome,) = await tier.publish([(copy.staged, within)])
         if isinstance(outcome, StorageError):
             raise outcome
         if outcome is None:
             await tier.settle([copy.staged])
         else:
             await copy.staged.discard()
-        if not await is_whole(tier, key_within(key), copy):
-            where = f"the tier {tier_of(key).value}"
-            if outcome is not None:
-                raise BackupError(
-                    f"{where} has another object under {key_within(key)}; name a place where "
-                    f"nothing is (tiers.{tier_of(key).value}), or what is there of this archive"
-                )
-            raise StorageError(f"{where} does not give back {key_within(key)} as it was written")
+        if await is_whole(tier, within, copy):
+            return True
+        where, setting = f"the tier {tier_of(key).value}", f"tiers.{tier_of(key).value}"
+        if tier_of(key) is Tier.HOT:
+            where, setting = "the place of the objects", "objects.url"
+        if outcome is None:
+            raise StorageError(f"{where} does not give back {within} as it was written")
+        if self._is_ours and not is_again and tier_of(key) is Tier.HOT:
+            await tier.remove([within])
+            return False
+        raise BackupError(
+            f"{where} has another object under {within}; name a place where "
+            f"nothing is ({setting}), or what is there of this archive"
+        )
 
-    def _tier(self, key: str) -> ObjectStore:
-        assert isinstance(self._objects, TieredObjects)
-        return self._objects.tiers[tier_of(key)]
+    def _tier(self, key: str) -> tuple[ObjectStore, str]:
+        """What has a tier, and what it calls the object."""
+        if isinstance(self._objects, TieredObjects):
+            return self._objects.tiers[tier_of(key)], key_within(key)
+        return self._objects, key

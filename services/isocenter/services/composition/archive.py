@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -117,7 +118,7 @@ async def open_archive_parts(
     shared: bool = False,
     recover: bool = True,
     rebuild: bool = False,
-    is_relocating: bool = False,
+    is_filled: bool = False,
     on_round: Callable[[int, float], None] = lambda objects, seconds: None,
     on_other_patient: Callable[[bool], None] = lambda is_kept: None,
     on_validated: Callable[[bool, bool], None] = lambda is_valid, is_refused: None,
@@ -130,7 +131,7 @@ async def open_archive_parts(
         shared: own it together with the other worker processes of the same server.
         recover: undo what a crash left unfinished; by the owner only.
         rebuild: allow an index that is missing while there are objects, to fill it again.
-        is_relocating: allow an archive into which a relocation is not finished.
+        is_filled: allow an archive into which a relocation or a restore is not finished.
         on_round, on_other_patient, on_validated: as of `Archive`.
         on_tier_move: as of `TierMover`.
 
@@ -138,6 +139,9 @@ async def open_archive_parts(
         StorageError: the data directory cannot be used, or another server uses it.
         BackupError: a restore or relocation into it is not finished.
     """
+    if is_filled:
+        # Copies of files may come one after the other under one key, which a cache forbids.
+        settings = replace(settings, objects=replace(settings.objects, cache_bytes=0))
     storage = settings.storage
     async with AsyncExitStack() as stack:
         place: Place
@@ -145,8 +149,8 @@ async def open_archive_parts(
             place = MemoryPlace()
             recover = False
         else:
-            check_not_restoring(Path(storage.data_dir))
-            if not is_relocating:
+            if not is_filled:
+                check_not_restoring(Path(storage.data_dir))
                 check_not_relocating(Path(storage.data_dir))
             place = await open_place(
                 settings, stack, lock=lock, shared=shared, tries=recover and lock

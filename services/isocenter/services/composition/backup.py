@@ -1,9 +1,9 @@
-"""Composition of backup and restore from settings."""
+"""Composition of a backup from settings."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,29 +15,20 @@ from isocenter.services.archive.object_location import StoreKind
 from isocenter.services.archive.tiers.tier import InstanceAvailability
 from isocenter.services.backup.index_in_use import DatabaseInUse
 from isocenter.services.backup.manifest import BackupError
-from isocenter.services.backup.restoration import Place
 from isocenter.services.backup.source import Source
 from isocenter.services.backup.tier_files import TierFiles
 from isocenter.services.composition.archive import open_archive_parts
 from isocenter.services.composition.audit import audit_folder
 from isocenter.services.composition.database import inspect_database
-from isocenter.services.composition.tiers import open_tiers
 from isocenter.services.errors import StorageError, text_of
 from isocenter.services.service_classes.print.ports import PrintJobs
 from isocenter.services.settings.settings import SETTINGS, Settings
 from isocenter.services.settings.toml_text import show
 from isocenter.storage.database.relocation.index_file import new_index_file
 from isocenter.storage.objects.files.removal_hold import RemovalHold
-from isocenter.storage.objects.files.store import open_file_store
-from isocenter.storage.objects.files.trash import TrashFolder
 from isocenter.storage.stores import SqliteIndexFile
 
-__all__ = [
-    "SqliteIndexFile",
-    "locked_for_restore",
-    "open_backup_source",
-    "restore_place_of",
-]
+__all__ = ["SqliteIndexFile", "check_tiers", "open_backup_source"]
 
 #: More than are ever kept.
 _ALL_JOBS: Final = 1 << 31
@@ -70,7 +61,7 @@ async def open_backup_source(
         BackupError: the file cannot be read any more, or objects are off line.
         StorageError: the database, a bucket or a tier cannot be used.
     """
-    _check_tiers(settings)
+    check_tiers(settings)
     source = _source_of(settings, config_file, program)
     is_elsewhere = _is_elsewhere(settings)
     if not settings.tiers.places and not settings.database.url and not is_elsewhere:
@@ -124,48 +115,6 @@ def _source_of(settings: Settings, config_file: Path | None, program: str) -> So
     )
 
 
-def restore_place_of(settings: Settings) -> Place:
-    """Where the archive belongs.
-
-    Raises:
-        BackupError: its objects are not to be in the data directory.
-    """
-    if settings.database.url:
-        raise BackupError(
-            "isocenter restore makes an archive whose index is a file: name a new folder "
-            "(--data-dir, without database.url); isocenter migrate then takes it to PostgreSQL, "
-            "into an empty database"
-        )
-    if settings.objects.url is not None:
-        raise BackupError(
-            "isocenter restore makes an archive whose objects are in the data directory: name a "
-            f"new folder (--data-dir, without objects.url); isocenter migrate then takes them to "
-            f"{settings.objects.url}, or to another place where nothing is"
-        )
-    _check_tiers(settings)
-    return Place(
-        data_dir=Path(settings.storage.data_dir).absolute(),
-        audit=audit_folder(settings).absolute(),
-    )
-
-
-@asynccontextmanager
-async def locked_for_restore(place: Place, settings: Settings) -> AsyncIterator[TierFiles | None]:
-    """Own the data directory, which is made if it is missing; the tiers of the archive.
-
-    Raises:
-        StorageError: a server uses it, or it cannot be written.
-    """
-    async with AsyncExitStack() as stack:
-        files = await open_file_store(place.data_dir)
-        stack.push_async_callback(files.aclose)
-        files.lock()
-        tiers = await open_tiers(
-            settings, stack, files, TrashFolder(files), lock=True, shared=False, tries=True
-        )
-        yield None if tiers is None else TierFiles(tiers.store, tiers.trash)
-
-
 def _database_version(settings: Settings) -> int:
     """The schema of a copy of the database; blocks.
 
@@ -185,13 +134,20 @@ def _database_version(settings: Settings) -> int:
     return found.latest_version
 
 
-async def _films(jobs: PrintJobs) -> AsyncIterator[tuple[str, bytes]]:
-    """Those of all print jobs, named as `FolderFilms` does."""
+async def _films(jobs: PrintJobs) -> AsyncGenerator[tuple[str, bytes | StorageError | None], None]:
+    """Those of all print jobs, named as `FolderFilms` does, or why one cannot be read."""
     for job in await jobs.jobs(limit=_ALL_JOBS):
         for number in range(1, job.films + 1):
-            film = await jobs.film(job.job_uid, number)
+            name = f"{job.job_uid}/{number}.png"
+            try:
+                film = await jobs.film(job.job_uid, number)
+            except StorageError as error:
+                yield name, error
+                continue
             if film is not None:
-                yield f"{job.job_uid}/{number}.png", film.png
+                yield name, film.png
+            elif await jobs.keeps_films(job.job_uid):
+                yield name, None
 
 
 def _is_elsewhere(settings: Settings) -> bool:
@@ -210,7 +166,10 @@ def _folders_of_objects(settings: Settings, data_dir: Path) -> list[Path]:
     return [folder for folder in folders if folder != data_dir]
 
 
-def _check_tiers(settings: Settings) -> None:
+def check_tiers(settings: Settings) -> None:
+    """Raises:
+    BackupError: objects of a tier could be neither read nor written.
+    """
     for tier in settings.tiers.places:
         if settings.tiers.availability[tier] is InstanceAvailability.OFFLINE:
             raise BackupError(

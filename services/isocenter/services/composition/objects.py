@@ -164,6 +164,7 @@ async def open_place(
     """
     storage, objects = settings.storage, settings.objects
     data_dir = Path(storage.data_dir)
+    check_folder(settings)
     files = await open_file_store(data_dir, durability=storage.durability)
     stack.push_async_callback(files.aclose)
     if lock:
@@ -199,6 +200,25 @@ async def open_place(
     if lock:
         write_place_mark(data_dir / _MARK, location)
     return place
+
+
+def check_folder(settings: Settings) -> None:
+    """Whether a folder that nodes share may be one.
+
+    Raises:
+        StorageError: it is the data directory of one node.
+    """
+    url, data_dir = settings.objects.url, Path(settings.storage.data_dir)
+    if (
+        settings.is_shared
+        and url is not None
+        and url.kind is StoreKind.FILES
+        and Path(url.bucket).resolve() == data_dir.resolve()
+    ):
+        raise StorageError(
+            f"objects.url names the data directory itself ({data_dir}), which belongs to one node; "
+            "name another folder, which all nodes have, or leave objects.url away"
+        )
 
 
 def connect(settings: Settings, location: ObjectLocation, *, storage_class: str = "") -> Bucket:

@@ -31,6 +31,7 @@ from isocenter.services.backup.relocation.relocation import (
     check_target,
     relocate,
 )
+from isocenter.services.backup.restore_mark import check_not_restoring
 from isocenter.services.backup.source import Folders
 from isocenter.services.cluster.ports import Members
 from isocenter.services.composition.archive import ArchiveParts, open_archive_parts
@@ -176,7 +177,7 @@ async def open_relocation(ends: Ends, *, is_final: bool) -> AsyncIterator[Reloca
             raise StorageError(f"the archive to be copied: {error}") from error
         try:
             here = await stack.enter_async_context(
-                open_archive_parts(ends.target, rebuild=True, is_relocating=True)
+                open_archive_parts(ends.target, rebuild=True, is_filled=True)
             )
         except StorageError as error:
             raise StorageError(f"the archive to copy to: {error}") from error
@@ -286,6 +287,7 @@ def _check(ends: Ends) -> RelocationMark | None:
     there, here = _data_dir(origin), _data_dir(target)
     if there in here.parents or here in there.parents:
         raise BackupError(f"{there} and {here} lie within each other; name another data directory")
+    check_not_restoring(here)
     mark = read_mark(here)
     if mark is not None and mark.archive != _identity(origin):
         raise BackupError(

@@ -89,7 +89,7 @@ async def check_tables(target: ArchiveTables, record: CopyRecord) -> None:
         raise BackupError(
             f"the database of the target is not empty, or was written to since the last pass (rows "
             f"in {', '.join(used[:5])}{', …' if len(used) > 5 else ''}); nothing was changed. Name "
-            "an empty database; and have no server use it before the relocation is finished"
+            "an empty database; and have no server use it before this is finished"
         )
 
 

@@ -1,4 +1,4 @@
-"""``isocenter restore``: an archive from a backup, into a folder where nothing is."""
+"""``isocenter restore``: an archive from a backup, to where nothing is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from isocenter.services.backup.restoration import (
     Restoring,
     move_aside,
 )
-from isocenter.services.cli import EXIT_FAILED, EXIT_OK
+from isocenter.services.backup.restore_mark import RESTORING
+from isocenter.services.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from isocenter.services.cli.archive.db import print_report
 from isocenter.services.cli.support.archive_settings import archive_settings
 from isocenter.services.cli.support.client_command import Interrupts, run_task
@@ -36,9 +37,10 @@ from isocenter.services.cli.support.options import (
 from isocenter.services.cli.support.step_progress import StepProgress
 from isocenter.services.cli.support.terminal import Terminal
 from isocenter.services.composition.audit import active_process_of, is_trail_enabled, record_now
-from isocenter.services.composition.backup import (
-    SqliteIndexFile,
-    locked_for_restore,
+from isocenter.services.composition.backup import SqliteIndexFile
+from isocenter.services.composition.restoration import (
+    check_elsewhere,
+    open_restore_target,
     restore_place_of,
 )
 from isocenter.services.diagnostics.doctor.check import size_text
@@ -50,16 +52,18 @@ from isocenter.services.settings.settings import Settings
 from isocenter.services.system.pid_file import pid_of_server
 
 DESCRIPTION: Final = """\
-Bring an archive back from a backup into a new data directory.  Everything that can be checked is
-checked before anything is written: that the backup is whole, that there is room, that nothing is
-there.  Afterwards the archive is verified as isocenter db verify does.  Its index is a file, also
-where it was in PostgreSQL: isocenter migrate takes it there again."""
+Bring an archive back from a backup into a new data directory, and, where the settings name them,
+into an empty PostgreSQL database (--database) and a bucket or folder where nothing is (--objects).
+Everything that can be checked is checked before anything is written: that the backup is whole,
+that there is room, that nothing is there.  Afterwards the archive is verified as isocenter db
+verify does."""
 EXAMPLES: Final = """\
 examples:
   isocenter restore /mnt/backup/isocenter --data-dir /srv/isocenter
   isocenter restore /mnt/backup/isocenter --data-dir /srv/isocenter --generation 20260102T030405Z
   isocenter restore /mnt/backup/isocenter --config /etc/isocenter/isocenter.toml --replace
   isocenter restore /mnt/backup/isocenter --data-dir /tmp/trial --check
+  isocenter restore /mnt/backup/isocenter --config new.toml    PostgreSQL, bucket: as it names
 
 A restore that was cut short is gone on with by the same command; no server starts before it is
 finished.
@@ -112,8 +116,12 @@ def run(arguments: argparse.Namespace) -> int:
             )
         settings = archive_settings(arguments, must_exist=False)
         os.umask(0o077)
+        code = EXIT_INTERRUPTED
         with interrupts.stoppable():
-            return await _restore(arguments, settings, terminal)
+            code = await _restore(arguments, settings, terminal)
+        if code == EXIT_INTERRUPTED and (Path(settings.storage.data_dir) / RESTORING).exists():
+            terminal.note("stopped; the same command goes on from here")
+        return code
 
     return run_task(terminal, work)
 
@@ -139,17 +147,20 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
             progress=show,
         )
         manifest = await restoring.check()
+        if arguments.replace or not restoring.is_continued:
+            await check_elsewhere(settings)
+        where = f"{place.data_dir}" + (f" and {place.elsewhere}" if place.elsewhere else "")
         if arguments.check:
             stack.close()
-            print(f"backup {generation.name} can be restored to {place.data_dir}")
+            print(f"backup {generation.name} can be restored to {where}")
             return EXIT_OK
         if arguments.replace:
             _move_aside(place, terminal)
-        async with locked_for_restore(place, settings) as tiers:
-            report = await restoring.run(tiers)
+        async with open_restore_target(settings, restoring, place) as target:
+            report = await restoring.run(target.tiers, target.elsewhere)
         stack.close()
     print(
-        f"restored backup {generation.name} to {place.data_dir}: {report.files} files, "
+        f"restored backup {generation.name} to {where}: {report.files} files, "
         f"{size_text(report.size)}"
         + (f"; {report.skipped} were there from before" if report.skipped else "")
     )
@@ -190,7 +201,7 @@ def _print_report(
     if report.missing.count:
         terminal.error(f"{report.missing.count} files are not in the backup any more")
     if lost:
-        terminal.error(f"the archive had lost {lost} objects when it was backed up")
+        terminal.error(f"the archive had lost {lost} of what it should have when it was backed up")
     for key in report.keys:
         which = (
             f" (SHA-256 of its public key {key.public_key_sha256})"

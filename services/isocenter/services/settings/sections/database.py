@@ -12,7 +12,7 @@ from isocenter.services.settings.field import setting
 
 ALLOWED: Final = "postgresql://USER@HOST:PORT/DATABASE"
 _NO_URL: Final = ""
-_SCHEMES: Final = ("postgresql", "postgres")
+_BEGINNINGS: Final = ("postgresql://", "postgres://")
 _SECRET: Final = re.compile("password$")
 
 
@@ -40,7 +40,7 @@ class DatabaseUrlKind:
             names = [name for name, _ in parse_qsl(url.query, strict_parsing=bool(url.query))]
         except ValueError:
             raise kinds.InvalidValueError(f"is no URL such as {ALLOWED}") from None
-        if url.scheme not in _SCHEMES:
+        if not text.startswith(_BEGINNINGS):  # as libpq wants it
             raise kinds.InvalidValueError(f"must begin with postgresql:// ({ALLOWED})")
         if ":" in url.netloc.rpartition("@")[0] or any(map(_SECRET.search, names)):
             raise kinds.InvalidValueError(

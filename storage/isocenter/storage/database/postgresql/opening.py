@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
@@ -55,7 +56,11 @@ class Place:
     @property
     def name(self) -> str:
         """For messages, without password and options."""
-        parts = conninfo_to_dict(self.conninfo)
+        try:
+            parts = conninfo_to_dict(self.conninfo)
+        except psycopg.ProgrammingError:  # which whoever connects is told
+            url = urlsplit(self.conninfo)
+            return f"postgresql://{url.hostname or ''}{url.path}"
         host = parts.get("host") or parts.get("hostaddr") or ""
         port = f":{parts['port']}" if parts.get("port") else ""
         return f"postgresql://{host}{port}/{parts.get('dbname') or ''}"

@@ -1,4 +1,4 @@
-"""Index file made of the rows of another database."""
+"""Index file made of the rows of another database, or read for one."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ async def new_index_file(path: Path) -> AsyncIterator[DatabaseTables]:
     async with open_sqlite_database(path, durability="relaxed", readers=1) as database:
         yield DatabaseTables(database, is_new=True)
     await trio.to_thread.run_sync(_finish, path)
+
+
+@asynccontextmanager
+async def existing_index_file(path: Path) -> AsyncIterator[DatabaseTables]:
+    """The tables of the index at *path*, which is brought to the schema of this program.
+
+    Raises:
+        StorageError: it cannot be used.
+    """
+    async with open_sqlite_database(
+        path, durability="relaxed", create=False, readers=1
+    ) as database:
+        yield DatabaseTables(database)
 
 
 def _remove(path: Path) -> None:

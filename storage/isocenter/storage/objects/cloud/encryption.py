@@ -223,6 +223,10 @@ class DecryptedRanges:
         skipped = start - first * SEGMENT_BYTES
         return known.size, memoryview(plain)[skipped : skipped + end - start]
 
+    def forget(self, path: str) -> None:
+        """An object was removed: another one may come there."""
+        self._known.pop(path, None)
+
     def _learn(self, path: str, total: int, head: Buffer) -> _Known:
         key = self._keys.key_in(head, name_in(path))
         if key is None:

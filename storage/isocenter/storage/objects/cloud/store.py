@@ -35,7 +35,7 @@ from isocenter.storage.objects.cloud.encryption import (
 )
 from isocenter.storage.objects.cloud.errors import BucketError
 from isocenter.storage.objects.cloud.intents import Intents
-from isocenter.storage.objects.cloud.range_cache import RangeCache, Ranges
+from isocenter.storage.objects.cloud.range_cache import RangeCache
 from isocenter.storage.objects.cloud.reader import CloudReader, open_reader
 from isocenter.storage.objects.cloud.staging import SMALL_OBJECT, Stage, StagedUpload
 from isocenter.storage.objects.keys import check_object_key, is_object_key
@@ -92,7 +92,7 @@ class CloudStore:
         self._cache = cache
         self._master_keys = master_keys
         #: What is asked for objects that are read.
-        self.ranges: Ranges = DecryptedRanges(cache or bucket, master_keys)
+        self.ranges = DecryptedRanges(cache or bucket, master_keys)
         self._intents = Intents(keys)
         self._folder = folder
         self._verify = verify
@@ -322,6 +322,7 @@ class CloudStore:
 
         async def remove(key: str) -> None:
             await self.bucket.delete(path_of(key))
+            self.ranges.forget(path_of(key))
 
         await _for_each(keys, remove)
         await self._forget(keys)
