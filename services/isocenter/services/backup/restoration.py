@@ -183,7 +183,7 @@ class Restoring:
 
     def _check_empty(self) -> None:
         root = self._folder.root.resolve()
-        for place in {self._place.data_dir, self._place.audit}:
+        for place in dict.fromkeys((self._place.data_dir, self._place.audit)):
             real = place.resolve()
             if real == root or root in real.parents or real in root.parents:
                 raise BackupError(f"{place} and the backup {root} lie within each other")
@@ -195,7 +195,7 @@ class Restoring:
             raise BackupError(
                 f"{error}; or have what is there moved aside first with --replace"
             ) from error
-        for place in {self._place.data_dir, self._place.audit}:
+        for place in dict.fromkeys((self._place.data_dir, self._place.audit)):
             try:
                 names = set(os.listdir(place)) - _NOTHING
             except FileNotFoundError:
