@@ -1,4 +1,4 @@
-"""Folders whose names are on the disk, known as long as they are the same."""
+"""Folders whose names are durable, known as long as they are the same."""
 
 from __future__ import annotations
 
