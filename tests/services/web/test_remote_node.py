@@ -31,6 +31,7 @@ from isocenter.services.notices import (
     TransferStarted,
 )
 from isocenter.services.web import remote_node
+from isocenter.services.web.client import client as client_module
 from isocenter.services.web.client.client import DicomWebClient
 from isocenter.services.web.client.resources import WebResource
 from isocenter.services.web.remote_node import WebNode
@@ -157,3 +158,41 @@ async def test_what_leaves_changed_in_another_syntax_is_made_once(
         assert dataset.InstitutionName == "Nord"
         assert (dataset.pixel_array == image.pixel_array).all()
     assert not arrived
+
+
+async def test_one_that_cannot_be_read_holds_back_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where objects leave changed, nor in another syntax; what follows a stop is let go."""
+    form = SentForm(transfer_syntax_uid=DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+    edited = SentForm(edits=(SetValue(0x00080080, "Nord"),))
+    both = SentForm(edits=edited.edits, transfer_syntax_uid=form.transfer_syntax_uid)
+    async with (
+        Archive(MemoryStore(), MemoryIndex()) as here,
+        dicomweb_serving() as url,
+        DicomWebClient(url) as client,
+    ):
+        sent = [(await store(here, number)).instance for number in range(1, 5)]
+        original = here.store.open
+
+        async def opened(key: str) -> ObjectReader:
+            if key == sent[1].object_key:
+                raise KeyError(key)
+            return await original(key)
+
+        monkeypatch.setattr(here.store, "open", opened)
+        node = WebNode(client, here, Notices())
+        told: list[tuple[StoredInstance, str]] = []
+        for one in (form, edited, both):
+            told.clear()
+            await node.send(sent, lambda stored, fault: told.append((stored, fault)), one)
+            assert [stored for stored, _ in told] == sent
+            assert [bool(fault) for _, fault in told] == [False, True, False, False]
+
+        class StopError(Exception):
+            """Whoever is told wants no more."""
+
+        def stop(stored: StoredInstance, fault: str) -> None:
+            raise StopError
+
+        monkeypatch.setattr(client_module, "_REQUEST_OBJECTS", 1)
+        with pytest.raises(StopError):
+            await node.send(sent, stop, both)

@@ -211,7 +211,10 @@ class WebNode:
         account.begin(self._notices)
         try:
             for start in range(0, len(found), together):
-                async with aclosing(self._client.store(ready(start))) as outcomes:
+                async with (
+                    aclosing(ready(start)) as items,
+                    aclosing(self._client.store(items)) as outcomes,
+                ):
                     async for outcome in outcomes:
                         stored = by_uid[outcome.item.sop_instance_uid]
                         fault = outcome.reason or "the node did not keep it"
