@@ -402,6 +402,25 @@ async def test_what_came_back_goes_when_a_destination_that_is_asked_has_it(
     assert [row.study_instance_uid for row in await stays()] == ["1.2", "1.3"]
 
 
+async def test_who_had_an_earlier_object_of_a_uid_is_not_asked_whether_it_has_another(
+    database: Database,
+) -> None:
+    clock = [NOW - 40 * DAY]
+    forwards = DatabaseForwards(database, now=lambda: clock[0])
+    routed = partial(add, database, on_add=[forwards.queue_added, expiry_added], expires_by="r")
+    for name, digest in (("A", "0"), ("B", "1")):
+        await routed("1.1", routes=(Route(destination=name, rule="r"),), digest=digest)
+        await forwards.settle([Delivered(record) for record in await forwards.take(name, 9)])
+    await arrived(database, "1.1", days_ago=40)
+    assert await DatabaseExpiry(database).came_again("1.1.1", "B")
+    assert await forwards.commit("A", "1.1") == 0
+    assert await forwards.commit("B", "1.1") == 1
+    # Once it is sent this one, it may be asked, too.
+    await routed("1.1", routes=(Route(destination="A", rule="r"),), digest="2")
+    await forwards.settle([Delivered(record) for record in await forwards.take("A", 9)])
+    assert await forwards.commit("A", "1.1") == 1
+
+
 async def test_a_rule_of_other_conditions_deletes_nothing_of_another_of_its_name(
     database: Database,
 ) -> None:

@@ -22,10 +22,11 @@ _NOTE: Final = """
         sender = CASE WHEN instance_expiry.sender = excluded.sender THEN excluded.sender
                  ELSE '' END
 """
-#: What a destination has committed, and is not sent, was an earlier object of that UID.
-_COMMITTED_BEFORE: Final = f"""
-    UPDATE forward SET wants_commitment = 0
-    WHERE sop_instance_uid IN {TEXTS} AND state = 'done' AND wants_commitment = 1
+#: What a destination has, and is not sent now, was an earlier object of that UID: what it commits,
+#: or has committed, is that one.
+_HAD_BEFORE: Final = f"""
+    UPDATE forward SET wants_commitment = -1
+    WHERE sop_instance_uid IN {TEXTS} AND state = 'done' AND wants_commitment >= 0
 """  # noqa: S608
 _FORGET: Final = f"DELETE FROM instance_expiry WHERE sop_instance_uid IN {TEXTS}"  # noqa: S608
 #: What a destination has is the form before.
@@ -92,7 +93,7 @@ def expiry_added(connection: Connection, added: Sequence[tuple[InstanceRecord, A
     ]
     if marks:
         connection.executemany(_NOTE, marks)
-        connection.execute(_COMMITTED_BEFORE, (json_list(uid for uid, *_ in marks),))
+        connection.execute(_HAD_BEFORE, (json_list(uid for uid, *_ in marks),))
     # Another object has the name of one that was to go.
     stays = [
         record.sop_instance_uid

@@ -190,8 +190,8 @@ async def _commit(settings: Settings, arguments: argparse.Namespace, terminal: T
         count = await stores.forwards.commit(arguments.destination, arguments.study)
     if not count:
         terminal.error(
-            f"{arguments.destination} was sent nothing of this study that it was not asked for "
-            "already; isocenter queue list --destination shows what it was sent"
+            f"{arguments.destination} was sent nothing of this study as it is that it was not "
+            "asked for already; isocenter queue list --destination shows what it was sent"
         )
         return EXIT_FAILED
     terminal.note(f"{count} to be asked for within seconds, or when the server is started")

@@ -37,7 +37,8 @@ GIVE_UP_ASKING: Final = """
 """
 #: So many records in one transaction: others want to write as well.
 _CHANGED_AT_ONCE: Final = 1_000
-#: What arrived and nobody has asked for; what is sent otherwise the destination does not have.
+#: What arrived and nobody has asked for.  What is sent otherwise the destination does not have, and
+#: where it had an earlier object of that UID (-1) its answer would be of that.
 ASK_LATER: Final = f"""
     UPDATE forward SET state = 'sent', wants_commitment = 1, since = :now, due_at = :now,
         ended_at = NULL, attempts = 0
