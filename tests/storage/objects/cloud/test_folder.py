@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
@@ -136,6 +137,30 @@ async def test_a_folder_that_could_not_be_synced_is_not_relied_on(
     synced.clear()
     await put(bucket, "objects/1/4")
     assert synced == {"staged": 1, "objects/1": 1, "objects": 1}
+
+
+def test_threads_that_sync_a_folder_at_once_each_hear_of_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system says once for each descriptor that something was lost."""
+    (tmp_path / "a").mkdir()
+    folders = DurableFolders(str(tmp_path))
+    folders.sync("a")
+    both, sync = threading.Barrier(2), os.fsync
+    descriptors: set[int] = set()
+
+    def meet(descriptor: int) -> None:
+        descriptors.add(descriptor)
+        both.wait(60)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meet)
+    threads = [threading.Thread(target=folders.sync, args=("a",)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(descriptors) == 2
 
 
 def test_only_some_folders_are_held_open(tmp_path: Path) -> None:

@@ -18,13 +18,25 @@ class _Folder:
 
     def __init__(self, path: str) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        # When nobody has it any more: another thread may sync it while it is forgotten here.
+        # When nobody has it any more: another thread may look at it while it is forgotten here.
         weakref.finalize(self, os.close, self.descriptor)
         self._identity = _identity(os.fstat(self.descriptor))
 
-    def is_at(self, path: str) -> bool:
+    def sync_at(self, path: str) -> bool:
+        """Sync it if it is the folder at *path*; else nothing is done.
+
+        By a descriptor of this call alone: the system tells each descriptor once that something is
+        lost, so of threads that shared one only the first would hear what all have to know.
+        """
         with suppress(FileNotFoundError):
-            return _identity(os.stat(path)) == self._identity
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                is_it = _identity(os.fstat(descriptor)) == self._identity
+                if is_it:
+                    os.fsync(descriptor)
+                return is_it
+            finally:
+                os.close(descriptor)
         return False
 
 
@@ -63,8 +75,7 @@ class DurableFolders:
             whole = os.path.join(self._root, path)
             with self._lock:
                 known = self._known.get(path)
-            if known is not None and known.is_at(whole):
-                self._sync(path, known)
+            if known is not None and self._sync(path, whole, known):
                 synced.append((path, known))
                 break
             with suppress(FileNotFoundError):
@@ -81,9 +92,9 @@ class DurableFolders:
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
 
-    def _sync(self, path: str, folder: _Folder) -> None:
+    def _sync(self, path: str, whole: str, folder: _Folder) -> bool:
         try:
-            os.fsync(folder.descriptor)
+            return folder.sync_at(whole)
         except OSError:
             # What the kernel has dropped, it does not say twice.
             with self._lock:
