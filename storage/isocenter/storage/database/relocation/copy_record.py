@@ -37,7 +37,8 @@ _NUMBER: Final = "number of the pass"
 class SqliteCopyRecord:
     """See `isocenter.services.backup.relocation.ports.CopyRecord`.
 
-    What a power failure takes of it is copied, and compared, once more.
+    What was kept has to survive a power failure: rows and objects that nobody knows of are taken
+    for those of somebody else, and the copy could not go on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +54,7 @@ class SqliteCopyRecord:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         with self._failing():
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_SCHEMA)
             self._pass = int(self.value(_NUMBER) or "0")
 
