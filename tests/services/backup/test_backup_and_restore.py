@@ -23,6 +23,7 @@ from isocenter.services.cli import main
 from isocenter.services.security.audit.trail_compression import compress_closed
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from isocenter.services.service_classes.print.job import ComposedFilm, NewPrintJob
+from isocenter.storage.objects.files.directory import lock_folder
 from isocenter.storage.stores import open_sqlite_stores
 from services.archive_support import STUDY, uid
 from services.cli_support import write_object
@@ -504,6 +505,20 @@ def test_nothing_is_restored_over_something(site: Site) -> None:
     assert files_below(aside) == before
     os.mkdir(site.root / "empty", 0o700)
     assert site.restore(to="empty")[0] == 0
+
+
+def test_what_another_command_is_at_work_on_is_not_moved_aside(site: Site) -> None:
+    site.back_up()
+    before = files_below(site.data_dir)
+    descriptor = lock_folder(str(site.data_dir), shared=False)
+    try:
+        code, _, err = site.restore("--replace", to="data")
+    finally:
+        os.close(descriptor)
+    assert code == 1
+    assert "another command, such as a restore, is at work on" in err
+    assert files_below(site.data_dir) == before
+    assert not list(site.root.glob("data.replaced-*"))
 
 
 def test_what_others_put_there_disturbs_nothing(site: Site) -> None:

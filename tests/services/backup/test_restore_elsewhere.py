@@ -253,7 +253,7 @@ def test_ctrl_c_stops_and_the_next_goes_on(shared: Target, monkeypatch: pytest.M
     async def interrupted(self: TierFiles, *arguments: Any) -> bool:
         nonlocal number
         number += 1
-        if number == 3:
+        if number == 4:  # the trash is there, which comes first
             os.kill(os.getpid(), signal.SIGINT)
             await trio.sleep_forever()
         return await put(self, *arguments)
@@ -263,6 +263,11 @@ def test_ctrl_c_stops_and_the_next_goes_on(shared: Target, monkeypatch: pytest.M
         code, _, err = shared.restore()
     assert code == 130
     assert "the same command goes on from here" in err
+    code, _, err = shared.restore("--replace")
+    assert code == 1
+    assert "has objects already" in err
+    assert "go on with the restore that was begun: without --replace" in err
+    assert not list(shared.root.glob("*.replaced-*"))
     code, out, err = shared.restore()
     assert code == 0, out + err
 

@@ -92,8 +92,10 @@ async def check_elsewhere(settings: Settings) -> None:
         master_keys(settings)
         await try_bucket(settings)
         from isocenter.storage.objects.cloud.store import holds_objects
+        from isocenter.storage.objects.cloud.trash import OBJECTS_IN_TRASH
 
-        is_used = await holds_objects(connect(settings, url))
+        bucket = connect(settings, url)
+        is_used = await holds_objects(bucket) or await holds_objects(bucket, OBJECTS_IN_TRASH)
     if is_used:
         raise BackupError(
             f"{url} has objects already; nothing was changed. Name a place where nothing is "

@@ -49,6 +49,7 @@ from isocenter.services.security.audit.alert_messages import restricted_function
 from isocenter.services.security.audit.trail import TrailError, read_key
 from isocenter.services.security.audit.trail_verification import verify as verify_trail
 from isocenter.services.settings.settings import Settings
+from isocenter.services.system.file_lock import is_locked
 from isocenter.services.system.pid_file import pid_of_server
 
 DESCRIPTION: Final = """\
@@ -65,8 +66,8 @@ examples:
   isocenter restore /mnt/backup/isocenter --data-dir /tmp/trial --check
   isocenter restore /mnt/backup/isocenter --config new.toml    PostgreSQL, bucket: as it names
 
-A restore that was cut short is gone on with by the same command; no server starts before it is
-finished.
+A restore that was cut short is gone on with by the same command, without --replace; no server
+starts before it is finished.
 
 exit codes: 0 restored and whole, 1 not restored, or something is missing, 2 arguments or settings,
 130 interrupted"""
@@ -120,7 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
         with interrupts.stoppable():
             code = await _restore(arguments, settings, terminal)
         if code == EXIT_INTERRUPTED and (Path(settings.storage.data_dir) / RESTORING).exists():
-            terminal.note("stopped; the same command goes on from here")
+            which = (
+                "the same command without --replace" if arguments.replace else "the same command"
+            )
+            terminal.note(f"stopped; {which} goes on from here")
         return code
 
     return run_task(terminal, work)
@@ -147,8 +151,15 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
             progress=show,
         )
         manifest = await restoring.check()
-        if arguments.replace or not restoring.is_continued:
+        if not restoring.is_continued:
             await check_elsewhere(settings)
+        elif arguments.replace:
+            try:
+                await check_elsewhere(settings)
+            except BackupError as error:
+                raise BackupError(
+                    f"{error}; or go on with the restore that was begun: without --replace"
+                ) from error
         where = f"{place.data_dir}" + (f" and {place.elsewhere}" if place.elsewhere else "")
         if arguments.check:
             stack.close()
@@ -180,11 +191,17 @@ async def _restore(arguments: argparse.Namespace, settings: Settings, terminal: 
 def _move_aside(place: Place, terminal: Terminal) -> None:
     try:
         pid = pid_of_server(place.data_dir)
+        is_busy = is_locked(place.data_dir / "lock")
     except OSError as error:
         raise BackupError(f"{place.data_dir}: {text_of(error)}") from error
     if pid is not None:
         raise BackupError(
             f"a server (process {pid}) uses {place.data_dir}; stop it before what it uses is moved"
+        )
+    if is_busy:
+        raise BackupError(
+            f"another command, such as a restore, is at work on {place.data_dir}; wait for its "
+            "end, or stop it, before what it uses is moved"
         )
     suffix = f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for one in dict.fromkeys((place.data_dir, place.audit)):

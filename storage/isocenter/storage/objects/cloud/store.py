@@ -343,13 +343,13 @@ class CloudStore:
             self._cache.close()
 
 
-async def holds_objects(bucket: Bucket) -> bool:
+async def holds_objects(bucket: Bucket, below: str = KEYS_BELOW) -> bool:
     """Whether there is any.
 
     Raises:
         StorageError: nobody can tell.
     """
-    async with aclosing(bucket.paths(KEYS_BELOW)) as blocks:
+    async with aclosing(bucket.paths(below)) as blocks:
         async for _ in blocks:
             return True
     return False
