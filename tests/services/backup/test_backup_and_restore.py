@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -505,6 +506,30 @@ def test_nothing_is_restored_over_something(site: Site) -> None:
     assert files_below(aside) == before
     os.mkdir(site.root / "empty", 0o700)
     assert site.restore(to="empty")[0] == 0
+
+
+def test_films_here_and_there_that_cannot_be_read_are_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = site.data_dir / "films" / "1.2.3"
+    films.mkdir(parents=True)
+    for number in range(60):
+        (films / f"{number}.png").write_bytes(b"film %d" % number)
+    put = BackupFolder.put
+
+    def failing(self: BackupFolder, path: Path, **options: Any) -> Any:
+        if path.parent == films and int(path.stem) % 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return put(self, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BackupFolder, "put", failing)
+        code, _, err = site.call("backup", site.backups, "--data-dir", site.data_dir)
+    assert code == 1
+    assert "films/1.2.3/1.png (cannot be read: Input/output error)" in err
+    assert site.restore()[0] == 1
+    restored = site.root / "new" / "films" / "1.2.3"
+    assert {path.name for path in restored.iterdir()} == {f"{n}.png" for n in range(0, 60, 2)}
 
 
 def test_what_another_command_is_at_work_on_is_not_moved_aside(site: Site) -> None:

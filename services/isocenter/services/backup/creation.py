@@ -381,7 +381,7 @@ class _Backup:
                 if keys.is_open_key(content):
                     self._keep_key(generation, path, content)
                     return ()
-            return (self._put(path, known=known),)
+            entry = self._put(path, known=known)
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -389,6 +389,9 @@ class _Backup:
                 raise
             self._count_unreadable(path, error)
             return ()
+        if path.startswith(f"{FILMS}/"):
+            self._unreadable_films = 0
+        return (entry,)
 
     def _put(self, path: str, *, known: Known | None, most: int | None = None) -> Entry:
         place = self._source.place_of(path)
