@@ -15,6 +15,7 @@ import trio
 from isocenter.services.archive.ports import ObjectStore, StagedObject
 from isocenter.services.errors import StorageError
 from isocenter.storage.objects.files import journal
+from isocenter.storage.objects.files import reader as reader_module
 from isocenter.storage.objects.files import store as store_module
 from isocenter.storage.objects.files.file_system import OsFileSystem
 from isocenter.storage.objects.files.journal import read_segment
@@ -195,6 +196,34 @@ async def test_what_was_read_ahead_needs_neither_thread_nor_system_call(
         assert bytes(await reader.view(300, MIB)) == b"x" * 499_700
     with pytest.raises(ValueError, match="closed"):
         await reader.read(0, 300)
+
+
+@pytest.mark.parametrize(("reads", "read"), [(True, [4096] * 3), (False, [])])
+async def test_the_disk_is_told_of_all_that_are_opened_before_one_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool, read: list[int]
+) -> None:
+    if not hasattr(os, "preadv") or not hasattr(os, "posix_fadvise"):
+        pytest.skip("the disk cannot be told")
+    store = await open_file_store(tmp_path)
+    await put(store, KEY, b"x" * 4096)
+    steps: list[str | int] = []
+    preadv, announce = os.preadv, reader_module._announce
+
+    def announced(descriptor: int, offset: int) -> None:
+        steps.append("announced")
+        announce(descriptor, offset)
+
+    def counted(descriptor: int, buffers: Any, offset: int, *flags: int) -> int:
+        steps.append(preadv(descriptor, buffers, offset, *flags))
+        return int(steps[-1])
+
+    monkeypatch.setattr(reader_module, "_announce", announced)
+    monkeypatch.setattr(os, "preadv", counted)
+    readers = await store.open_ahead([KEY] * 3, reads=reads)
+    assert steps == ["announced"] * 3 + read
+    for reader in readers:
+        assert reader is not None
+        reader.close()
 
 
 async def test_a_range_of_a_large_object_is_one_read_of_its_length(

@@ -16,7 +16,7 @@ from isocenter.storage.objects.files.buffers import BUFFER_BYTES, SMALL_BYTES, B
 
 #: Linux: take only what is in the page cache, never wait for the disk.
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)
-#: Read with each opening: who opens an object looks whether it is the one that it means.
+#: Read with each opening of one: who opens an object looks whether it is the one that it means.
 _HEAD_BYTES: Final = 1 << 10
 #: Where a read cannot say from where on (Windows), one after the other moves and reads.
 _ONE_POSITION: Final = threading.Lock()
@@ -44,8 +44,18 @@ class FileReader:
         self.size = size
 
     @classmethod
-    def open(cls, path: str, limiter: trio.CapacityLimiter, pool: BufferPool) -> FileReader:
+    def open(
+        cls,
+        path: str,
+        limiter: trio.CapacityLimiter,
+        pool: BufferPool,
+        *,
+        reads_head: bool = True,
+    ) -> FileReader:
         """Blocks; for a worker thread.
+
+        Args:
+            reads_head: wait for the disk where it is not in the page cache.
 
         Raises:
             KeyError: there is no such file.
@@ -60,9 +70,10 @@ class FileReader:
         except OSError as error:
             raise StorageError(f"cannot open an object: {text_of(error)}") from error
         reader = cls(descriptor, size, limiter, pool)
-        with suppress(OSError):  # whoever reads hears of it
-            head = memoryview(bytearray(min(size, _HEAD_BYTES)))
-            reader._ahead = head[: _read_all(descriptor, head, 0)]
+        if reads_head:
+            with suppress(OSError):  # whoever reads hears of it
+                head = memoryview(bytearray(min(size, _HEAD_BYTES)))
+                reader._ahead = head[: _read_all(descriptor, head, 0)]
         return reader
 
     @property

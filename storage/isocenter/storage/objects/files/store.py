@@ -325,7 +325,9 @@ class FileStore:
     def _announced(self, key: str) -> FileReader | None:
         try:
             check_object_key(key)
-            reader = FileReader.open(self.tree.path_of(key), self._readers, self._buffers)
+            reader = FileReader.open(
+                self.tree.path_of(key), self._readers, self._buffers, reads_head=False
+            )
         except (KeyError, ValueError, StorageError):
             return None
         reader.announce()
