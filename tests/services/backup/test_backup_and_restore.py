@@ -491,6 +491,25 @@ def test_a_restore_that_was_cut_short_goes_on_and_keeps_servers_out(
     assert not (new / "restoring.json").exists()
 
 
+def test_a_restore_that_began_at_the_same_time_keeps_its_mark(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.back_up()
+    mark = site.root / "new" / "restoring.json"
+    begin = Restoring.begin
+
+    async def second(self: Restoring) -> None:
+        mark.write_text('{"backup": "/b", "generation": "20260102T030405Z", "elsewhere": ""}')
+        await begin(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Restoring, "begin", second)
+        code, _, err = site.restore()
+    assert code == 1
+    assert "is not finished; go on with isocenter restore /b" in err
+    assert "20260102T030405Z" in mark.read_text()
+
+
 def test_nothing_is_restored_over_something(site: Site) -> None:
     site.back_up()
     site.add(4)

@@ -255,6 +255,7 @@ class Restoring:
         """From here on no server starts; the caller holds the lock of the data directory.
 
         Raises:
+            BackupError: another restore has begun there.
             OSError: the data directory cannot be written.
         """
         await trio.to_thread.run_sync(self._begin)
@@ -318,6 +319,8 @@ class Restoring:
 
     def _begin(self) -> None:
         data_dir = self._place.data_dir
+        if not self.is_continued:  # nor has another restore begun since `check`
+            check_not_restoring(data_dir)
         folders = [data_dir, self._place.audit, data_dir / _STAGING]
         if self._place.has_objects:
             folders.append(data_dir / "objects")
