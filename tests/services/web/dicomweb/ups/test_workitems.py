@@ -276,7 +276,10 @@ async def test_two_subscribers_are_sent_events_from_every_source() -> None:
         await create(ask, f"{UID}.3")
         await begin(ask, f"{UID}.1")
         async with trio_websocket.open_websocket_url(f"{place}/ALL") as everything:
-            assert (await event(everything))[:2] == (1, f"{UID}.1")
+            told = await event(everything)
+            if told[0] == 2:  # at least once: the socket was closed before it was noted as sent
+                told = await event(everything)
+            assert told[:2] == (1, f"{UID}.1")
         gone = await ask("DELETE", f"{ALL}/{GLOBAL_SUBSCRIPTION}/subscribers/ALL")
         assert gone.status == 200
         assert await ask.parts.stores.workitems.waiting_events("ALL", "", 10) == []
