@@ -84,6 +84,20 @@ async def test_it_gives_signs_of_life_until_it_says_that_it_ends(autojump_clock:
     assert members.state is MemberState.STOPPED
 
 
+async def test_a_process_that_is_not_the_last_says_nothing_of_the_node(
+    autojump_clock: MockClock,
+) -> None:
+    members = MemoryMembers()
+    await members.join(NODE)
+    others = [True, False]
+    for _ in range(2):
+        with trio.move_on_after(1.5 * BEAT_SECONDS):
+            await Membership(
+                members, NODE, on_drain=pytest.fail, is_last=lambda: not others[0]
+            ).run()
+        assert members.state is (MemberState.UP if others.pop(0) else MemberState.STOPPED)
+
+
 async def test_it_is_told_once_that_it_is_to_end(autojump_clock: MockClock) -> None:
     members = MemoryMembers()
     members.state = MemberState.DRAINING

@@ -33,6 +33,7 @@ class Membership:
 
     Args:
         on_drain: called once when somebody wants the node to end.
+        is_last: whether no other process of the node goes on when this one ends.
         now: the node's own clock, in seconds since 1970.
     """
 
@@ -42,16 +43,18 @@ class Membership:
         node: NodeIdentity,
         *,
         on_drain: Callable[[], None],
+        is_last: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time,
     ) -> None:
         self.node = node
         self._members = members
         self._on_drain = on_drain
+        self._is_last = is_last
         self._now = now
         self._is_draining = False
 
     async def run(self) -> None:
-        """Give signs of life, until cancelled; then say that the node ends."""
+        """Give signs of life, until cancelled; then say that the node ends, if it does."""
         answer_seconds = 0.0
         try:
             while True:
@@ -76,11 +79,12 @@ class Membership:
                     )
                 await trio.sleep(BEAT_SECONDS)
         finally:
-            with trio.move_on_after(_LEAVE_SECONDS, shield=True):
-                try:
-                    await self._members.leave(self.node)
-                except StorageError:
-                    pass  # the others will notice
+            if self._is_last():
+                with trio.move_on_after(_LEAVE_SECONDS, shield=True):
+                    try:
+                        await self._members.leave(self.node)
+                    except StorageError:
+                        pass  # the others will notice
 
     async def _join_again(self) -> None:
         """Somebody took us for lost, and removed us, or migrated the database."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -30,13 +31,17 @@ from isocenter.services.security.certificates.issued import AUTHORITIES, REVOCAT
 from isocenter.services.settings.settings import Settings
 from isocenter.services.settings.shared_changes import NAME as SETTINGS_NAME
 from isocenter.services.settings.shared_changes import SharedChanges
-from isocenter.services.system.private_files import PRIVATE_FILE, write_file
+from isocenter.services.system.file_lock import open_lock_file, try_lock, wait_for_lock
+from isocenter.services.system.private_files import PRIVATE_FILE, match_owner, write_file
 from isocenter.storage.objects.files.journal import has_segments
 from isocenter.storage.objects.files.store import open_file_store
 from isocenter.storage.stores import Stores
 
 #: In the data directory: what tells it from those of other nodes.
 _IDENTITY: Final = "node.id"
+#: Beside it, locked by all processes of the node.
+_PROCESSES: Final = "node.lock"
+_LOCK_AGAIN_SECONDS: Final = 0.02
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104  (they are compared)
 #: The shared document that tells the place of the objects from all others.
 OBJECTS: Final = "objects"
@@ -136,14 +141,32 @@ class ClusterNode:
                 with suppress(PolicyError):
                     look_at_policy()
 
-        one_process = OneMachine(Path(self._settings.storage.data_dir))
-        async with trio.open_nursery() as nursery:
+        folder = Path(self._settings.storage.data_dir)
+        one_process = OneMachine(folder)
+        async with _among_processes(folder) as is_last, trio.open_nursery() as nursery:
 
             def drain() -> None:
                 nursery.start_soon(_drain, self._settings, server)
 
-            nursery.start_soon(Membership(self._members, self._node, on_drain=drain).run)
+            membership = Membership(self._members, self._node, on_drain=drain, is_last=is_last)
+            nursery.start_soon(membership.run)
             await one_process.run("sharing", partial(self._sharing.run, on_change))
+
+
+@asynccontextmanager
+async def _among_processes(folder: Path) -> AsyncIterator[Callable[[], bool]]:
+    """Be one of the processes of a node; what tells at the end whether it is the last of them.
+
+    All share a lock.  Who ends asks for it alone, which also gives up its share: of several that
+    end at once the last one to ask is told so.
+    """
+    descriptor = open_lock_file(folder / _PROCESSES)
+    try:
+        match_owner(folder, descriptor)
+        await wait_for_lock(descriptor, look_seconds=_LOCK_AGAIN_SECONDS, shared=True)
+        yield partial(try_lock, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def join_cluster(

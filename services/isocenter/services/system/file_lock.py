@@ -83,18 +83,19 @@ def try_process_lock(descriptor: int) -> bool:
     return True
 
 
-async def wait_for_lock(descriptor: int, *, look_seconds: float) -> None:
+async def wait_for_lock(descriptor: int, *, look_seconds: float, shared: bool = False) -> None:
     """Wait for the lock of a file without blocking a thread.
 
     Args:
         look_seconds: how often it is looked whether the other has gone.
+        shared: others may share it.
 
     Raises:
         OSError: the file cannot be locked.
     """
     await trio.lowlevel.checkpoint()
     while True:
-        if try_lock(descriptor):
+        if try_lock(descriptor, shared=shared):
             return
         await trio.sleep(look_seconds)  # the system tells nobody
 

@@ -265,6 +265,8 @@ class Server:
                 await trio.lowlevel.wait_readable(listener)
                 continue
             except OSError as error:
+                if error.errno == errno.EINVAL:
+                    self.drain()  # it was shut down: another process that has it is drained
                 if error.errno not in _EXHAUSTED:
                     await trio.lowlevel.checkpoint()  # the peer was gone before we came
                     continue
