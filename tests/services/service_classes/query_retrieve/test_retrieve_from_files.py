@@ -142,8 +142,8 @@ def cut_when_it_is_open(
 ) -> None:
     plain = FileReader.open.__func__  # type: ignore[attr-defined]
 
-    def open_and_cut(kind: type[FileReader], path: str, *words: Any) -> FileReader:
-        reader: FileReader = plain(kind, path, *words)
+    def open_and_cut(kind: type[FileReader], path: str, *words: Any, **options: Any) -> FileReader:
+        reader: FileReader = plain(kind, path, *words, **options)
         if is_meant(path):
             os.truncate(path, length)
         return reader
