@@ -132,6 +132,15 @@ async def test_a_peer_that_does_not_read_stops_us(pair: Pair) -> None:
     assert progress < 9
 
 
+async def test_who_sent_what_is_no_tls_has_no_certificates_any_more(pair: Pair) -> None:
+    """Certificates of all connections are looked at when some are revoked."""
+    server, client = pair
+    client._below.send_now([b"no record of TLS, of which each begins with its type"])
+    assert await server.receive() == b""
+    assert server.chain() == []
+    assert client.chain() != []
+
+
 async def test_an_orderly_end_says_close_notify(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:

@@ -86,8 +86,14 @@ class TlsTransport:
         return records or None
 
     def chain(self) -> list[bytes]:
-        """The certificates that were verified, in DER: the peer's, then whoever signed it."""
-        own = self.tls.getpeercert(binary_form=True)
+        """The certificates that were verified, in DER: the peer's, then whoever signed it.
+
+        None are known once TLS has failed; nothing is sent or received any more then.
+        """
+        try:
+            own = self.tls.getpeercert(binary_form=True)
+        except ValueError:  # OpenSSL starts again with the handshake
+            return []
         if not own or self.tls.context.verify_mode == ssl.CERT_NONE:
             return []
         # Public from Python 3.13 on; before, the object below has it.
