@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from isocenter.services.cli import main
-from support.processes import isocenter_command
+from support.processes import isocenter_command, run
 
 
 @pytest.mark.parametrize("options", [(), ("--no-tls",), ("--check-config",)])
@@ -32,6 +33,21 @@ def test_a_check_makes_no_data_directory(tmp_path: Path) -> None:
     done = isocenter_command("serve", "--data-dir", folder, "--check-config")
     assert done.returncode == 0, done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_a_server_closes_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    """A second one at once: where the signal meets what closes is a matter of microseconds."""
+    script = (
+        "import sys\n"
+        "from isocenter.services.cli import main\n"
+        "from isocenter.services.cli.server import server_process\n"
+        "async def closes(*_):\n"
+        "    raise BaseExceptionGroup('closing', [KeyboardInterrupt()])\n"
+        "server_process.serve_archive = closes\n"
+        "sys.exit(main(['serve', '--no-tls', '--no-http', '--port', '0', *sys.argv[1:]]))\n"
+    )
+    done = run(sys.executable, "-c", script, "--data-dir", tmp_path / "data")
+    assert (done.returncode, done.stdout) == (130, ""), done.stdout
 
 
 @pytest.mark.parametrize(

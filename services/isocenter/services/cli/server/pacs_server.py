@@ -19,7 +19,8 @@ examples:
   isocenter pacsserver --port 11112 --ae-title MY_PACS --storage-dir ./archive
   isocenter pacsserver --config pacs.yaml --check-config
 
-exit codes: 0 it was stopped, 2 wrong arguments or settings, or it cannot start"""
+exit codes: 0 it was stopped, 2 wrong arguments or settings, or it cannot start,
+130 Ctrl-C while it started or closed"""
 
 _DATA_DIR: Final = "storage.data_dir"
 

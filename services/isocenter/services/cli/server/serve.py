@@ -31,7 +31,8 @@ environment variable; see isocenter config show and isocenter config explain.
 SIGTERM and Ctrl-C let operations under way end, a second one does not; then, on a terminal, a few
 lines say what was done: associations, operations, objects.
 
-exit codes: 0 it was stopped, 2 wrong arguments or settings, or it cannot start"""
+exit codes: 0 it was stopped, 2 wrong arguments or settings, or it cannot start,
+130 Ctrl-C while it started or closed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

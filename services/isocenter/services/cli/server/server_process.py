@@ -76,6 +76,9 @@ def run_server(
         watch: gets what the server tells of itself, before it does; of one worker.
         prog: whose errors they are.
         shows_totals: print at the end what was counted, of each worker by itself.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C while it started, or closed.
     """
     try:
         loaded = source.load()
@@ -145,6 +148,7 @@ def run_server(
         serve = partial(_serve, parts, listeners, source, meeting, leave)
         announce = partial(_announce, parts, listeners)
         failures: list[BaseException] = []
+        is_interrupted = False
         try:
             if meeting is not None:
                 shared_folder(meeting / "counts")
@@ -160,8 +164,12 @@ def run_server(
             totals_of(is_worker=False)
         except* (IsocenterError, OSError) as group:
             failures += _leaves(group)
+        except* KeyboardInterrupt:  # before signals are obeyed, or while it closes
+            is_interrupted = True
         for failure in failures:
             print(f"{prog}: {fault_text(failure)}", file=sys.stderr)
+        if is_interrupted and not failures:
+            raise KeyboardInterrupt
         return EXIT_START if failures else 0
 
 
