@@ -20,7 +20,6 @@ from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from support.descriptors import SOCKET, open_here
 from support.paths import SEARCH_PATH
 from support.patients import Watch
-from support.pynetdicom_threads import mend_pynetdicom
 from support.turns import turn
 
 if TYPE_CHECKING:
@@ -66,7 +65,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A peer's socket that nobody closed fails no test; ours does."""
-    mend_pynetdicom()  # all test modules are imported
     ours = tuple(Path(__file__).parent / wing for wing in IN_PROCESS)
     for item in items:
         if not any(item.path.is_relative_to(folder) for folder in ours):

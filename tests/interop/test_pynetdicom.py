@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +37,7 @@ from support.processes import (
     options_for_tls,
     served_archive,
 )
+from support.pynetdicom_threads import Checkpoint
 from support.studies import CT_IMAGE_STORAGE, ROOT, write_studies
 
 CALLING, DESTINATION = "PYNETDICOM", "DEST"
@@ -91,34 +91,12 @@ class Modality:
             options["tls_args"] = (_client_context(self.names), "localhost")
         association = ae.associate("127.0.0.1", port, ae_title="ISOCENTER", **options)
         assert association.is_established
-        association._reactor_checkpoint = _Checkpoint(association)
+        association._reactor_checkpoint = Checkpoint(association)
         try:
             yield association
         finally:
             association.release()
             assert association.is_released
-
-
-class _Checkpoint(threading.Event):
-    """Mends a race of pynetdicom 3.0: its reactor says that it is paused for a moment after it went
-    on, so that an operation right behind another may lose its response to the reactor
-    ("Received unexpected … service message").  Here it says so only while it waits."""
-
-    def __init__(self, association: Any) -> None:
-        super().__init__()
-        self._association = association
-        self._both = threading.Lock()
-        self.set()
-
-    def clear(self) -> None:
-        with self._both:
-            self._association._is_paused = False
-            super().clear()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        with self._both:
-            self._association._is_paused = not self.is_set()
-        return super().wait(timeout)
 
 
 def _client_context(names: Names) -> ssl.SSLContext:

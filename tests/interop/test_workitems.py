@@ -26,6 +26,7 @@ from isocenter.services.service_classes.ups.workitem import GLOBAL_SUBSCRIPTION,
 from services.service_classes.ups.samples import LOCK, UID, performed, progress, scheduled
 from support.ports import free_port
 from support.processes import ServedArchive, served_archive
+from support.pynetdicom_threads import Checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -153,6 +154,7 @@ def calling(archive: ServedArchive, ae_title: str = "RIS") -> Iterator[Caller]:
         entity.add_requested_context(each)
     association = entity.associate("127.0.0.1", archive.port, ae_title="ISOCENTER")
     assert association.is_established
+    association._reactor_checkpoint = Checkpoint(association)
     try:
         yield Caller(association)
     finally:
