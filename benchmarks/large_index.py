@@ -2,7 +2,7 @@
 
 Run it from the repository::
 
-    PYTHONPATH=engine:services:storage:tests python benchmarks/large_index.py [--instances N]
+    python benchmarks/large_index.py [--instances N]
 
 Starts a PostgreSQL of its own, adds the first hundred thousand instances as an archive does,
 copies their rows as other patients until there are N, and prints how long a question waits for
@@ -13,22 +13,34 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import psycopg
 import trio
-from index import FILL_BATCH, RETURN_TAGS, records
 from psycopg import sql
 
-from isocenter.services.archive.index.attributes import Level
-from isocenter.services.archive.index.query import Criterion, Query, Range, SingleValue, WildCard
-from isocenter.storage.database.index.index import DatabaseIndex
-from isocenter.storage.database.postgresql.database import open_postgresql_database
-from isocenter.storage.database.postgresql.opening import Place
-from support.postgresql import Server, running_server
+_REPOSITORY: Final = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(_REPOSITORY / room) for room in ("engine", "services", "storage", "tests")]
+
+from index import FILL_BATCH, RETURN_TAGS, records  # noqa: E402
+
+from isocenter.services.archive.index.attributes import Level  # noqa: E402
+from isocenter.services.archive.index.query import (  # noqa: E402
+    Criterion,
+    Query,
+    Range,
+    SingleValue,
+    WildCard,
+)
+from isocenter.storage.database.index.index import DatabaseIndex  # noqa: E402
+from isocenter.storage.database.postgresql.database import open_postgresql_database  # noqa: E402
+from isocenter.storage.database.postgresql.opening import Place  # noqa: E402
+from support.postgresql import Server, running_server  # noqa: E402
 
 FIRST: Final = 100_000
 TIMES: Final = 9
@@ -55,7 +67,7 @@ _TABLES: Final = {
                  "study_statement_pk", "series_statement_pk"),
 }  # fmt: skip
 _NUMBERS: Final = frozenset(("first_said", "last_said", "instance_order"))
-ROOT: Final = "1.2.826.0.1.3680043.8.498"
+UID_ROOT: Final = "1.2.826.0.1.3680043.8.498"
 
 
 def _one(level: Level, tag: int, value: str) -> Query:
@@ -94,12 +106,12 @@ QUESTIONS: Final[Sequence[tuple[str, Query]]] = (
     ("STUDY, modality", _one(Level.STUDY, 0x00080061, "CT")),
     ("STUDY, modality nobody has", _one(Level.STUDY, 0x00080061, "XA")),
     ("SERIES, everything", Query(level=Level.SERIES)),
-    ("SERIES, of a study", _one(Level.SERIES, 0x0020000D, f"{ROOT}.7.1.{{}}")),
+    ("SERIES, of a study", _one(Level.SERIES, 0x0020000D, f"{UID_ROOT}.7.1.{{}}")),
     ("IMAGE, everything", Query(level=Level.IMAGE)),
-    ("IMAGE, of a series", _one(Level.IMAGE, 0x0020000E, f"{ROOT}.7.2.{{}}")),
+    ("IMAGE, of a series", _one(Level.IMAGE, 0x0020000E, f"{UID_ROOT}.7.2.{{}}")),
     (
         "IMAGE, one",
-        _one(Level.IMAGE, 0x00080018, f"{ROOT}.4711.3.{{}}"),
+        _one(Level.IMAGE, 0x00080018, f"{UID_ROOT}.4711.3.{{}}"),
     ),
 )
 
